@@ -1,0 +1,1 @@
+"""The lab: a stub docstring until the store exists."""
