@@ -1,0 +1,148 @@
+"""The one door of every command: arguments in, an exit code out, and one line on stderr where something is wrong.
+
+A command module ends with ``if __name__ == "__main__": sys.exit(run(main))``. Exit codes: 0 done, 1 done but with
+failures that were listed, 2 refused (also argparse's own), 130 interrupted, 141 nobody reads the output any more.
+"""
+
+from __future__ import annotations
+
+import argparse
+import errno
+import logging
+import os
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from tqdm import tqdm
+
+from lab.errors import LabError
+
+log = logging.getLogger(__name__)
+
+_FULL = "{what}: free some space and run the same command again, it goes on from what is there"
+_DENIED = "{what}: choose a directory that you may write to, or change its permissions"
+_REMEDIES = {
+    errno.ENOSPC: _FULL.format(what="no space left on the disk"),
+    errno.EDQUOT: _FULL.format(what="the disk quota is used up"),
+    errno.EACCES: _DENIED.format(what="permission denied"),
+    errno.EPERM: _DENIED.format(what="operation not permitted"),
+    errno.EROFS: _DENIED.format(what="the file system is read-only"),
+}
+
+
+def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
+    """The exit code of ``main(argv)``; what it raises becomes one line on stderr, unless it is a bug (a traceback)."""
+    name = _name(main)
+    handler = _Lines()
+    root, level = logging.getLogger(), logging.getLogger().level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    try:
+        code = main(argv)
+        sys.stdout.flush()  # here, so that a closed pipe is met inside this try and not at interpreter exit
+    except BrokenPipeError:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the exit flush needs somewhere to go
+        return 141
+    except KeyboardInterrupt:
+        return _complain(name, "interrupted: what is done is kept; run the same command to go on", 130)
+    except LabError as error:
+        log.debug("raised here", exc_info=error)
+        return _complain(name, f"error: {error}", 2)
+    except Exception as error:
+        line = _remedy(error)
+        if line is None:
+            raise
+        log.debug("raised here", exc_info=error)
+        return _complain(name, f"error: {line}", 2)
+    finally:
+        root.removeHandler(handler)
+        root.setLevel(level)
+    return code
+
+
+def parser(name: str, about: str, example: str) -> argparse.ArgumentParser:
+    """An argument parser for ``python -m name`` whose --help ends with an example, and that knows ``-v``."""
+    made = argparse.ArgumentParser(
+        prog=f"python -m {name}",
+        description=about,
+        epilog=f"example:\n  {example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,  # an abbreviation that works today would mean another option tomorrow
+    )
+    made.add_argument("-v", "--verbose", action=_Verbose, help="say more, with tracebacks of errors")
+    return made
+
+
+def say(text: str) -> None:
+    """One piece of a command's result, on stdout; progress and warnings go to stderr through logging."""
+    tqdm.write(text, file=sys.stdout)
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Rows in aligned columns, numbers (and what ends in a unit) to the right as long as the whole column is.
+
+    >>> table(["status", "videos"], [["ok", 12], ["missing", 3]]).splitlines()
+    ['status   videos', 'ok           12', 'missing       3']
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
+    right = [
+        bool(rows) and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in cells) for i in range(len(header))
+    ]
+    return "\n".join(
+        "  ".join(c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)).rstrip()
+        for row in [list(header), *cells]
+    )
+
+
+class _Lines(logging.Handler):
+    """Log lines on the stderr of the moment, above a progress bar; of other packages only warnings."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        ours = record.name.split(".")[0] in ("lab", "__main__")
+        return ours or record.levelno >= logging.WARNING
+
+    def emit(self, record: logging.LogRecord) -> None:
+        prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
+        tqdm.write(prefix + self.format(record), file=sys.stderr)
+
+
+class _Verbose(argparse.Action):
+    """Acts while parsing, so that a command needs no line of its own for it."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(nargs=0, **kwargs)
+
+    def __call__(self, *_: Any) -> None:
+        logging.getLogger().setLevel(logging.DEBUG)
+
+
+def _name(main: Callable[..., int]) -> str:
+    """The module of ``main`` as its user called it: under ``python -m`` its ``__name__`` is ``__main__``."""
+    spec = main.__globals__.get("__spec__") if hasattr(main, "__globals__") else None
+    return spec.name if spec is not None else main.__module__
+
+
+def _complain(name: str, line: str, code: int) -> int:
+    tqdm.write(f"{name}: {line}", file=sys.stderr)
+    return code
+
+
+def _remedy(error: BaseException) -> str | None:
+    """One line for a failure of the machine rather than of the program, also where a library wrapped it."""
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without importing torch
+        return f"out of memory ({_first_line(error)}): use a smaller batch, or a machine with more memory"
+    number = error.errno if isinstance(error, OSError) else None
+    if number is None and isinstance(error, OSError | RuntimeError):  # HDF5 and torch keep the number in their text
+        found = re.search(r"errno = (\d+)", str(error))
+        number = int(found[1]) if found else None
+    if number in _REMEDIES:
+        where = f" ({error.filename})" if isinstance(error, OSError) and error.filename else ""
+        return f"{_REMEDIES[number]}{where}"
+    return _remedy(error.__cause__) if error.__cause__ is not None else None
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

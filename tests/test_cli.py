@@ -1,0 +1,131 @@
+"""Every command's door: what a failure looks like from outside."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from lab import cli
+from lab.errors import LabError
+
+log = logging.getLogger("lab.test")
+
+
+def raising(error: BaseException) -> Callable[[Sequence[str] | None], int]:
+    def main(argv: Sequence[str] | None) -> int:
+        raise error
+
+    return main
+
+
+def test_the_code_of_main_is_the_exit_code() -> None:
+    assert cli.run(lambda argv: len(argv or ())) == 0
+    assert cli.run(lambda argv: len(argv or ()), ["a", "b", "c"]) == 3
+
+
+def test_a_lab_error_is_one_line_without_a_traceback(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(raising(LabError("no such root: make it"))) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith(": error: no such root: make it\n")
+    assert err.count("\n") == 1
+
+
+def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(raising(KeyboardInterrupt())) == 130
+    assert "what is done is kept; run the same command to go on" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x.zarr"), "no space left on the disk: free some space"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "the disk quota is used up"),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "/root/x"),
+            "you may write to, or change its permissions (/root/x)",
+        ),
+        (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
+        (OSError("Can't write data (file write failed: errno = 28, error message = 'No space')"), "no space left"),
+        (MemoryError(), "out of memory (MemoryError): use a smaller batch"),
+    ],
+)
+def test_a_failing_machine_is_one_line(error: Exception, said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(raising(error)) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
+
+
+def test_a_wrapped_full_disk_is_recognised(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        raise ValueError("codec") from OSError(errno.ENOSPC, "No space left on device")
+
+    assert cli.run(main) == 2
+    assert "no space left on the disk" in capsys.readouterr().err
+
+
+def test_a_bug_keeps_its_traceback() -> None:
+    with pytest.raises(KeyError):
+        cli.run(raising(KeyError("frames")))
+
+
+ENDLESS = """
+import sys
+from lab import cli
+def main(argv):
+    for _ in range(100_000):
+        cli.say("line")
+    return 0
+sys.exit(cli.run(main))
+"""
+
+
+def test_a_closed_pipe_is_quiet() -> None:
+    child = subprocess.Popen([sys.executable, "-c", ENDLESS], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert child.stdout is not None
+    child.stdout.readline()
+    child.stdout.close()
+    assert child.stderr is not None
+    assert child.stderr.read() == b""
+    child.stderr.close()
+    assert child.wait() == 141
+
+
+def test_logging_shows_ours_and_others_warnings(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        cli.parser("lab.x", "about", "x").parse_args(argv)
+        log.debug("a detail")
+        log.info("a step")
+        log.warning("a doubt")
+        logging.getLogger("other").info("chatter")
+        logging.getLogger("other").warning("heed")
+        return 0
+
+    cli.run(main, [])
+    assert capsys.readouterr() == ("", "a step\nwarning: a doubt\nwarning: heed\n")
+    cli.run(main, ["-v"])
+    assert capsys.readouterr().err.startswith("debug: a detail\n")
+    assert logging.getLogger().level == logging.WARNING
+
+
+def test_help_has_an_example(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as exit_:
+        cli.run(
+            lambda argv: 0 if cli.parser("lab.x", "What it does.", "python -m lab.x --y 100%").parse_args(argv) else 1,
+            ["--help"],
+        )
+    assert exit_.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith("usage: python -m lab.x")
+    assert out.endswith("example:\n  python -m lab.x --y 100%\n")
+
+
+def test_a_table_aligns() -> None:
+    text = cli.table(["status", "videos", "bytes"], [["ok", 12, "3.1 MB"], ["missing", 3, ""]])
+    assert text.splitlines() == ["status   videos   bytes", "ok           12  3.1 MB", "missing       3"]
