@@ -1,0 +1,201 @@
+"""What heads see: the features of some texts and some videos, as tensors with masks.
+
+The axes have one name each, everywhere in the lab:
+
+====================  =====================================================================
+``texts`` T           captions, or a typed query
+``videos`` V          the gallery
+``frames`` F          sampled frames of a video; short videos have fewer, ``frame_mask`` says which are real
+``words`` W           tokens of a text without start, end and padding; ragged
+``segments`` S        stretches of sound in time order, or one vector for the clip
+``dim`` D             the joint space of texts and frames (``A``: the audio network's own width)
+====================  =====================================================================
+
+A similarity matrix is always texts × videos. Nothing here is normalised: heads do that themselves, since X-Pool
+consumes raw features (facts of the authors' code) and mean pooling normalised ones. Whatever lies under a mask may be
+anything, NaN included.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class RaggedWords:
+    """Word features of T texts without padding: text t owns ``values[starts[t] : starts[t] + counts[t]]``.
+
+    MSR-VTT's 200,000 captions padded to 77 tokens are 16 GB in float16; ragged they are 2 GB, so they stay ragged in
+    memory and only a batch is ever padded.
+    """
+
+    values: Tensor  # (N, D), float16 as stored
+    starts: Tensor  # (T,), int64
+    counts: Tensor  # (T,), int64
+
+    def __post_init__(self) -> None:
+        _must(self.values.ndim == 2, f"words.values must be (N, D), got {tuple(self.values.shape)}")
+        _must(self.starts.shape == self.counts.shape, "words.starts and words.counts must have one entry a text")
+
+    def __len__(self) -> int:
+        return len(self.starts)
+
+    def select(self, rows: Tensor) -> RaggedWords:
+        """The words of some texts, in the order of ``rows``; the values are shared, not copied."""
+        rows = rows.to(self.starts.device)
+        return replace(self, starts=self.starts[rows], counts=self.counts[rows])
+
+    def pad(self) -> tuple[Tensor, Tensor]:
+        """Padded float32 words (T, W, D), zeros in the padding, and their mask (T, W); W is the longest text here."""
+        width = int(self.counts.max()) if len(self) else 0
+        steps = torch.arange(width, device=self.values.device)
+        mask = steps < self.counts[:, None]
+        rows = (self.starts[:, None] + steps).masked_fill(~mask, 0)
+        return self.values[rows].float().masked_fill(~mask[..., None], 0.0), mask
+
+    def to(self, device: torch.device | str) -> RaggedWords:
+        """The same on another device."""
+        return RaggedWords(self.values.to(device), self.starts.to(device), self.counts.to(device))
+
+
+@dataclass(frozen=True)
+class Texts:
+    """Texts in the joint space. A user can fill this by hand; ``store.load`` fills it from a store.
+
+    Raises ``ValueError`` where the shapes do not fit each other.
+    """
+
+    sentences: Tensor  # (T, D)
+    words: Tensor | RaggedWords | None = None  # (T, W, D), or ragged
+    word_mask: Tensor | None = None  # (T, W) bool, True = a real word; needed only beside padded words
+    video: Tensor | None = None  # (T,) int64: the row of each text's true video; None for a free query
+    rows: Tensor | None = None  # (T,) int64: rows of the store's caption table, where they came from one
+
+    def __post_init__(self) -> None:
+        count, dim = _matrix("sentences", self.sentences)
+        if isinstance(self.words, Tensor):
+            shape = tuple(self.words.shape)
+            _must(
+                len(shape) == 3 and shape[0] == count and shape[2] == dim,
+                f"words must be (T={count}, W, D={dim}), got {shape}",
+            )
+            if self.word_mask is None:
+                object.__setattr__(self, "word_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.words.device))
+            _mask("word_mask", self.word_mask, shape[:2])
+        elif self.words is not None:
+            _must(len(self.words) == count, f"ragged words must cover {count} texts, got {len(self.words)}")
+            _must(self.words.values.shape[1] == dim, f"words must have D={dim}, got {self.words.values.shape[1]}")
+        for name, column in (("video", self.video), ("rows", self.rows)):
+            _must(column is None or tuple(column.shape) == (count,), f"{name} must be (T={count},)")
+
+    def __len__(self) -> int:
+        return len(self.sentences)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the joint space."""
+        return int(self.sentences.shape[1])
+
+    def select(self, rows: Tensor) -> Texts:
+        """Some of the texts, in the order of ``rows`` (T',), an index tensor."""
+        words = self.words.select(rows) if isinstance(self.words, RaggedWords) else _take(self.words, rows)
+        return Texts(
+            self.sentences[rows.to(self.sentences.device)],
+            words,
+            _take(self.word_mask, rows),
+            _take(self.video, rows),
+            _take(self.rows, rows),
+        )
+
+    def padded_words(self) -> tuple[Tensor, Tensor]:
+        """Words (T, W, D) in float32 with their mask (T, W), whichever way they are held; ValueError without words."""
+        if self.words is None:
+            raise ValueError("these texts carry no word features: load a store whose pass had the text modality")
+        if isinstance(self.words, RaggedWords):
+            return self.words.pad()
+        _must(self.word_mask is not None, "padded words need a word_mask")
+        return self.words.float(), self.word_mask  # type: ignore[return-value]
+
+    def to(self, device: torch.device | str) -> Texts:
+        """The same on another device."""
+        words = self.words.to(device) if self.words is not None else None
+        return Texts(
+            self.sentences.to(device), words, *(_move(x, device) for x in (self.word_mask, self.video, self.rows))
+        )
+
+
+@dataclass(frozen=True)
+class Videos:
+    """Videos in the joint space, with their sound where there is any. Raises ``ValueError`` on shapes that do not fit.
+
+    A row of ``audio_mask`` that is all False is a video without sound to go by, which is a fact about it; a row of
+    ``frame_mask`` that is all False would be a video without a picture, which no head can rank: that is an error.
+    """
+
+    frames: Tensor  # (V, F, D)
+    frame_mask: Tensor | None = None  # (V, F) bool, True = a real frame
+    audio: Tensor | None = None  # (V, S, A)
+    audio_mask: Tensor | None = None  # (V, S) bool, True = real sound
+    rows: Tensor | None = None  # (V,) int64: rows of the store's video table, where they came from one
+
+    def __post_init__(self) -> None:
+        shape = tuple(self.frames.shape)
+        _must(len(shape) == 3, f"frames must be (V, F, D), got {shape}")
+        if self.frame_mask is None:
+            object.__setattr__(self, "frame_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.frames.device))
+        _mask("frame_mask", self.frame_mask, shape[:2])
+        empty = (~self.frame_mask.any(1)).nonzero().flatten().tolist()  # type: ignore[union-attr]
+        _must(not empty, f"every video needs at least one real frame in frame_mask, videos {empty[:5]} have none")
+        if self.audio is not None:
+            sound = tuple(self.audio.shape)
+            _must(len(sound) == 3 and sound[0] == shape[0], f"audio must be (V={shape[0]}, S, A), got {sound}")
+            if self.audio_mask is None:
+                object.__setattr__(
+                    self, "audio_mask", torch.ones(sound[:2], dtype=torch.bool, device=self.audio.device)
+                )
+            _mask("audio_mask", self.audio_mask, sound[:2])
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def dim(self) -> int:
+        """D, the width of the joint space."""
+        return int(self.frames.shape[2])
+
+    def select(self, rows: Tensor) -> Videos:
+        """Some of the videos, in the order of ``rows`` (V',), an index tensor."""
+        columns = (self.frame_mask, self.audio, self.audio_mask, self.rows)
+        return Videos(self.frames[rows.to(self.frames.device)], *(_take(column, rows) for column in columns))
+
+    def to(self, device: torch.device | str) -> Videos:
+        """The same on another device."""
+        columns = (self.frame_mask, self.audio, self.audio_mask, self.rows)
+        return Videos(self.frames.to(device), *(_move(column, device) for column in columns))
+
+
+def _must(holds: bool, message: str) -> None:
+    if not holds:
+        raise ValueError(message)
+
+
+def _matrix(name: str, values: Tensor) -> tuple[int, int]:
+    _must(values.ndim == 2, f"{name} must be two-dimensional, got {tuple(values.shape)}")
+    return int(values.shape[0]), int(values.shape[1])
+
+
+def _mask(name: str, mask: Tensor | None, shape: tuple[int, ...]) -> None:
+    fits = mask is not None and mask.dtype == torch.bool and tuple(mask.shape) == shape
+    _must(fits, f"{name} must be a bool tensor of shape {shape}, got {mask.dtype if mask is not None else None} "
+                f"{tuple(mask.shape) if mask is not None else ''}")  # fmt: skip
+
+
+def _take(values: Tensor | None, rows: Tensor) -> Tensor | None:
+    return None if values is None else values[rows.to(values.device)]
+
+
+def _move(values: Tensor | None, device: torch.device | str) -> Tensor | None:
+    return None if values is None else values.to(device)

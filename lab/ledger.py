@@ -1,0 +1,87 @@
+"""The ledger: what became of every video and modality, and why. Resuming is a query on it.
+
+One newline-delimited JSON file for each block of videos (or of captions, for text), replaced as a whole by a rename, so
+it is either before or after a unit of work and never in between. ``polars.read_ndjson("STORE/ledger/*.ndjson")`` reads
+it all. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
+decoding), ``bytes`` (the file's size then).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab.errors import LabError
+
+#: Statuses after which the modality's features are in the store.
+STORED = frozenset({"ok", "truncated", "silent", "too_short"})
+#: Statuses that are a fact about the file, not a failure.
+FACTS = STORED | {"no_audio"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One row: the outcome of one modality of one video."""
+
+    video: str
+    modality: str
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    bytes: int = 0
+
+    @property
+    def failed(self) -> bool:
+        """Whether something is wrong with the file, or there is none."""
+        return self.status not in FACTS
+
+
+class Ledger:
+    """The rows of a store, in files under ``folder``."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def read(self, block: str) -> list[Entry]:
+        """The rows of one block, none if nothing was done there yet. Raises ``LabError`` on a damaged file."""
+        file = self.folder / f"{block}.ndjson"
+        try:
+            lines = file.read_text(encoding="utf-8").splitlines()
+        except FileNotFoundError:
+            return []
+        try:
+            return [Entry(**json.loads(line)) for line in lines]
+        except (ValueError, TypeError) as error:
+            raise LabError(f"{file} is damaged ({error}): delete it, and the pass does that block again") from None
+
+    def write(self, block: str, rows: Iterable[Entry]) -> None:
+        """Replaces a block's rows in one step that survives a crash."""
+        self.folder.mkdir(exist_ok=True)
+        text = "".join(json.dumps(asdict(row), ensure_ascii=False) + "\n" for row in rows)
+        replace_text(self.folder / f"{block}.ndjson", text)
+
+    def update(self, block: str, rows: Iterable[Entry]) -> None:
+        """Puts rows in, in place of those with the same video and modality."""
+        merged = {(row.video, row.modality): row for row in [*self.read(block), *rows]}
+        self.write(block, merged.values())
+
+    def __iter__(self) -> Iterator[Entry]:
+        for file in sorted(self.folder.glob("*.ndjson")):
+            yield from self.read(file.stem)
+
+
+def replace_text(file: Path, text: str) -> None:
+    """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left."""
+    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    try:
+        with fresh.open("w", encoding="utf-8") as stream:
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        fresh.replace(file)
+    except BaseException:
+        fresh.unlink(missing_ok=True)
+        raise

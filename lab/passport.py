@@ -1,0 +1,62 @@
+"""The passport of a store: what its features depend on, and nothing else.
+
+A JSON object with a section for each modality that the store holds (``dataset``, ``frames``, ``text``, ``audio``).
+Features made under another passport are other features: resuming a pass or using a trained head across two passports
+is an error that names the fields which differ. Paths, dates and host names are not in it, so the same work done
+elsewhere has the same passport.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from lab.errors import LabError
+
+Passport = dict[str, Any]
+
+
+def fingerprint(passport: Mapping[str, Any]) -> str:
+    """SHA-256 of the passport in canonical JSON, in hex."""
+    return hashlib.sha256(json.dumps(passport, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """The fields that differ, as ``section.field: stored → wanted``; only sections that both have are compared.
+
+    >>> differences({"frames": {"dim": 512, "rule": "a"}}, {"frames": {"dim": 512, "rule": "b"}, "audio": {}})
+    ["frames.rule: 'a' in the store, 'b' wanted"]
+    """
+    shared = [section for section in wanted if section in stored]
+    old = dict(_flat({section: stored[section] for section in shared}))
+    new = dict(_flat({section: wanted[section] for section in shared}))
+    none = "nothing"
+    return [
+        f"{key}: {repr(old[key]) if key in old else none} in the store, {repr(new[key]) if key in new else none} wanted"
+        for key in sorted(old.keys() | new.keys())
+        if old.get(key, none) != new.get(key, none)
+    ]
+
+
+def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: str, remedy: str) -> None:
+    """Raises ``LabError`` naming every differing field of the sections that both have."""
+    found = differences(stored, wanted)
+    if found:
+        shown = "; ".join(found[:8]) + (f"; and {len(found) - 8} more" if len(found) > 8 else "")
+        raise LabError(f"{where} was made under another passport: {shown}. {remedy}")
+
+
+def is_random(passport: Mapping[str, Any]) -> bool:
+    """Whether any section comes from a network with random weights."""
+    return any(key.endswith(".random") and value is True for key, value in _flat(passport))
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        # Tuples become lists in JSON; a passport that went to disk and back must equal the one that did not.
+        yield prefix, list(value) if isinstance(value, tuple) else value

@@ -1,0 +1,277 @@
+"""The feature store, for reading: a zarr group on disk, handed out as plain tensors.
+
+``features/README.md`` describes the schema for those who open a store with other tools. Needs zarr, NumPy and torch; no
+codec and no backbone.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+import zarr
+from numpy.typing import NDArray
+
+from lab import passport as passports
+from lab.embeddings import RaggedWords, Texts, Videos
+from lab.errors import LabError, unknown
+from lab.ledger import Entry, Ledger
+
+if TYPE_CHECKING:
+    import polars
+
+log = logging.getLogger(__name__)
+
+#: Version of the layout. A store of a newer one is refused; older ones are read as long as this reader knows them.
+SCHEMA = 1
+#: Videos in a chunk: 64 × 12 × 512 × 2 bytes are 0.8 MB, where reading is fastest (one video a chunk is 9 × slower).
+CHUNK_VIDEOS = 64
+#: Videos in a unit of work, which is what a killed pass loses at most. Divides the chunk.
+UNIT_VIDEOS = 16
+#: Captions in a unit of work, and in a chunk.
+UNIT_CAPTIONS = 512
+#: What ``audio_presence`` holds. Papers that feed zeros for absent sound cannot tell these apart.
+PRESENCE = {"unknown": 0, "absent": 1, "silent": 2, "present": 3}
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """How much of a split the store holds, beside what its protocol lists."""
+
+    videos: int
+    videos_listed: int
+    captions: int
+    captions_listed: int
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left out."""
+        return self.videos == self.videos_listed and self.captions == self.captions_listed
+
+
+def open_store(path: str | Path) -> Store:
+    """Opens a store for reading. Raises ``LabError`` if there is none, or one that this version cannot read."""
+    return Store(Path(path))
+
+
+class Store:
+    """One data set under one set of backbones and one sampling rule.
+
+    ``videos`` and ``captions`` are the tables as lists of dicts; a protocol is a view on them.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        if not (path / "zarr.json").is_file():
+            raise LabError(f"{path} is not a feature store: make one with python -m lab.cache --dataset NAME")
+        try:
+            self.group = zarr.open_group(path, mode="r", use_consolidated=False)
+            attributes: dict[str, Any] = dict(self.group.attrs)
+            schema: int = attributes["schema"]
+            self.passport: dict[str, Any] = attributes["passport"]
+            self.name: str = attributes["name"]
+            self.protocols: tuple[str, ...] = tuple(attributes["protocols"])
+        except (KeyError, TypeError, ValueError, OSError) as error:
+            raise LabError(
+                f"{path} is damaged: {type(error).__name__}: {error}; restore zarr.json, or make the store again"
+            ) from None
+        if schema > SCHEMA:
+            raise LabError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: upgrade the lab to open it")
+
+    # -- what is in it -------------------------------------------------------------------------------------------
+
+    @cached_property
+    def videos(self) -> list[dict[str, Any]]:
+        """The video table: ``id``, ``file`` (below the root; empty if there is none), ``splits`` (protocol → split)."""
+        return self._table("videos")
+
+    @cached_property
+    def captions(self) -> list[dict[str, Any]]:
+        """The caption table: ``video`` (row of the video table), ``text``, ``splits``."""
+        return self._table("captions")
+
+    @property
+    def splits(self) -> tuple[str, ...]:
+        """The splits of the default protocol, in the order train, val, test, others."""
+        return self.splits_of(self.protocols[0])
+
+    def splits_of(self, protocol: str | None = None) -> tuple[str, ...]:
+        """The splits of a protocol. Raises ``LabError`` for an unknown one."""
+        protocol = self._protocol(protocol)
+        found = {video["splits"].get(protocol) for video in self.videos} - {None}
+        first = ("train", "val", "test")
+        return (*(name for name in first if name in found), *sorted(found - set(first)))
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the passport."""
+        return passports.fingerprint(self.passport)
+
+    @property
+    def ledger(self) -> Ledger:
+        """What became of every video, and why."""
+        return Ledger(self.path / "ledger")
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be said wherever numbers from this store are printed."""
+        if passports.is_random(self.passport):
+            return ("RANDOM WEIGHTS made these features: the numbers prove that the code runs, and nothing else",)
+        return ()
+
+    def table(self, name: Literal["videos", "captions", "ledger"]) -> polars.DataFrame:
+        """A table as a polars frame (the only use of polars here, imported when it is asked for)."""
+        import polars as pl
+
+        if name == "ledger":
+            return pl.DataFrame(list(self.ledger), schema=list(Entry.__dataclass_fields__), infer_schema_length=None)
+        frame = pl.read_ndjson(self.path / f"{name}.ndjson", infer_schema_length=None)
+        return frame.with_columns(duration_s=pl.Series(self._read("duration_s"))) if name == "videos" else frame
+
+    # -- features ------------------------------------------------------------------------------------------------
+
+    def coverage(self, split: str, protocol: str | None = None) -> Coverage:
+        """How much of a split is here. Raises ``LabError`` for an unknown split or protocol."""
+        return self._rows(split, self._protocol(protocol))[2]
+
+    def load(
+        self,
+        split: str,
+        protocol: str | None = None,
+        device: torch.device | str = "cpu",
+        *,
+        audio: Literal["clip", "segments"] = "clip",
+        words: bool = True,
+        dtype: torch.dtype = torch.float32,
+    ) -> tuple[Texts, Videos]:
+        """One split, whole, in memory: its texts (T) and videos (V), with ``texts.video`` pointing into the latter.
+
+        A video without frames in the store is not in the gallery, nor are its captions among the texts; a warning
+        counts them. ``audio``: one vector a clip (S = 1), or the segments. ``dtype`` is that of sentences, frames and
+        audio; words stay ragged and float16. Raises ``LabError`` if nothing of the split is there.
+        """
+        protocol = self._protocol(protocol)
+        videos, texts, held = self._rows(split, protocol)
+        if not held.complete:
+            log.warning(
+                "%s %s: %d of %d videos and %d of %d captions are here; python -m lab.inspect %s names the rest",
+                *(self.name, split, held.videos, held.videos_listed, held.captions, held.captions_listed, self.path),
+            )
+        if not len(videos):
+            raise LabError(f"no video of split '{split}' has features in {self.path}: run the pass on it first")
+        return self._texts(texts, videos, words, dtype).to(device), self._videos(videos, audio, dtype).to(device)
+
+    def frame_times_s(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Seconds from the start at which the frames (len(rows), F) are shown; NaN where a video has fewer."""
+        return self._take("frame_times_s", rows)
+
+    def thumbnails(self, row: int) -> list[bytes]:
+        """A JPEG of every sampled frame of the video in a row; an empty list if it has none."""
+        first = row // UNIT_VIDEOS * UNIT_VIDEOS
+        sizes: NDArray[np.int64] = np.asarray(self.array("thumbnail_bytes")[first : row + 1], np.int64)
+        if not sizes[-1].any():
+            return []
+        blob = self._read(f"thumbnails/{row // UNIT_VIDEOS:06d}").tobytes()
+        ends = np.cumsum(sizes).reshape(sizes.shape)[-1]
+        return [blob[end - size : end] for end, size in zip(ends, sizes[-1], strict=True) if size]
+
+    def _rows(self, split: str, protocol: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Coverage]:
+        if split not in self.splits_of(protocol):
+            raise unknown(f"split of {self.name} {protocol}", split, self.splits_of(protocol))
+        V, T = len(self.videos), len(self.captions)
+        seen = self._read("frame_count") > 0 if "frames" in self.passport else np.zeros(V, bool)
+        encoded = self._read("encoded") > 0 if "text" in self.passport else np.zeros(T, bool)
+        listed = np.fromiter((video["splits"].get(protocol) == split for video in self.videos), bool, V)
+        asked = np.fromiter((caption["splits"].get(protocol) == split for caption in self.captions), bool, T)
+        owner = np.fromiter((caption["video"] for caption in self.captions), np.int64, T)
+        videos = np.flatnonzero(listed & seen)
+        texts = np.flatnonzero(asked & encoded & np.isin(owner, videos))
+        return videos, texts, Coverage(len(videos), int(listed.sum()), len(texts), int(asked.sum()))
+
+    def _texts(self, rows: NDArray[np.int64], videos: NDArray[np.int64], words: bool, dtype: torch.dtype) -> Texts:
+        owner = np.fromiter((self.captions[row]["video"] for row in rows), np.int64, len(rows))
+        if not len(rows):
+            dim = self.array("frames").shape[2]
+            return Texts(torch.zeros(0, dim, dtype=dtype), video=torch.zeros(0, dtype=torch.int64))
+        ragged = None
+        if words:
+            start, count = self._take("word_start", rows), self._take("word_count", rows).astype(np.int64)
+            width = self.array("words").chunks[0]
+            first = rows[0] // UNIT_CAPTIONS * width
+            values = self.array("words")[first : (rows[-1] // UNIT_CAPTIONS + 1) * width]
+            if 2 * count.sum() < len(values):  # a protocol that uses a few captions of many: keep only these
+                ends = np.cumsum(count)
+                values = values[np.repeat(start - first - (ends - count), count) + np.arange(ends[-1])]
+                start, first = ends - count, 0
+            ragged = RaggedWords(torch.from_numpy(values), torch.from_numpy(start - first), torch.from_numpy(count))
+        sentences = torch.from_numpy(self._take("sentences", rows)).to(dtype)
+        return Texts(sentences, ragged, None, torch.from_numpy(np.searchsorted(videos, owner)), torch.from_numpy(rows))
+
+    def _videos(self, rows: NDArray[np.int64], audio: Literal["clip", "segments"], dtype: torch.dtype) -> Videos:
+        frames = torch.from_numpy(self._take("frames", rows)).to(dtype)
+        mask = _counted(self._take("frame_count", rows), frames.shape[1])
+        if "audio" not in self.passport:
+            return Videos(frames, mask, rows=torch.from_numpy(rows))
+        if audio == "clip":
+            sound = torch.from_numpy(self._take("audio", rows)).to(dtype)[:, None]
+            present = _counted(self._take("audio_segment_count", rows) > 0, 1)
+        else:
+            sound = torch.from_numpy(self._take("audio_segments", rows)).to(dtype)
+            present = _counted(self._take("audio_segment_count", rows), sound.shape[1])
+        return Videos(frames, mask, sound, present, torch.from_numpy(rows))
+
+    # -- arrays --------------------------------------------------------------------------------------------------
+
+    def array(self, name: str) -> Any:
+        """A zarr array by name. Raises ``LabError`` if it is gone or its metadata cannot be read."""
+        try:
+            return self.group[name]
+        except (KeyError, ValueError, TypeError) as error:
+            raise LabError(
+                f"{self.path}: array '{name}' is missing or damaged ({error}): python -m lab.inspect --verify tells more"
+            ) from None
+
+    def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+        """Rows of an array, in order, out of one slab: splits are nearly contiguous, and a random read costs 1 ms."""
+        first = int(rows[0]) if len(rows) else 0
+        slab: NDArray[Any] = self.array(name)[first : int(rows[-1]) + 1 if len(rows) else 0]
+        return slab if len(slab) == len(rows) else slab[rows - first]
+
+    def _read(self, name: str) -> NDArray[Any]:
+        return np.asarray(self.array(name)[:])
+
+    def _table(self, name: str) -> list[dict[str, Any]]:
+        file = self.path / f"{name}.ndjson"
+        try:
+            with file.open(encoding="utf-8") as lines:
+                return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise LabError(f"{file} is damaged or gone ({error}): the store cannot be read without it") from None
+
+    def _protocol(self, protocol: str | None) -> str:
+        if protocol is None:
+            return self.protocols[0]
+        if protocol not in self.protocols:
+            raise unknown(f"protocol of {self.name}", protocol, self.protocols)
+        return protocol
+
+
+def _counted(counts: NDArray[Any], width: int) -> torch.Tensor:
+    return torch.arange(width) < torch.from_numpy(counts.astype(np.int64))[:, None]
+
+
+def statuses(entries: Mapping[str, Any] | Ledger) -> dict[str, Counter[str]]:
+    """For each modality, how many videos came to which status."""
+    counts: dict[str, Counter[str]] = {}
+    for entry in entries:
+        if isinstance(entry, Entry):
+            counts.setdefault(entry.modality, Counter())[entry.status] += 1
+    return counts
