@@ -1,1 +1,19 @@
-"""Data sets as protocol objects."""
+"""Data sets as protocol objects: splits, ids, captions, files, expected counts, where to download. No tensors."""
+
+from __future__ import annotations
+
+from lab.datasets.collection import Caption, Collection, Dataset, Expected, Splits, Video
+from lab.datasets.folder import Folder
+from lab.datasets.msvd import MSVD
+from lab.errors import unknown
+
+__all__ = ["DATASETS", "Caption", "Collection", "Dataset", "Expected", "Splits", "Video", "get_dataset"]
+
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MSVD(), Folder())}
+
+
+def get_dataset(name: str) -> Dataset:
+    """The data set of that name. Raises LabError with the nearest name where there is none."""
+    if name not in DATASETS:
+        raise unknown("dataset", name, DATASETS)
+    return DATASETS[name]

@@ -1,0 +1,119 @@
+"""From what the lists and caption files say to a Collection: order, grouping, counts, and what to tell about them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from lab.datasets.collection import SPLIT_ORDER, Caption, Collection, Expected, Splits, Video
+from lab.datasets.tree import some
+from lab.errors import LabError
+
+Row = tuple[str, Splits]  # a caption and where it counts
+
+
+def refuse_split(dataset: str, split: str | None) -> None:
+    """Raise LabError for --split on a data set that has splits of its own."""
+    if split is not None:
+        raise LabError(
+            f"--split is for --dataset folder, {dataset} has its own splits, got --split {split}: leave it out"
+        )
+
+
+def assign(protocol: str, lists: Mapping[str, Iterable[str]], notes: list[str]) -> dict[str, Splits]:
+    """Id -> {protocol: split} from the ids of each split, in the order of the lists.
+
+    An id that is in several lists goes to the one that is held out most (test, then val), so that nothing of a test
+    split is trained on; a note names it.
+    """
+    views: dict[str, Splits] = {split: {protocol: split} for split in lists}
+    chosen: dict[str, str] = {}
+    repeated, contested = [], []
+    for split, ids in lists.items():
+        for key in ids:
+            before = chosen.get(key)
+            if before is None:
+                chosen[key] = split
+            elif before == split:
+                repeated.append(key)
+            else:
+                contested.append(f"{key} ({before}, {split})")
+                chosen[key] = max(before, split, key=SPLIT_ORDER.index)
+    if repeated:
+        notes.append(f"{len(repeated):,} ids stand twice in one list and count once: {some(repeated)}")
+    if contested:
+        notes.append(f"{len(contested):,} ids are in two splits and stay in the later one alone: {some(contested)}")
+    return {key: views[split] for key, split in chosen.items()}
+
+
+def hold_out(ids: Sequence[str], share: float) -> set[str]:
+    """A validation split for a protocol that has none: the ``share`` of ids whose SHA-256 is smallest.
+
+    By hash, so that it depends on nothing but the ids: no seed, no order, no Python version.
+    """
+    ranked = sorted(ids, key=lambda key: hashlib.sha256(key.encode()).digest())
+    return set(ranked[: round(share * len(ids))])
+
+
+def assemble(
+    name: str,
+    root: Path,
+    *,
+    videos: Mapping[str, Splits],
+    captions: Mapping[str, Sequence[Row]],
+    files: Mapping[str, Path | None],
+    protocols: Sequence[str],
+    expected: Expected,
+    notes: Iterable[str] = (),
+) -> Collection:
+    """The Collection of ``videos`` (ids in their order) and of the rows of ``captions`` whose video is listed."""
+    told = list(notes)
+    first = protocols[0]
+    places = {split: place for place, split in enumerate(SPLIT_ORDER)}
+    order = sorted(videos, key=lambda key: places.get(videos[key].get(first, ""), len(places)))
+    kept: list[Caption] = []
+    bare, empty = [], []
+    for row, key in enumerate(order):
+        before = len(kept)
+        for text, splits in captions.get(key, ()):
+            if text.strip():
+                kept.append(Caption(row, text, splits))
+            else:
+                empty.append(key)
+        if len(kept) == before:
+            bare.append(key)
+    if empty:
+        told.append(f"{len(empty):,} captions are empty and left out: {some(empty)}")
+    if bare:
+        told.append(f"{len(bare):,} videos have no caption: {some(bare)}")
+    strays = [key for key in captions if key not in videos]
+    if strays:
+        rows = sum(len(captions[key]) for key in strays)
+        told.append(f"{rows:,} captions of {len(strays):,} videos that no list names are left out: {some(strays)}")
+    collection = Collection(
+        name=name,
+        root=root,
+        videos=tuple(Video(key, files.get(key), videos[key]) for key in order),
+        captions=tuple(kept),
+        protocols=tuple(protocols),
+        notes=(),
+    )
+    told += _differences(collection, expected)
+    return Collection(name, root, collection.videos, collection.captions, collection.protocols, tuple(told))
+
+
+def _differences(collection: Collection, expected: Expected) -> list[str]:
+    """One line for each split whose counts are not the expected ones."""
+    lines = []
+    for protocol in collection.protocols:
+        found = collection.splits(protocol)
+        for split, counts in expected.get(protocol, {}).items():
+            have = found.get(split, (0, 0))
+            if have != counts:
+                view = collection.name if len(expected) == 1 else f"{collection.name} {protocol}"
+                lines.append(
+                    f"{view} {split}: expected {counts[0]:,} videos and {counts[1]:,} captions, "
+                    f"found {have[0]:,} and {have[1]:,}"
+                )
+    return lines

@@ -1,0 +1,131 @@
+"""The nouns of a data set: videos, captions, the protocols that divide them. No tensors, no decoding."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Protocol
+
+from lab.download import Source
+
+Splits = Mapping[str, str]  # protocol -> split; a protocol that leaves the row out has no key
+Expected = Mapping[str, Mapping[str, tuple[int, int]]]  # protocol -> split -> (videos, captions)
+
+SPLIT_ORDER = ("train", "val", "test", "all")
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video that the data set lists; ``file`` is absolute, or None where no file below the root has its name."""
+
+    id: str
+    file: Path | None
+    splits: Splits
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption row. ``video`` is a row of ``Collection.videos``; ``splits`` says where it is a query or a sample."""
+
+    video: int
+    text: str
+    splits: Splits
+
+
+@dataclass(frozen=True)
+class Collection:
+    """All videos and captions of a data set; each protocol is a view on them through ``splits``.
+
+    ``videos`` are ordered so that each split of the default protocol (``protocols[0]``) is contiguous: train, val,
+    test, then what the protocol leaves out. ``captions`` are grouped by video, in the order of ``videos``. ``notes``
+    has one line for each way in which the files differ from what the data set is known to hold.
+    """
+
+    name: str
+    root: Path
+    videos: tuple[Video, ...]
+    captions: tuple[Caption, ...]
+    protocols: tuple[str, ...]
+    notes: tuple[str, ...]
+
+    @cached_property
+    def missing(self) -> tuple[str, ...]:
+        """The ids of videos without a file below the root, in the order of ``videos``."""
+        return tuple(video.id for video in self.videos if video.file is None)
+
+    @cached_property
+    def version(self) -> str:
+        """SHA-256 (hex) over ids, captions and splits: what the data set says, not which files are present or where."""
+        table: dict[str, int] = {}  # the few distinct splits, so that 200,000 captions cost one number each
+
+        def number(splits: Splits) -> int:
+            return table.setdefault(json.dumps(sorted(splits.items())), len(table))
+
+        by_identity: dict[int, int] = {}
+        captions = []
+        for caption in self.captions:
+            key = id(caption.splits)
+            if key not in by_identity:
+                by_identity[key] = number(caption.splits)
+            captions.append((caption.video, caption.text, by_identity[key]))
+        videos = [(video.id, number(video.splits)) for video in self.videos]
+        return hashlib.sha256(json.dumps([videos, captions, list(table)]).encode()).hexdigest()
+
+    def splits(self, protocol: str) -> dict[str, tuple[int, int]]:
+        """Split -> (videos, captions) that a protocol holds, in the order train, val, test, all."""
+        videos = _tally(video.splits.get(protocol) for video in self.videos)
+        captions = _tally(caption.splits.get(protocol) for caption in self.captions)
+        return {name: (videos.get(name, 0), captions.get(name, 0)) for name in SPLIT_ORDER if name in videos}
+
+
+def _tally(names: Iterable[str | None]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for name in names:
+        if name is not None:
+            counts[name] = counts.get(name, 0) + 1
+    return counts
+
+
+class Dataset(Protocol):
+    """How one data set is laid out on disk, what it should hold, and where it is to be had."""
+
+    @property
+    def name(self) -> str:
+        """The key in DATASETS."""
+        ...
+
+    @property
+    def protocols(self) -> tuple[str, ...]:
+        """Names of the protocols, the default first."""
+        ...
+
+    @property
+    def default_sampling(self) -> str:
+        """The sampling rule (a name of ``lab.media``) that the papers use on this data set."""
+        ...
+
+    @property
+    def expected(self) -> Expected:
+        """The counts that a complete copy has, by protocol and split."""
+        ...
+
+    @property
+    def sources(self) -> tuple[Source, ...]:
+        """What is public, and where it goes below the root."""
+        ...
+
+    @property
+    def instructions(self) -> str:
+        """What a person has to do for what is not public."""
+        ...
+
+    def read(self, root: Path, *, split: str | None = None, seed: int = 0) -> Collection:
+        """Read lists and captions below ``root`` and match the video files.
+
+        Raises LabError where the root, a list or a caption file is missing or unreadable.
+        """
+        ...

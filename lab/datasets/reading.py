@@ -1,0 +1,125 @@
+"""List and caption files as people have them: text, JSON, and one pickle that must not run anything."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import io
+import json
+import pickle
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
+
+from lab.errors import LabError
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file, less a byte order mark. Raises LabError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except OSError as error:
+        raise LabError(f"{path} cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise LabError(f"{path} must be UTF-8, byte {error.start} is not: save it again as UTF-8") from error
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines that are not blank, stripped. A last line without a newline counts (CE's lists have none)."""
+    # not splitlines(): that also cuts at U+2028 and form feeds, which captions may hold
+    return [line for raw in read_text(path).split("\n") if (line := raw.strip())]
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises LabError with the line where it is not JSON."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise LabError(f"{path} must be JSON, line {error.lineno} is not ({error.msg}): get the file again") from error
+    except (RecursionError, ValueError) as error:
+        raise LabError(f"{path} must be JSON, this is none that can be read ({error}): get the file again") from error
+
+
+def read_csv(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
+    """Rows as (line number, column -> text). Raises LabError naming the columns found, or the line that is wrong."""
+    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    try:
+        return list(_csv_rows(path, rows, columns, optional))
+    except csv.Error as error:
+        raise LabError(f"{path} must be CSV, line {rows.line_num} is not: {error}") from error
+
+
+def _csv_rows(
+    path: Path, rows: Any, columns: Sequence[str], optional: Sequence[str]
+) -> Iterator[tuple[int, dict[str, str]]]:
+    header = [name.strip().lower() for name in next(rows, [])]
+    absent = [name for name in columns if name not in header]
+    if absent:
+        found = ", ".join(repr(name) for name in header) or "none"
+        raise LabError(
+            f"{path} needs the columns {', '.join(columns)}; its first line has {found}: add {', '.join(absent)}"
+        )
+    at = {name: header.index(name) for name in (*columns, *optional) if name in header}
+    for row in rows:
+        if not any(cell.strip() for cell in row):
+            continue
+        if len(row) != len(header):
+            raise LabError(
+                f"{path} line {rows.line_num} has {len(row)} fields, its header {len(header)}: "
+                "put a text that holds a comma in double quotes"
+            )
+        yield rows.line_num, {name: row[place].strip() for name, place in at.items()}
+
+
+class _DataOnly(pickle.Unpickler):
+    """Builds dicts, lists, numbers and strings. Anything else has to be looked up, and no lookup is allowed."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        raise LabError(f"it asks for {module}.{name}, and only plain lists and strings are read")
+
+
+def read_pickle(path: Path) -> Any:
+    """A pickle of builtin containers. Raises LabError, having run nothing, for one that asks for any global."""
+    try:
+        with path.open("rb") as file:
+            return _DataOnly(file, encoding="utf-8").load()
+    except LabError as error:
+        raise LabError(
+            f"{path} is not loaded: {error}; get the file from its authors, or use captions_msvd.json"
+        ) from error
+    except Exception as error:  # a damaged pickle raises nearly anything
+        raise LabError(f"{path} must be a pickle, it cannot be read ({error!r}): get the file again") from error
+
+
+def check_published(path: Path, md5s: Iterable[str]) -> list[str]:
+    """A note where a list's content is not the published one; order of lines, newlines and CRLF do not matter."""
+    lines = read_lines(path)
+    known = set(md5s)
+    for order in (lines, sorted(lines)):
+        for text in ("\n".join(order), "\n".join(order) + "\n"):
+            if hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() in known:
+                return []
+    found = hashlib.md5(("\n".join(lines) + "\n").encode(), usedforsecurity=False).hexdigest()
+    return [f"{path.name} is not the published list (md5 {found}, published {' or '.join(sorted(known))})"]
+
+
+def captions_by_id(path: Path, found: object) -> dict[str, list[str]]:
+    """A mapping id -> captions, checked; a caption may be a list of tokens, which one space joins."""
+    if not isinstance(found, dict):
+        raise LabError(
+            f"{path} must map ids to lists of captions, it holds a {type(found).__name__}: get the file again"
+        )
+    captions: dict[str, list[str]] = {}
+    for key, texts in found.items():
+        if not isinstance(key, str) or not isinstance(texts, list | tuple):
+            raise LabError(f"{path} must map ids to lists of captions, at {key!r:.60} it has a {type(texts).__name__}")
+        captions[key] = [_text(path, key, text) for text in texts]
+    return captions
+
+
+def _text(path: Path, key: str, text: object) -> str:
+    if isinstance(text, str):
+        return text
+    if isinstance(text, list | tuple) and all(isinstance(token, str) for token in text):
+        return " ".join(text)
+    raise LabError(f"{path} must hold captions as text or lists of words, at {key!r:.60} it has {text!r:.60}")
