@@ -1,0 +1,197 @@
+"""CLIP, frozen: pictures, sentences and words into one joint space. With its neighbours the only user of open_clip."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from lab.backbones import words
+from lab.backbones.devices import DTYPES, Precision, exact_numerics
+from lab.backbones.words import Tokens
+from lab.preprocess import ImageSpec
+
+JSON = Any
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class EncodedTexts:
+    """What one pass over T captions leaves: ``sentences`` (T, D) and ``words`` (ΣW, D), float32, un-normalised.
+
+    Caption t owns the rows ``tokens.offsets[t]:tokens.offsets[t + 1]`` of ``words``.
+    """
+
+    sentences: Floats
+    words: Floats
+    tokens: Tokens
+
+
+class ClipBackbone:
+    """A frozen CLIP. Vectors come back float32 and un-normalised, as X-Pool's head wants them (facts: its own code).
+
+    ``logit_scale`` is the learned scale, already exponentiated (100 for OpenAI's). ``passport`` holds all that the
+    vectors depend on, and nothing else: two backbones with one passport are interchangeable.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        name: str,
+        image: ImageSpec,
+        passport: dict[str, JSON],
+        precision: Precision = "fp32",
+        device: torch.device | None = None,
+        batch: int = 48,
+        text_batch: int = 128,
+    ) -> None:
+        """``model`` is an open_clip model on its device and in its precision; see :func:`load_clip`."""
+        self.name = name
+        self.image = image
+        self.batch = batch
+        self.text_batch = text_batch
+        self.is_random = bool(passport["random"])
+        self._device = device or torch.device("cpu")
+        self._dtype = DTYPES[precision]
+        self._model = model.eval().requires_grad_(False)
+        self._text = TextTower(model)
+        self.dim = self._text.dim
+        self.context_length = self._text.context_length
+        # Rounded: the last bits of an exponential differ between machines, and a passport must not.
+        self.logit_scale = round(math.exp(float(model.get_parameter("logit_scale").detach().float().reshape(()))), 5)
+        self.passport: dict[str, JSON] = {
+            **passport,
+            "image": {**asdict(image), "mean": list(image.mean), "std": list(image.std)},
+            "dim": self.dim,
+            "context_length": self.context_length,
+            "precision": precision,
+            "logit_scale": self.logit_scale,
+        }
+        self._mean = torch.tensor(image.mean, device=self._device)[:, None, None]
+        self._std = torch.tensor(image.std, device=self._device)[:, None, None]
+
+    def encode_frames(self, pictures: NDArray[np.uint8]) -> Floats:
+        """RGB pictures uint8 (N, S, S, 3), already through ``preprocess.fit``, as float32 (N, D).
+
+        Batches are slices in order, so a picture's batch mates depend on the input alone. Raises ValueError for
+        another shape or type: pixels that were normalised twice look plausible and are wrong.
+        """
+        size = self.image.size
+        if pictures.dtype != np.uint8 or pictures.ndim != 4 or pictures.shape[1:] != (size, size, 3):
+            raise ValueError(
+                f"pictures must be uint8 (N, {size}, {size}, 3), got {pictures.dtype} {pictures.shape}: "
+                "pass each through lab.preprocess.fit(picture, backbone.image)"
+            )
+        vectors = np.empty((len(pictures), self.dim), np.float32)
+        with exact_numerics():
+            for start in range(0, len(pictures), self.batch):
+                pixels = self.normalise(pictures[start : start + self.batch]).to(self._dtype)
+                vectors[start : start + self.batch] = self._model.get_submodule("visual")(pixels).float().cpu().numpy()
+        return vectors
+
+    def normalise(self, pictures: NDArray[np.uint8]) -> Tensor:
+        """Pictures (N, S, S, 3) as the float32 (N, 3, S, S) of open_clip's own transform, to the bit."""
+        # A copy, because torch refuses to be handed memory that Pillow marked read-only.
+        pixels = torch.from_numpy(np.array(pictures)).to(self._device).permute(0, 3, 1, 2)
+        return pixels.float().div(255).sub(self._mean).div(self._std).contiguous()
+
+    def tokenize(self, texts: Sequence[str]) -> Tokens:
+        """The word tokens of ``texts``, without running the model."""
+        return words.tokenize(texts, words.bpe(), self.context_length)
+
+    def encode_texts(self, texts: Sequence[str]) -> EncodedTexts:
+        """Sentences and words of ``texts`` from one pass of the text tower.
+
+        Captions go through sorted by length, so that a batch is as long as its longest caption and not 77: the
+        attention is causal, so nothing behind the end token reaches anything before it. The order depends on
+        ``texts`` alone.
+        """
+        tokens = self.tokenize(texts)
+        offsets = tokens.offsets
+        sentences = np.empty((len(tokens.counts), self.dim), np.float32)
+        vectors = np.empty((len(tokens.ids), self.dim), np.float32)
+        order = np.argsort(tokens.counts, kind="stable")
+        with exact_numerics():
+            for start in range(0, len(order), self.text_batch):
+                rows = order[start : start + self.text_batch]
+                ids, counts = _with_ends(tokens, rows)
+                sentence, word = self._text(ids.to(self._device), counts.to(self._device))
+                sentences[rows] = sentence.float().cpu().numpy()
+                places = np.concatenate([np.arange(offsets[row], offsets[row + 1]) for row in rows])
+                vectors[places] = word.float().cpu().numpy()
+        return EncodedTexts(sentences=sentences, words=vectors, tokens=tokens)
+
+
+def _with_ends(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]:
+    """Rows of ``tokens`` as CLIP's input: ids (B, L) with start and end tokens, L as the longest needs; counts (B,)."""
+    counts, offsets = tokens.counts[rows], tokens.offsets[rows]
+    ids = torch.zeros(len(rows), int(counts.max()) + 2, dtype=torch.long)
+    ids[:, 0] = words.bpe().sot_token_id
+    for i, (count, offset) in enumerate(zip(counts, offsets, strict=True)):
+        ids[i, 1 : count + 1] = torch.from_numpy(tokens.ids[offset : offset + count])
+        ids[i, count + 1] = words.bpe().eot_token_id
+    return ids, torch.from_numpy(counts)
+
+
+class TextTower:
+    """The parts of an open_clip text tower, run on the first L positions only, giving every position and not one."""
+
+    def __init__(self, model: nn.Module) -> None:
+        """Finds the parts on ``model`` (class CLIP) or on ``model.text`` (CustomTextCLIP)."""
+        tower: Any = getattr(model, "text", model)
+        self._tower = tower
+        self.dim = int(tower.text_projection.shape[1])
+        self.context_length = int(tower.context_length)
+
+    def __call__(self, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Token ids (B, L) whose end token stands at ``counts + 1`` → sentences (B, D), words (sum of counts, D)."""
+        tower, length = self._tower, ids.shape[1]
+        dtype = tower.transformer.get_cast_dtype()
+        hidden = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
+        hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
+        rows = torch.arange(len(ids), device=ids.device)
+        place = torch.arange(length, device=ids.device)
+        inside = (place >= 1) & (place <= counts[:, None])
+        return hidden[rows, counts + 1] @ tower.text_projection, hidden[inside] @ tower.text_projection
+
+
+def load_clip(
+    spec: str = "ViT-B-32-quickgelu:openai",
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    batch: int = 48,
+    text_batch: int = 128,
+    seed: int = 0,
+    download: bool = False,
+) -> ClipBackbone:
+    """First slice: random weights only."""
+    import open_clip
+
+    from lab.backbones.devices import check_precision, pick_device
+    from lab.errors import LabError
+
+    if spec != "random":
+        raise LabError(f"--clip {spec} is not there yet: use --clip random")
+    where, how = pick_device(device), check_precision(precision)
+    model_name = "ViT-B-32-quickgelu"
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = open_clip.create_model(model_name, load_weights=False, precision=how, device=where)
+    return ClipBackbone(
+        model,
+        name=f"{model_name}:random",
+        image=ImageSpec(),
+        passport={"name": f"{model_name}:random", "random": True},
+        precision=how,
+        device=where,
+        batch=batch,
+        text_batch=text_batch,
+    )
