@@ -1,0 +1,141 @@
+"""Opening a file that may be anything: what stands in the way is a MediaError with a status, never a crash or a hang."""
+
+from __future__ import annotations
+
+import os
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import av
+import av.error
+import av.logging
+
+MAX_PIXELS = 2**26  # 67 million: 8K fits; a header that claims more is damage or a trap, and would fill the memory
+
+# Only the file itself: a playlist, an SDP or a concat script in an .mp4's clothes must not make us open anything else.
+_OPTIONS = {"protocol_whitelist": "file"}
+# Demuxers of lists and devices; a file that asks for one of these is not a video, whatever it points to.
+_NOT_MEDIA = {"hls", "concat", "dash", "sdp", "rtsp", "imf", "tty", "lrc", "webvtt", "srt", "ass", "subviewer"}
+
+
+class MediaError(Exception):
+    """Why a file gives no frames (or no sound): ``status`` for the ledger, the message one line for a reader.
+
+    Statuses: missing, not_a_file, unreadable, empty, not_video, no_video, undecodable, timeout.
+    """
+
+    def __init__(self, status: str, reason: str) -> None:
+        super().__init__(status, reason)
+        self.status = status
+        self.reason = reason
+
+    def __str__(self) -> str:
+        """The reason alone."""
+        return self.reason
+
+
+class Deadline:
+    """A wall-clock limit that the loops over packets look at; ``check`` raises MediaError("timeout")."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self._at = time.monotonic() + seconds
+
+    def check(self) -> None:
+        """Raise when the time is up."""
+        if time.monotonic() > self._at:
+            raise MediaError("timeout", f"decoding took longer than {self.seconds:g} s")
+
+    @property
+    def left(self) -> float:
+        """Seconds that remain, at least a millisecond so that it can serve as a timeout."""
+        return max(self._at - time.monotonic(), 1e-3)
+
+
+def require_file(path: Path) -> int:
+    """Size in bytes of a regular, readable, non-empty file; MediaError says what it is instead. Opens no FIFO."""
+    try:
+        info = path.stat()
+    except FileNotFoundError:
+        reason = f"dangling link to {os.readlink(path)}" if path.is_symlink() else "no such file"
+        raise MediaError("missing", reason) from None
+    except (OSError, ValueError) as error:
+        raise MediaError("unreadable", _os_reason(error)) from None
+    if not stat.S_ISREG(info.st_mode):
+        raise MediaError("not_a_file", f"a {_kind(info.st_mode)}, not a file")
+    if info.st_size == 0:
+        raise MediaError("empty", "the file is empty (0 bytes)")
+    try:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:
+        raise MediaError("unreadable", _os_reason(error)) from None
+    return info.st_size
+
+
+@contextmanager
+def open_media(path: Path, deadline: Deadline) -> Iterator[Any]:
+    """The container of a file, closed at the end; MediaError where FFmpeg knows no way to read it."""
+    try:
+        container = _open(path, deadline)
+    except MediaError:
+        raise
+    except (av.error.FFmpegError, OSError, ValueError) as error:
+        deadline.check()
+        raise MediaError("undecodable", open_reason(path, deadline, error)) from None
+    try:
+        if set(container.format.name.split(",")) & _NOT_MEDIA:
+            raise MediaError("not_video", f"a {container.format.name} text file, not a video")
+        yield container
+    finally:
+        container.close()
+
+
+def _open(path: Path, deadline: Deadline) -> Any:
+    # "file:" keeps a name with a colon from being read as a protocol; the timeouts bound probing and each read.
+    return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace", timeout=(deadline.left, deadline.left))
+
+
+def open_reason(path: Path, deadline: Deadline, error: Exception) -> str:
+    """FFmpeg's own words on why it cannot open a file, as in "moov atom not found".
+
+    PyAV drops FFmpeg's log unless a level is set, and a level is global: so the open is tried again with the log
+    caught for this thread, and the level is put back.
+    """
+    level = av.logging.get_level()
+    av.logging.set_level(av.logging.ERROR)
+    try:
+        with av.logging.Capture() as logs:
+            try:
+                _open(path, deadline).close()
+            except (av.error.FFmpegError, OSError, ValueError):
+                pass
+            said = [" ".join(str(message).split()) for _, _, message in logs]
+    finally:
+        av.logging.set_level(level)
+    return ": ".join([brief(error), *said[:1]])
+
+
+def brief(error: BaseException) -> str:
+    """The words of a PyAV error without its number and its path."""
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return " ".join(str(text).split())
+
+
+def _os_reason(error: Exception) -> str:
+    return (getattr(error, "strerror", None) or str(error)).lower()
+
+
+def _kind(mode: int) -> str:
+    kinds = {
+        stat.S_IFDIR: "directory",
+        stat.S_IFIFO: "named pipe",
+        stat.S_IFSOCK: "socket",
+        stat.S_IFCHR: "device",
+        stat.S_IFBLK: "device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "special file")
