@@ -97,6 +97,13 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     )
 
 
+def bar(total: float | None, what: str, unit: str = "it", done: float = 0) -> Any:
+    """A tqdm bar on stderr with rate and time left; where nobody watches (a log file), a line every ten seconds."""
+    size = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
+    pause = 0.2 if sys.stderr.isatty() else 10.0
+    return tqdm(total=total, desc=what, unit=unit, initial=done, mininterval=pause, file=sys.stderr, **size)
+
+
 class _Lines(logging.Handler):
     """Log lines on the stderr of the moment, above a progress bar; of other packages only warnings."""
 
