@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import json
 import logging
-from collections import Counter
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -236,7 +234,7 @@ class Store:
             return self.group[name]
         except (KeyError, ValueError, TypeError) as error:
             raise LabError(
-                f"{self.path}: array '{name}' is missing or damaged ({error}): python -m lab.inspect --verify tells more"
+                f"{self.path}: array '{name}' is gone or damaged ({error}): python -m lab.inspect --verify tells more"
             ) from None
 
     def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -266,12 +264,3 @@ class Store:
 
 def _counted(counts: NDArray[Any], width: int) -> torch.Tensor:
     return torch.arange(width) < torch.from_numpy(counts.astype(np.int64))[:, None]
-
-
-def statuses(entries: Mapping[str, Any] | Ledger) -> dict[str, Counter[str]]:
-    """For each modality, how many videos came to which status."""
-    counts: dict[str, Counter[str]] = {}
-    for entry in entries:
-        if isinstance(entry, Entry):
-            counts.setdefault(entry.modality, Counter())[entry.status] += 1
-    return counts

@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,25 @@ if TYPE_CHECKING:
     from lab.datasets import Collection
 
 NAN = float("nan")
+
+
+@dataclass(frozen=True)
+class FrameRow:
+    """A video's frames: features (f, D) with f ≤ F, none if it failed; when each is shown; a JPEG of each."""
+
+    features: NDArray[np.float32]
+    times_s: NDArray[np.float64]
+    thumbnails: Sequence[bytes]
+    duration_s: float
+
+
+@dataclass(frozen=True)
+class AudioRow:
+    """A video's sound: a clip vector (A,) and segments (s, A), or None; ``presence`` is a key of ``PRESENCE``."""
+
+    clip: NDArray[np.float32] | None
+    segments: NDArray[np.float32] | None
+    presence: str
 
 
 def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any]) -> Store:
@@ -133,7 +153,7 @@ class StoreWriter:
         return self.group[name]
 
     def _array(self, name: str, shape: Sequence[int], dtype: str, chunks: Sequence[int], fill: float) -> Any:
-        # Float16 features do not compress (7 %): a codec would cost more than it saves. The fill of a feature is NaN and
+        # Float16 features do not compress (7 %), a codec would cost more than it saves. The fill of a feature is NaN,
         # never 0: a row that was not written must not look like one.
         return self.group.create_array(
             name,
@@ -159,55 +179,43 @@ class StoreWriter:
 
     # -- filling -------------------------------------------------------------------------------------------------
 
-    def write_frames(
-        self,
-        first: int,
-        values: Sequence[NDArray[np.float32]],
-        times_s: Sequence[NDArray[np.float64]],
-        thumbnails: Sequence[Sequence[bytes]],
-        durations_s: Sequence[float],
-    ) -> None:
-        """The videos first, first+1, ... of one unit: per video (f, D) features, f ≤ F; f = 0 if it failed."""
-        block = slice(first, first + len(values))
-        F, D = self._held("frames").shape[1:]
-        features = np.full((len(values), F, D), np.nan, np.float16)
-        times = np.full((len(values), F), np.nan, np.float32)
-        sizes = np.zeros((len(values), F), np.int32)
-        for row, (feature, time, pictures) in enumerate(zip(values, times_s, thumbnails, strict=True)):
-            features[row, : len(feature)] = feature
-            times[row, : len(time)] = time
-            sizes[row, : len(pictures)] = [len(picture) for picture in pictures]
-        blob = np.frombuffer(b"".join(picture for pictures in thumbnails for picture in pictures), np.uint8)
+    def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
+        """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
+        block = slice(first, first + len(rows))
+        features, times = self._held("frames")[block], self._held("frame_times_s")[block]
+        durations, sizes = self._held("duration_s")[block], self._held("thumbnail_bytes")[block]
+        counts = self._held("frame_count")[block]
+        pictures = [self.store.thumbnails(first + i) if row is None else row.thumbnails for i, row in enumerate(rows)]
+        for i, row in enumerate(rows):
+            if row is None:
+                continue
+            features[i], times[i], sizes[i] = np.nan, np.nan, 0
+            features[i, : len(row.features)] = row.features
+            times[i, : len(row.times_s)] = row.times_s
+            sizes[i, : len(row.thumbnails)] = [len(picture) for picture in row.thumbnails]
+            durations[i], counts[i] = row.duration_s, len(row.features)
+        blob = np.frombuffer(b"".join(picture for row in pictures for picture in row), np.uint8)
         self._held("frames")[block] = features
         self._held("frame_times_s")[block] = times
-        self._held("duration_s")[block] = np.asarray(durations_s, np.float32)
-        name = f"thumbnails/{first // UNIT_VIDEOS:06d}"
+        self._held("duration_s")[block] = durations
         if len(blob):
-            array = self._array(name, blob.shape, "u1", blob.shape, 0)
-            array[:] = blob
+            self._array(f"thumbnails/{first // UNIT_VIDEOS:06d}", blob.shape, "u1", blob.shape, 0)[:] = blob
         self._held("thumbnail_bytes")[block] = sizes
-        self._held("frame_count")[block] = np.asarray([len(feature) for feature in values], np.int16)
+        self._held("frame_count")[block] = counts
 
-    def write_audio(
-        self,
-        first: int,
-        clips: Sequence[NDArray[np.float32] | None],
-        segments: Sequence[NDArray[np.float32] | None],
-        presence: Sequence[str],
-    ) -> None:
-        """The videos of one unit: per video a clip vector (A,) and segments (s, A), or None where there is no sound."""
-        block = slice(first, first + len(clips))
-        S, A = self._held("audio_segments").shape[1:]
-        whole = np.full((len(clips), A), np.nan, np.float16)
-        parts = np.full((len(clips), S, A), np.nan, np.float16)
-        counts = np.zeros(len(clips), np.int16)
-        for row, (clip, pieces) in enumerate(zip(clips, segments, strict=True)):
-            if clip is not None and pieces is not None:
-                whole[row], parts[row, : len(pieces)], counts[row] = clip, pieces, len(pieces)
-        self._held("audio")[block] = whole
-        self._held("audio_segments")[block] = parts
-        self._held("audio_segment_count")[block] = counts
-        self._held("audio_presence")[block] = np.asarray([PRESENCE[name] for name in presence], np.int8)
+    def write_audio(self, first: int, rows: Sequence[AudioRow | None]) -> None:
+        """The videos of one unit; a row that is None stays as it is."""
+        block = slice(first, first + len(rows))
+        names = ("audio", "audio_segments", "audio_segment_count", "audio_presence")
+        whole, parts, counts, presence = (self._held(name)[block] for name in names)
+        for i, row in enumerate(rows):
+            if row is None:
+                continue
+            whole[i], parts[i], counts[i], presence[i] = np.nan, np.nan, 0, PRESENCE[row.presence]
+            if row.clip is not None and row.segments is not None:
+                whole[i], parts[i, : len(row.segments)], counts[i] = row.clip, row.segments, len(row.segments)
+        for name, values in zip(names, (whole, parts, counts, presence), strict=True):
+            self._held(name)[block] = values
 
     def write_text(self, rows: NDArray[np.int64], sentences: NDArray[np.float32], words: NDArray[np.float32]) -> None:
         """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""

@@ -1,0 +1,334 @@
+"""``python -m lab.cache``: one pass over a data set with frozen backbones, leaving a feature store.
+
+    data sets ──► media (decode) ──► backbones (encode) ──► store
+
+The pass itself is ``lab.extract``; this is its front door: which data, which networks, which store, and at the end what
+was done.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab import cli
+from lab.backbones import DEFAULT_CLIP, DEFAULT_PANNS, load_clip, load_panns
+from lab.datasets import DATASETS, Collection, Dataset, get_dataset
+from lab.download import download
+from lab.errors import LabError
+from lab.extract import DecodeJob, Pass, Share, Spent
+from lab.ledger import Entry
+from lab.lock import writing
+from lab.preprocess import ImageSpec
+from lab.sampling import Sampling, parse_sampling
+from lab.store import Store, open_store
+from lab.writer import StoreWriter, create_store
+
+if TYPE_CHECKING:
+    from lab.backbones.clip import ClipBackbone
+    from lab.backbones.panns import PannsBackbone
+
+log = logging.getLogger(__name__)
+
+MODALITIES = ("frames", "text", "audio")
+#: A file may not hold up the pass for longer than this.
+DEADLINE_S = 120.0
+#: Of longer sound the first part is heard; the passport says so.
+MAX_AUDIO_S = 600.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a pass needs to know; the defaults of the command stand here."""
+
+    dataset: str
+    root: Path | None = None
+    clip: str = DEFAULT_CLIP
+    panns: str | None = None
+    sampling: str | None = None
+    features: Path = Path("features")
+    name: str | None = None
+    only: tuple[str, ...] = ()
+    split: str | None = None
+    seed: int = 0
+    share: Share = field(default_factory=Share)
+    workers: int = max(1, (os.cpu_count() or 2) - 1)
+    device: str = "cpu"
+    precision: str = "fp32"
+    batch: int | None = None
+    download: bool = False
+
+
+def cache(options: Options) -> tuple[Store, Spent]:
+    """Runs the pass, or goes on with it. Returns the store and where the time went. Raises ``LabError``."""
+    dataset, collection = collect(options)
+    clip, panns = backbones(options, dataset)
+    sampling = parse_sampling(options.sampling or dataset.default_sampling)
+    path = store_path(options, collection, sampling)
+    origin = {"name": collection.name, "version": collection.version}
+    store = open_store(path) if (path / "zarr.json").exists() else create_store(path, collection, origin)
+    sections = passport_sections(clip, panns, sampling, options.only)
+    with writing(path, (options.share.index, options.share.count)):
+        writer = StoreWriter(path)
+        writer.require_section("dataset", origin)
+        # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
+        new = [name for name, section in sections.items() if not writer.require_section(name, section)]
+        make_room(writer, new, sections, collection, clip, panns, sampling)
+        if [video["file"] for video in store.videos] != _files(collection):
+            writer.refresh_files(collection)
+        job = DecodeJob(sampling, clip.image if clip else ImageSpec(), True, None, DEADLINE_S, MAX_AUDIO_S)
+        run = Pass(collection, writer, frozenset(sections), clip, panns, job, options.share, options.workers)
+        return open_store(path), run.run()
+
+
+def collect(options: Options) -> tuple[Dataset, Collection]:
+    """The data set and what of it is on this disk; its notes are logged. Raises ``LabError``."""
+    dataset = get_dataset(options.dataset)
+    root = options.root or Path("data") / dataset.name
+    if options.download:
+        download(dataset.name, dataset.sources, dataset.instructions, root)
+    collection = dataset.read(root, split=options.split, seed=options.seed)
+    for note in collection.notes:
+        log.info("%s: %s", dataset.name, note)
+    if collection.missing:
+        shown = ", ".join(collection.missing[:3])
+        log.info("%s: %d of %d videos have no file below %s (%s, ...): each is named in the ledger as missing",
+                 dataset.name, len(collection.missing), len(collection.videos), root, shown)  # fmt: skip
+    return dataset, collection
+
+
+def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, PannsBackbone | None]:
+    """The networks that the wanted modalities need. Raises ``LabError`` where their weights cannot be had."""
+    wanted = set(options.only or MODALITIES)
+    keywords: dict[str, Any] = {"device": options.device, "precision": options.precision, "download": options.download}
+    clip = panns = None
+    if wanted & {"frames", "text"}:
+        batch = {"batch": options.batch} if options.batch else {}
+        clip = load_clip(options.clip, **keywords, **batch)
+    if "audio" in wanted:
+        silent = dataset.name in SOUNDLESS
+        spec = options.panns or ("none" if silent else DEFAULT_PANNS)
+        if silent and options.panns is None:
+            log.info("%s is distributed without sound: no audio features (--panns cnn14 to look for some all the same)",
+                     dataset.name)  # fmt: skip
+        panns = None if spec == "none" else load_panns(spec, **keywords)
+    for backbone in (clip, panns):
+        if backbone is not None and backbone.is_random:
+            log.warning("%s has RANDOM weights: its features mean nothing and the store says so", backbone.name)
+    return clip, panns
+
+
+#: Data sets whose distributed clips have no audio stream (facts of the MSVD authors and of collaborative-experts).
+SOUNDLESS = frozenset({"msvd"})
+
+
+def passport_sections(
+    clip: ClipBackbone | None, panns: PannsBackbone | None, sampling: Sampling, only: Sequence[str] = ()
+) -> dict[str, dict[str, Any]]:
+    """The passport's section for each modality of this pass."""
+    decoder = {package: version(package) for package in ("av", "pillow")}
+    sections: dict[str, dict[str, Any]] = {}
+    wanted = set(only or MODALITIES)
+    if clip is not None and "frames" in wanted:
+        sections["frames"] = {**clip.passport, "sampling": sampling.name, "dtype": "float16", "decoder": decoder}
+    if clip is not None and "text" in wanted:
+        sections["text"] = {**{k: v for k, v in clip.passport.items() if k != "image"}, "dtype": "float16"}
+    if panns is not None and "audio" in wanted:
+        sections["audio"] = {**panns.passport, "dtype": "float16", "decoder": decoder, "max_audio_s": MAX_AUDIO_S}
+    return sections
+
+
+def make_room(
+    writer: StoreWriter,
+    new: Sequence[str],
+    sections: dict[str, dict[str, Any]],
+    collection: Collection,
+    clip: ClipBackbone | None,
+    panns: PannsBackbone | None,
+    sampling: Sampling,
+) -> None:
+    """Arrays for the modalities that the store does not have yet."""
+    if "frames" in new and clip is not None:
+        writer.add_frames(sections["frames"], sampling.n, clip.dim)
+    if "text" in new and clip is not None:
+        tokens = clip.tokenize([caption.text for caption in collection.captions])
+        writer.add_text(sections["text"], clip.dim, tokens.counts, tokens.ids, tokens.word_index)
+    if "audio" in new and panns is not None:
+        writer.add_audio(sections["audio"], panns.max_segments, panns.dim)
+
+
+def store_path(options: Options, collection: Collection, sampling: Sampling) -> Path:
+    """Where the store is: named after data set, CLIP and sampling; the passport, not the name, tells them apart."""
+    if options.name:
+        if not re.fullmatch(r"[\w.+-]+", options.name) or options.name.startswith("."):
+            raise LabError(
+                f"a store's name has letters, digits, '.', '-', '_' and '+' only, got --name '{options.name}'"
+            )
+        return options.features / (options.name.removesuffix(".zarr") + ".zarr")
+    where = f"-{collection.root.name}" if collection.name == "folder" else ""
+    clip = re.sub(r"[^\w.-]+", "-", Path(options.clip).name if "/" in options.clip else options.clip)
+    split = f"-{re.sub(r'[^0-9]+', '_', options.split)}-seed{options.seed}" if options.split else ""
+    return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")
+
+
+def dry_run(options: Options) -> str:
+    """Videos, bytes and expected time, from decoding and encoding up to three of the videos; nothing is written."""
+    dataset, collection = collect(options)
+    clip, panns = backbones(options, dataset)
+    sampling = parse_sampling(options.sampling or dataset.default_sampling)
+    files = [video.file for video in collection.videos if video.file is not None]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    captions = sum(collection.videos[caption.video].file is not None for caption in collection.captions)
+    rows: list[list[object]] = [["videos with a file", len(files)], ["videos missing", len(collection.missing)],
+            ["bytes of video", f"{sum(sizes):,}"], ["captions to encode", captions],
+            ["store", store_path(options, collection, sampling)]]  # fmt: skip
+    job = DecodeJob(sampling, clip.image if clip else ImageSpec(), clip is not None,
+                    panns.sample_rate if panns else None, DEADLINE_S, MAX_AUDIO_S)  # fmt: skip
+    probed = [files[i] for i in sorted({0, len(files) // 2, len(files) - 1})] if files else []
+    decoding, encoding = _trial(job, probed, clip, panns)
+    if clip is not None and captions and "".join(options.only) != "frames":
+        sample = [caption.text for caption in collection.captions[:64]]
+        start = time.perf_counter()
+        clip.encode_texts(sample)
+        rows.append(["expected for captions", _clock((time.perf_counter() - start) / len(sample) * captions)])
+    if probed:
+        cores = os.cpu_count() or 1
+        if options.device == "cpu":  # the stages share the cores; encoding already used them all
+            seconds = (decoding / cores + encoding) * len(files) / len(probed)
+        else:
+            seconds = max(decoding / options.workers, encoding) * len(files) / len(probed)
+        rows.append(["expected for videos", f"{_clock(seconds)} (from {len(probed)} of them)"])
+    return "\n".join(f"{row[0]:24}{row[1]}" for row in rows)
+
+
+def _trial(
+    job: DecodeJob, files: Sequence[Path], clip: ClipBackbone | None, panns: PannsBackbone | None
+) -> tuple[float, float]:
+    """CPU seconds of decoding and wall seconds of encoding some files; those that fail cost nothing."""
+    decoding = encoding = 0.0
+    for file in files:
+        try:
+            decoded = job(file)
+        except Exception as error:
+            log.debug("%s: %s", file, error)
+            continue
+        decoding += decoded.seconds
+        start = time.perf_counter()
+        if clip is not None and len(decoded.pictures):
+            clip.encode_frames(decoded.pictures)
+        if panns is not None and decoded.audio is not None:
+            panns.encode(decoded.audio)
+        encoding += time.perf_counter() - start
+    return decoding, encoding
+
+
+def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
+    """The table at the end of a pass, and the videos that failed."""
+    entries = list(store.ledger)
+    lines = [cli.table(["modality", "status", "videos"], [[*key, n] for key, n in tally(entries).items()]), ""]
+    stages = [["decoding (CPU)", spent.decoding], ["encoding", spent.encoding], ["writing", spent.writing],
+              ["whole pass", spent.wall]]  # fmt: skip
+    lines += [cli.table(["this run", "seconds"], [[name, f"{seconds:.1f}"] for name, seconds in stages])]
+    lines += [f"{spent.videos} videos and {spent.captions} captions in this run", ""]
+    failed = [entry for entry in entries if entry.failed]
+    broken = [entry for entry in failed if entry.status != "missing"]
+    if broken:
+        lines += ["failed:", *(f"  {e.video}  {e.modality}  {e.status}: {e.reason}" for e in broken[:10])]
+        lines += [f"  ... and {len(broken) - 10} more, see python -m lab.inspect {store.path}"] * (len(broken) > 10)
+    lines += [f"! {warning}" for warning in store.warnings]
+    lines += [f"store: {store.path}"]
+    return "\n".join(lines), failed
+
+
+def tally(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
+    """Videos by (modality, status); captions of one video may have a ledger row in two blocks, it counts once."""
+    distinct = {(entry.modality, entry.status, entry.video) for entry in entries}
+    return dict(sorted(Counter((modality, status) for modality, status, _ in distinct).items()))
+
+
+def parse_shard(text: str) -> tuple[int, int]:
+    """``I/N`` as two numbers, 1 ≤ I ≤ N. Raises ``LabError``."""
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    index, count = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not 1 <= index <= count:
+        raise LabError(f"--shard is I/N with 1 <= I <= N, as in 2/8, got '{text}'")
+    return index, count
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 1 if any listed video has no features in the end."""
+    default = Options("")
+    parser = cli.parser(
+        "lab.cache",
+        "Encode a data set once with frozen CLIP and PANN, into a feature store. Run it again to go on.",
+        "python -m lab.cache --dataset msvd --root /data/msvd --clip ViT-B-32-quickgelu:openai",
+    )
+    add = parser.add_argument
+    add("--dataset", required=True, help=f"one of {', '.join(DATASETS)}")
+    add("--root", type=Path, help="where its videos and captions are (default: data/DATASET)")
+    add("--clip", default=default.clip, help="MODEL:TAG, MODEL:FILE, toy, random (default: %(default)s)")
+    add(
+        "--panns",
+        help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd has no sound)",
+    )
+    add("--sampling", help="midpoints-N, xpool-N, fps1-N, uniform-N (default: what the papers use on the data set)")
+    add("--features", type=Path, default=default.features, help="directory of stores (default: %(default)s)")
+    add("--name", help="name of the store (default: made from data set, CLIP and sampling)")
+    add("--only", action="append", choices=MODALITIES, default=[], help="one modality now; may be repeated")
+    add("--split", help="folder without splits: percentages of train/val/test, as in 70/10/20")
+    add("--seed", type=int, default=0, help="seed of --split (default: %(default)s)")
+    add("--shard", default="1/1", help="share I of N of the work, for job arrays (default: %(default)s)")
+    add("--limit", type=int, help="at most this many videos")
+    add("--retry", action="store_true", help="try the files again that failed before")
+    add("--workers", type=int, default=default.workers, help="decode processes (default: %(default)s)")
+    add("--device", default=default.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
+    add("--precision", default=default.precision, choices=("fp32", "bf16", "fp16"), help="default: %(default)s")
+    add("--batch", type=int, help="pictures in a batch of the image tower")
+    add("--download", action="store_true", help="first fetch what is public: videos, captions, weights")
+    add("--dry-run", action="store_true", help="only tell videos, bytes and expected time")
+    given = vars(parser.parse_args(argv))
+    options = _options(given)
+    if given["dry_run"]:
+        cli.say(dry_run(options))
+        return 0
+    store, spent = cache(options)
+    text, failed = summary(store, spent)
+    cli.say(text)
+    return 1 if failed else 0
+
+
+def _options(given: dict[str, Any]) -> Options:
+    for name, least in (("limit", 0), ("workers", 1), ("batch", 1)):
+        if given[name] is not None and given[name] < least:
+            raise LabError(f"--{name} must be at least {least}, got {given[name]}")
+    index, count = parse_shard(given.pop("shard"))
+    share = Share(index, count, given.pop("limit"), given.pop("retry"))
+    ours = {name: value for name, value in given.items() if name in Options.__dataclass_fields__}
+    return Options(**{**ours, "only": tuple(given["only"]), "share": share})
+
+
+def _files(collection: Collection) -> list[str]:
+    return [os.path.relpath(video.file, collection.root) if video.file else "" for video in collection.videos]
+
+
+def _clock(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

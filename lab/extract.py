@@ -1,0 +1,340 @@
+"""The pass: files and captions in, features in a store out, in units of work that a crash cannot half-do.
+
+Videos are decoded by processes while this process encodes, in units of 16 videos. A unit is done as a whole or done
+again, so the batches that the networks see depend on which files there are and never on timing or on earlier runs:
+a finished store does not show how often its pass was killed.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from lab.datasets import Collection
+from lab.ledger import STORED, Entry
+from lab.media import Clip, MediaError, read_clip
+from lab.preprocess import ImageSpec
+from lab.sampling import Sampling
+from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.workers import DecodePool
+from lab.writer import AudioRow, FrameRow, StoreWriter, require_finite
+
+if TYPE_CHECKING:
+    from lab.backbones.clip import ClipBackbone
+    from lab.backbones.panns import PannsBackbone
+
+log = logging.getLogger(__name__)
+
+VIDEO_MODALITIES = ("frames", "audio")
+PRESENCE_OF = {"ok": "present", "too_short": "present", "silent": "silent", "no_audio": "absent"}
+
+
+@dataclass(frozen=True)
+class Share:
+    """Which part of the work is ours: shard I of N (from 1), at most ``limit`` videos, failures again or not."""
+
+    index: int = 1
+    count: int = 1
+    limit: int | None = None
+    retry: bool = False
+
+    def has(self, block: int) -> bool:
+        """Whether a block (a chunk of videos or of captions) is in this shard."""
+        return block % self.count == self.index - 1
+
+
+@dataclass
+class Spent:
+    """Where the time of a pass went, in seconds: decoding is CPU time of the decode processes, the others wall time."""
+
+    decoding: float = 0.0
+    encoding: float = 0.0
+    writing: float = 0.0
+    wall: float = 0.0
+    videos: int = 0
+    captions: int = 0
+
+
+@dataclass(frozen=True)
+class DecodeJob:
+    """What a decode process does with a file; small and picklable."""
+
+    sampling: Sampling
+    spec: ImageSpec
+    frames: bool
+    audio_hz: int | None
+    deadline_s: float
+    max_audio_s: float
+
+    def __call__(self, file: Path) -> Clip:
+        return read_clip(
+            file,
+            self.sampling,
+            self.spec,
+            frames=self.frames,
+            audio_hz=self.audio_hz,
+            deadline_s=self.deadline_s,
+            max_audio_s=self.max_audio_s,
+        )
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Consecutive videos that are decoded, encoded and committed together."""
+
+    first: int
+    files: tuple[Path | None, ...]
+    modalities: frozenset[str]
+
+
+@dataclass
+class Pass:
+    """One run over a collection. ``clip`` or ``panns`` may be None where their modality is not asked for."""
+
+    collection: Collection
+    writer: StoreWriter
+    modalities: frozenset[str]
+    clip: ClipBackbone | None
+    panns: PannsBackbone | None
+    job: DecodeJob
+    share: Share = field(default_factory=Share)
+    workers: int = 2
+    spent: Spent = field(default_factory=Spent)
+
+    def run(self) -> Spent:
+        """Does what is not done yet. May be interrupted anywhere; the next run goes on."""
+        with timed(self.spent, "wall"):
+            self._note_missing()
+            self._videos()
+            if "text" in self.modalities:
+                self._captions()
+        return self.spent
+
+    # -- videos --------------------------------------------------------------------------------------------------
+
+    def _note_missing(self) -> None:
+        """A ledger row for every listed video that has no file, before the long work begins."""
+        modalities = [name for name in VIDEO_MODALITIES if name in self.modalities]
+        for block in self._blocks():
+            known = {(e.video, e.modality): e.status for e in self.writer.ledger.read(_videos_block(block))}
+            rows = [
+                Entry(video.id, modality, "missing", "no file of this name below the root")
+                for video in self.collection.videos[block * CHUNK_VIDEOS : (block + 1) * CHUNK_VIDEOS]
+                for modality in modalities
+                if video.file is None and known.get((video.id, modality)) is None
+            ]
+            if rows:
+                self.writer.record(_videos_block(block), rows)
+
+    def _blocks(self) -> Iterator[int]:
+        return (b for b in range(-(-len(self.collection.videos) // CHUNK_VIDEOS)) if self.share.has(b))
+
+    def units(self) -> Iterator[Unit]:
+        """The units with something to do, up to the limit."""
+        left = self.share.limit if self.share.limit is not None else len(self.collection.videos)
+        for block in self._blocks():
+            known = {(e.video, e.modality): e for e in self.writer.ledger.read(_videos_block(block))}
+            for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
+                files: list[Path | None] = []
+                undone: set[str] = set()
+                for video in self.collection.videos[first : first + UNIT_VIDEOS]:
+                    stands = {m: self._settled(known.get((video.id, m)), video.file) for m in self._wanted()}
+                    within = video.file is not None and left > 0
+                    left -= within
+                    # What is done already comes along when its unit is done again, limit or not.
+                    files.append(video.file if within or all(stands.values()) else None)
+                    undone |= {m for m, settled in stands.items() if within and not settled}
+                if undone:
+                    yield Unit(first, tuple(files), frozenset(undone))
+
+    def _wanted(self) -> list[str]:
+        return [name for name in VIDEO_MODALITIES if name in self.modalities]
+
+    def _settled(self, entry: Entry | None, file: Path | None) -> bool:
+        """Whether the ledger's word stands: features are there, or the same file failed before."""
+        if entry is None or file is None or entry.status == "missing":
+            return False
+        return not entry.failed or (not self.share.retry and entry.bytes == _size(file))
+
+    def _videos(self) -> None:
+        if not self._wanted():
+            return
+        units = list(self.units())
+        total = sum(file is not None for unit in units for file in unit.files)
+        if not total:
+            return
+        # Two kinds of units decode different things (a modality added later); each kind has its own job.
+        for modalities in sorted({unit.modalities for unit in units}, key=sorted):
+            self._decode_and_encode([unit for unit in units if unit.modalities == modalities], modalities)
+
+    def _decode_and_encode(self, units: list[Unit], modalities: frozenset[str]) -> None:
+        job = DecodeJob(
+            **{
+                **self.job.__dict__,
+                "frames": "frames" in modalities,
+                "audio_hz": self.panns.sample_rate if "audio" in modalities and self.panns else None,
+            }
+        )
+        files = [file for unit in units for file in unit.files if file is not None]
+        ahead = max(2 * self.workers, UNIT_VIDEOS)
+        with (
+            DecodePool(self.workers, job, deadline_s=self.job.deadline_s + 10) as pool,
+            tqdm(total=len(files), unit="video", desc="videos", smoothing=0.1) as bar,
+        ):
+            results = pool.run(files, ahead)
+            for unit in units:
+                clips: list[Clip | Exception | None] = []
+                for file in unit.files:
+                    if file is None:
+                        clips.append(None)
+                        continue
+                    clips.append(next(results)[1])
+                    bar.update()
+                self._commit(unit, clips)
+
+    def _commit(self, unit: Unit, clips: list[Clip | Exception | None]) -> None:
+        """Encodes and writes one unit, then its ledger rows."""
+        self.spent.decoding += sum(clip.seconds for clip in clips if isinstance(clip, Clip))
+        entries: list[Entry] = []
+        if "frames" in unit.modalities:
+            entries += self._frames(unit, clips)
+        if "audio" in unit.modalities:
+            entries += self._audio(unit, clips)
+        with timed(self.spent, "writing"):
+            self.writer.record(_videos_block(unit.first // CHUNK_VIDEOS), entries)
+        self.spent.videos += sum(clip is not None for clip in clips)
+
+    def _frames(self, unit: Unit, clips: list[Clip | Exception | None]) -> Iterator[Entry]:
+        if self.clip is None:
+            raise ValueError("frames need a CLIP backbone")
+        shown = [clip if isinstance(clip, Clip) and clip.frames_status in STORED else None for clip in clips]
+        with timed(self.spent, "encoding"):
+            pictures = [clip.pictures for clip in shown if clip is not None]
+            none = np.zeros((0, self.clip.dim), np.float32)
+            features = self.clip.encode_frames(np.concatenate(pictures)) if pictures else none
+            require_finite(features, f"frames of the videos from row {unit.first}")
+        counts = [0 if clip is None else len(clip.pictures) for clip in shown]
+        parts: list[NDArray[np.float32]] = np.split(features, np.cumsum(counts)[:-1])
+        failed = FrameRow(none, np.zeros(0), (), float("nan"))
+        rows: list[FrameRow | None] = [
+            None if clip is None else failed if seen is None else
+            FrameRow(part, seen.times_s, seen.thumbnails, seen.duration_s)
+            for clip, seen, part in zip(clips, shown, parts, strict=True)
+        ]  # fmt: skip
+        with timed(self.spent, "writing"):
+            self.writer.write_frames(unit.first, rows)
+        return self._entries(unit, clips, "frames")
+
+    def _audio(self, unit: Unit, clips: list[Clip | Exception | None]) -> Iterator[Entry]:
+        if self.panns is None:
+            raise ValueError("audio needs a PANN backbone")
+        rows: list[AudioRow | None] = []
+        with timed(self.spent, "encoding"):
+            for clip in clips:
+                if not isinstance(clip, Clip):
+                    rows.append(None if clip is None else AudioRow(None, None, "unknown"))
+                    continue
+                vector = segments = None
+                if clip.audio_status in STORED and clip.audio is not None:
+                    vector, segments = self.panns.encode(clip.audio)
+                    require_finite(segments, f"audio of the videos from row {unit.first}")
+                rows.append(AudioRow(vector, segments, PRESENCE_OF.get(clip.audio_status, "unknown")))
+        with timed(self.spent, "writing"):
+            self.writer.write_audio(unit.first, rows)
+        return self._entries(unit, clips, "audio")
+
+    def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
+        for row, clip in enumerate(clips):
+            file = unit.files[row]
+            if clip is None or file is None:
+                continue
+            status, reason = outcome(clip, modality)
+            seconds = round(clip.seconds, 4) if isinstance(clip, Clip) else 0.0
+            yield Entry(self.collection.videos[unit.first + row].id, modality, status, reason, seconds, _size(file))
+
+    # -- captions ------------------------------------------------------------------------------------------------
+
+    def _captions(self) -> None:
+        """Encodes the captions of the videos that have a file: the others can be no query's answer yet."""
+        if self.clip is None:
+            raise ValueError("text needs a CLIP backbone")
+        todo = list(self._caption_units())
+        with tqdm(total=sum(map(len, todo)), unit="caption", desc="captions", smoothing=0.1, disable=not todo) as bar:
+            for rows in todo:
+                with timed(self.spent, "encoding"):
+                    encoded = self.clip.encode_texts([self.collection.captions[row].text for row in rows])
+                    require_finite(encoded.sentences, f"captions {rows[0]} to {rows[-1]}")
+                    require_finite(encoded.words, f"words of captions {rows[0]} to {rows[-1]}")
+                with timed(self.spent, "writing"):
+                    self.writer.write_text(rows, encoded.sentences, encoded.words)
+                    owners, counts = np.unique([self.collection.captions[r].video for r in rows], return_counts=True)
+                    self.writer.record(
+                        _text_block(int(rows[0])),
+                        [
+                            Entry(self.collection.videos[owner].id, "text", "ok", f"{count} captions")
+                            for owner, count in zip(owners, counts, strict=True)
+                        ],
+                    )
+                self.spent.captions += len(rows)
+                bar.update(len(rows))
+
+    def _caption_units(self) -> Iterator[NDArray[np.int64]]:
+        """The caption rows of each unit that has some to encode; a unit is encoded whole."""
+        captions, videos = self.collection.captions, self.collection.videos
+        left = self.share.limit if self.share.limit is not None else len(videos)
+        present = [video.file is not None for video in videos]
+        wanted = np.logical_and(present, np.cumsum(present) <= left)
+        for first in range(0, len(captions), UNIT_CAPTIONS):
+            if not self.share.has(first // UNIT_CAPTIONS):
+                continue
+            done = {e.video for e in self.writer.ledger.read(_text_block(first)) if not e.failed}
+            owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
+            if any(wanted[owner] and videos[owner].id not in done for owner in owners):
+                yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
+
+
+def outcome(clip: Clip | Exception, modality: str) -> tuple[str, str]:
+    """The status and the reason that go to the ledger."""
+    if isinstance(clip, MediaError):
+        return clip.status, str(clip)
+    if isinstance(clip, TimeoutError):
+        return "timeout", str(clip)
+    if isinstance(clip, Exception):
+        return "crashed", f"{type(clip).__name__}: {clip}"
+    if modality == "frames":
+        return clip.frames_status, clip.frames_reason
+    return clip.audio_status, clip.audio_reason
+
+
+@contextmanager
+def timed(spent: Spent, stage: str) -> Iterator[None]:
+    """Adds the wall time of its body to a stage."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        setattr(spent, stage, getattr(spent, stage) + time.perf_counter() - start)
+
+
+def _videos_block(block: int) -> str:
+    return f"videos-{block:06d}"
+
+
+def _text_block(first: int) -> str:
+    return f"text-{first // UNIT_CAPTIONS:06d}"
+
+
+def _size(file: Path) -> int:
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
