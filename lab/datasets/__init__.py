@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from lab.datasets.activitynet import ActivityNet
 from lab.datasets.collection import Caption, Collection, Dataset, Expected, Splits, Video
+from lab.datasets.didemo import DiDeMo
 from lab.datasets.folder import Folder
+from lab.datasets.lsmdc import LSMDC
+from lab.datasets.msrvtt import MSRVTT
 from lab.datasets.msvd import MSVD
+from lab.datasets.vatex import VATEX
 from lab.errors import unknown
 
 __all__ = ["DATASETS", "Caption", "Collection", "Dataset", "Expected", "Splits", "Video", "get_dataset"]
 
-DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in (MSVD(), Folder())}
+_ALL: tuple[Dataset, ...] = (MSVD(), MSRVTT(), DiDeMo(), LSMDC(), ActivityNet(), VATEX(), Folder())
+DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
 
 
 def get_dataset(name: str) -> Dataset:

@@ -13,7 +13,8 @@ from typing import Protocol
 from lab.download import Source
 
 Splits = Mapping[str, str]  # protocol -> split; a protocol that leaves the row out has no key
-Expected = Mapping[str, Mapping[str, tuple[int, int]]]  # protocol -> split -> (videos, captions)
+# protocol -> split -> (videos, captions); None where no published count is known
+Expected = Mapping[str, Mapping[str, tuple[int | None, int]]]
 
 SPLIT_ORDER = ("train", "val", "test", "all")
 

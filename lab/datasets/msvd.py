@@ -8,7 +8,7 @@ from typing import ClassVar
 from lab.datasets.assemble import assemble, assign, refuse_split
 from lab.datasets.collection import Collection, Expected
 from lab.datasets.reading import captions_by_id, check_published, read_json, read_lines, read_pickle
-from lab.datasets.tree import Tree, require_files
+from lab.datasets.tree import Tree, Videos, require_files
 from lab.download import Source
 
 _PUBLISHED = {
@@ -51,16 +51,15 @@ class MSVD:
         refuse_split(self.name, split)
         tree = Tree(root, self.name)
         where = f"they are in {self.sources[0].url} (--download gets it)"
-        names = [f"{part}_list.txt" for part in _PUBLISHED]
-        captions = tree.find(*_CAPTIONS)
-        wanted = [(name, tree.find(name)) for name in names] + [(" or ".join(_CAPTIONS), captions)]
+        wanted = {name: tree.find(name) for name in (f"{part}_list.txt" for part in _PUBLISHED)}
+        wanted[" or ".join(_CAPTIONS)] = tree.find(*_CAPTIONS)
         *lists, source = require_files(self.name, tree.root, wanted, where)
         notes = list(tree.notes)
         for path, md5s in zip(lists, _PUBLISHED.values(), strict=True):
             notes += check_published(path, md5s)
         splits = {part: read_lines(path) for part, path in zip(_PUBLISHED, lists, strict=True)}
         videos = assign(self.protocols[0], splits, notes)
-        files = tree.videos((".avi",))
+        files = Videos(tree, (".avi",))
         found = {key: files.file(key) for key in videos}
         return assemble(
             self.name,

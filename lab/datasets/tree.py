@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Mapping, Sequence
+from filecmp import cmp
 from pathlib import Path
+from stat import S_ISREG
 
 from lab.errors import LabError
 
 VIDEO_SUFFIXES = frozenset(
     {
-        ".3g2", ".3gp", ".3gpp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".gif", ".m1v", ".m2ts", ".m2v", ".m4v",
+        ".3g2", ".3gp", ".3gpp", ".asf", ".avi", ".divx", ".f4v", ".flv", ".m1v", ".m2ts", ".m2v", ".m4v",
         ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".mxf", ".ogm", ".ogv", ".qt", ".rm", ".rmvb", ".ts", ".vob",
         ".webm", ".wmv",
     }
@@ -45,11 +47,12 @@ def some(names: Sequence[str], limit: int = 5) -> str:
 
 
 class Tree:
-    """Every entry below a root, found once. ``entries`` maps paths relative to the root to (is it a directory)."""
+    """Every entry below a root, found once. ``entries``: path relative to the root -> is it a directory."""
 
     def __init__(self, root: Path, dataset: str) -> None:
         self.root = _require(root, dataset)
         self.entries: dict[str, bool] = {}
+        self.named: dict[str, list[str]] = {}  # file name -> paths, in the order of the walk
         self.notes: list[str] = []
         self._walk()
 
@@ -60,7 +63,7 @@ class Tree:
         """
         seen: set[tuple[int, int]] = set()
         real, links = [""], list[str]()
-        unreadable: list[str] = []
+        unreadable, unnamed = list[str](), list[str]()
         while real or links:
             folder = real.pop() if real else links.pop(0)
             try:
@@ -73,20 +76,23 @@ class Tree:
             except OSError as error:
                 unreadable.append(f"{folder or '.'} ({error.strerror})")
                 continue
-            inside = []
+            inside = list[str]()
             for entry in found:
                 if entry.name.startswith(".") or entry.name.endswith(".zarr"):
                     continue  # '._x.mp4' of macOS, caches, and stores of ours with their thousands of chunks
                 path = f"{folder}/{entry.name}" if folder else entry.name
-                is_dir = entry.is_dir(follow_symlinks=True)
-                self.entries[path] = is_dir
-                if is_dir and entry.is_symlink():
-                    links.append(path)
-                elif is_dir:
-                    inside.append(path)
+                if not _is_text(path):
+                    unnamed.append(repr(path))
+                    continue
+                self.entries[path] = is_dir = _is_dir(entry)
+                self.named.setdefault(entry.name, []).append(path)
+                if is_dir:
+                    (links if entry.is_symlink() else inside).append(path)
             real.extend(reversed(inside))
         if unreadable:
-            self.notes.append(f"{len(unreadable)} folders could not be read: {some(unreadable)}")
+            self.notes.append(f"{len(unreadable):,} folders could not be read: {some(unreadable)}")
+        if unnamed:
+            self.notes.append(f"{len(unnamed):,} file names are not UTF-8, and left out: {some(unnamed)}")
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of ``names`` that is there, the one nearest to the root.
@@ -94,37 +100,29 @@ class Tree:
         Raises LabError where two at the same depth differ: a root above several data sets would mix them.
         """
         for name in names:
-            hits = [
-                path
-                for path, is_dir in self.entries.items()
-                if not is_dir and path.rpartition("/")[2] == name and path.count("/") < LIST_DEPTH
-            ]
-            hits = [path for path in hits if (self.root / path).is_file()]
+            hits = [path for path in self.named.get(name, ()) if path.count("/") < LIST_DEPTH]
+            hits = [path for path in hits if _is_file(self.root / path)]
             if not hits:
                 continue
             depth = min(path.count("/") for path in hits)
-            nearest = [path for path in hits if path.count("/") == depth]
-            first = self.root / nearest[0]
-            for other in nearest[1:]:
-                if first.read_bytes() != (self.root / other).read_bytes():
+            first, *others = (path for path in hits if path.count("/") == depth)
+            for other in others:
+                if not cmp(self.root / first, self.root / other, shallow=False):
                     raise LabError(
-                        f"one {name} is needed below {self.root}, and {nearest[0]} and {other} differ: "
+                        f"one {name} is needed below {self.root}, and {first} and {other} differ: "
                         "point --root at the folder of one data set"
                     )
-            return first
+            return self.root / first
         return None
-
-    def videos(self, suffixes: Sequence[str] = (".mp4",)) -> Videos:
-        """Lookup of video files by id; ``suffixes`` are the documented extensions, the preferred first."""
-        return Videos(self, suffixes)
 
 
 class Videos:
     """Files by name less the last extension. Entries that exist count, whatever they are: decoding judges them."""
 
-    def __init__(self, tree: Tree, suffixes: Sequence[str]) -> None:
+    def __init__(self, tree: Tree, suffixes: Sequence[str] = (".mp4",)) -> None:
+        """``suffixes`` are the documented extensions, the preferred first."""
         self._tree = tree
-        self._suffixes = tuple(suffixes)
+        self._suffixes = (*suffixes, *sorted(VIDEO_SUFFIXES - set(suffixes)))
         self._by_stem: dict[str, list[str]] = {}
         self._twice: list[str] = []
         for path, is_dir in tree.entries.items():
@@ -138,37 +136,66 @@ class Videos:
         return self._by_stem.get(key, [])
 
     def file(self, *keys: str) -> Path | None:
-        """The file of the first of ``keys`` that has one; of several, the best, and a note says so."""
-        for key in keys:
-            found = self.candidates(key)
-            if found:
-                return self._tree.root / self.best(key, found)
-        return None
+        """The file of the first of ``keys`` that has one, by name less extension."""
+        return next((self.best(key, found) for key in keys if (found := self.candidates(key))), None)
 
-    def best(self, key: str, paths: Sequence[str]) -> str:
-        """Of several files for one id: a non-empty file first, then the documented extension, then the path."""
+    def exact(self, *names: str) -> Path | None:
+        """The file of the first of ``names`` that is there, by its whole name."""
+        return next((self.best(name, found) for name in names if (found := self._tree.named.get(name))), None)
+
+    def best(self, key: str, paths: Sequence[str]) -> Path:
+        """Of several files for one id: a non-empty file first, then by extension, then by path; a note says so."""
         if len(paths) == 1:
-            return paths[0]
+            return self._tree.root / paths[0]
         chosen, *rest = sorted(paths, key=self._rank)
-        real = (self._tree.root / chosen).resolve()
-        others = [path for path in rest if (self._tree.root / path).resolve() != real]
+        others = [path for path in rest if not _same(self._tree.root / chosen, self._tree.root / path)]
         if others:
             self._twice.append(f"{key} ({chosen}, not {', '.join(others)})")
-        return chosen
+        return self._tree.root / chosen
 
     def _rank(self, path: str) -> tuple[bool, int, str]:
-        whole = self._tree.root / path
         try:
-            usable = whole.is_file() and whole.stat().st_size > 0
+            status = (self._tree.root / path).stat()
+            usable = S_ISREG(status.st_mode) and status.st_size > 0
         except OSError:
             usable = False
-        order = (*self._suffixes, *sorted(VIDEO_SUFFIXES - set(self._suffixes)))
         ending = suffix(path)
-        return not usable, order.index(ending) if ending in order else len(order), path
+        order = self._suffixes.index(ending) if ending in self._suffixes else len(self._suffixes)
+        return not usable, order, path
 
     def notes(self) -> list[str]:
         """What to tell about the lookups made so far."""
         return [f"several files match {len(self._twice):,} ids: {some(self._twice)}"] if self._twice else []
+
+
+def _is_text(path: str) -> bool:
+    """Whether a file name can be written to a table: os.scandir hides bytes that are not UTF-8 in surrogates."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _is_dir(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link that leads to itself
+        return False
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a directory above it may be listed, not entered
+        return False
+
+
+def _same(one: Path, other: Path) -> bool:
+    try:
+        return one.samefile(other)
+    except OSError:
+        return False
 
 
 def _require(root: Path, dataset: str) -> Path:
@@ -177,13 +204,12 @@ def _require(root: Path, dataset: str) -> Path:
     if root.is_dir():
         return root.resolve()
     wrong = "is not a folder" if root.exists() else "does not exist"
-    raise LabError(f"--root must be the folder with {dataset}, {root} {wrong}: name another, or get it with --download")
+    raise LabError(f"--root must be the folder with {dataset}, {root} {wrong}: name another, or see --download")
 
 
-def require_files(dataset: str, root: Path, wanted: Iterable[tuple[str, Path | None]], where: str) -> list[Path]:
+def require_files(dataset: str, root: Path, wanted: Mapping[str, Path | None], where: str) -> list[Path]:
     """The found files, in order. Raises one LabError that names all that are absent and where they are to be had."""
-    pairs = list(wanted)
-    absent = [name for name, path in pairs if path is None]
+    absent = [name for name, path in wanted.items() if path is None]
     if absent:
         raise LabError(f"{dataset} needs {', '.join(absent)} below {root}: {where}")
-    return [path for _, path in pairs if path is not None]
+    return [path for path in wanted.values() if path is not None]
