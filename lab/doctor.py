@@ -1,0 +1,180 @@
+"""``python -m lab.doctor``: which files will fail, found out before a GPU is booked.
+
+    files ──► processes that look at each (lab.examine) ──► what will fail, counts, totals
+
+Looking takes the headers, the packets and one decoded frame, some milliseconds a clip.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from lab import cli
+from lab.datasets import DATASETS, get_dataset
+from lab.errors import LabError
+from lab.examine import Finding, examine
+from lab.ledger import replace_text
+from lab.workers import DecodePool, WorkerTimeout
+
+DEADLINE_S = 60.0
+SHOWN = 10  # of a kind; --json has all
+
+
+@dataclass(frozen=True)
+class Report:
+    """Findings on every listed video, and what else is to be said of the data set."""
+
+    findings: tuple[Finding, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failing(self) -> tuple[Finding, ...]:
+        """The videos that a pass would leave without frames."""
+        return tuple(finding for finding in self.findings if finding.fails)
+
+
+def doctor_dataset(
+    name: str, root: Path, *, deep: bool = False, workers: int | None = None, limit: int | None = None
+) -> Report:
+    """Looks at every video that a data set lists, or at the first ``limit`` that have a file.
+
+    Raises ``LabError`` where its lists or its root are not there.
+    """
+    collection = get_dataset(name).read(root)
+    videos = collection.videos
+    missing = [
+        Finding(video.id, "", "missing", "no file of this name below the root") for video in videos if not video.file
+    ]
+    present = [(video.id, str(video.file)) for video in videos if video.file]
+    found = doctor_files(present[:limit], deep=deep, workers=workers)
+    ranks = {video.id: rank for rank, video in enumerate(videos)}
+    return Report(tuple(sorted([*missing, *found], key=lambda finding: ranks[finding.video])), collection.notes)
+
+
+def doctor_files(
+    items: Sequence[tuple[str, str]], *, deep: bool = False, workers: int | None = None, deadline_s: float = DEADLINE_S
+) -> list[Finding]:
+    """Looks at (id, file) pairs through a pool of processes; a file that hangs or crashes its process is a finding."""
+    if not items:
+        return []
+    job = functools.partial(examine, deep=deep, deadline_s=deadline_s)
+    count = min(workers or os.cpu_count() or 1, len(items))
+    findings: list[Finding] = []
+    with (
+        DecodePool(count, job, deadline_s=2 * deadline_s + 10) as pool,
+        cli.bar(len(items), "files", "file") as shown,
+    ):
+        for (video, file), outcome in pool.run(items, ahead=4 * count):
+            if isinstance(outcome, Exception):
+                status = "timeout" if isinstance(outcome, WorkerTimeout) else "crashed"
+                outcome = Finding(video, file, status, str(outcome))
+            findings.append(outcome)
+            shown.update()
+    return findings
+
+
+def render(report: Report) -> str:
+    """What will fail, what is odd, the notes of the data set, and a table of counts at the end."""
+    return "\n".join([*_failures(report), *_oddities(report), *_notes(report), *_counts(report)])
+
+
+def _failures(report: Report) -> Iterable[str]:
+    """The failing videos by status and reason; a long list is cut, since --json has it whole."""
+    groups: dict[tuple[str, str], list[str]] = {}
+    for finding in report.failing:
+        groups.setdefault((finding.status, finding.reason), []).append(finding.video)
+    for (status, reason), videos in sorted(groups.items()):
+        more = f", and {len(videos) - SHOWN:,} more (--json FILE names them)" if len(videos) > SHOWN else ""
+        yield f"will fail, {status}: {reason} ({len(videos):,})"
+        yield f"  {', '.join(videos[:SHOWN])}{more}"
+
+
+def _oddities(report: Report) -> Iterable[str]:
+    odd = [
+        (f, [*([f"truncated: {f.reason}"] * (f.status == "truncated")), *f.remarks])
+        for f in report.findings
+        if not f.fails
+    ]
+    odd += [(f, [f"sound is {f.audio}"]) for f in report.findings if f.audio in ("undecodable", "silent", "too_short")]
+    odd = [(finding, remarks) for finding, remarks in odd if remarks]
+    if odd:
+        yield f"will work, but look at them ({len(odd):,}):"
+        yield from (f"  {finding.video}  {'; '.join(remarks)}" for finding, remarks in odd[:SHOWN])
+        if len(odd) > SHOWN:
+            yield f"  ... and {len(odd) - SHOWN:,} more (--json FILE has them all)"
+
+
+def _notes(report: Report) -> Iterable[str]:
+    if report.notes:
+        yield "the data set:"
+        yield from (f"  {note}" for note in report.notes)
+
+
+def _counts(report: Report) -> Iterable[str]:
+    counts = Counter(finding.status for finding in report.findings)
+    order = sorted(counts, key=lambda status: (status not in ("ok", "truncated"), status))
+    yield cli.table(["status", "videos", ""], [[s, f"{counts[s]:,}", _meaning(s)] for s in order])
+    good = [finding for finding in report.findings if not finding.fails]
+    sound = Counter(finding.audio for finding in good)
+    said = ", ".join(
+        f"{name} {sound[name]:,}" for name in ("present", "absent", "silent", "too_short", "undecodable") if sound[name]
+    )
+    yield f"audio: {said or 'nothing to hear'}"
+    yield f"total: {_clock(sum(f.duration_s for f in good))} of video, {sum(f.bytes for f in good):,} bytes"
+    yield f"{len(report.failing):,} of {len(report.findings):,} will fail"
+
+
+def _meaning(status: str) -> str:
+    return {"ok": "will work", "truncated": "will work, with the frames that can be had"}.get(status, "will fail")
+
+
+def _clock(seconds: float) -> str:
+    minutes, second = divmod(round(seconds), 60)
+    return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit code 1 if any video will fail."""
+    parser = cli.parser(
+        "lab.doctor",
+        "Look at video files and list those that a caching pass will fail on.",
+        "python -m lab.doctor --dataset msvd --root /data/msvd --json findings.json",
+    )
+    add = parser.add_argument
+    add("files", nargs="*", metavar="FILE", help="video files, in place of a data set")
+    add("--dataset", help=f"one of {', '.join(DATASETS)}")
+    add("--root", type=Path, help="where its videos and captions are (default: data/DATASET)")
+    add("--deep", action="store_true", help="decode the last frame and all sound too (slower)")
+    add("--workers", type=int, help="processes (default: one a core)")
+    add("--limit", type=int, help="look at no more than so many files")
+    add("--json", type=Path, metavar="FILE", help="write a row for every video, as a JSON list")
+    given = parser.parse_args(argv)
+    if bool(given.files) == bool(given.dataset):
+        raise LabError("either FILEs or --dataset, and not both: name what to look at")
+    for name in ("workers", "limit"):
+        if getattr(given, name) is not None and getattr(given, name) < 1:
+            raise LabError(f"--{name} must be at least 1, got {getattr(given, name)}")
+    if given.json and not given.json.absolute().parent.is_dir():
+        raise LabError(f"--json {given.json}: its directory does not exist; make it first")
+    if given.dataset:
+        root = given.root or Path("data") / get_dataset(given.dataset).name
+        report = doctor_dataset(given.dataset, root, deep=given.deep, workers=given.workers, limit=given.limit)
+    else:
+        items = [(file, file) for file in given.files[: given.limit]]
+        report = Report(tuple(doctor_files(items, deep=given.deep, workers=given.workers)))
+    if given.json:
+        rows = [asdict(finding) | {"fails": finding.fails} for finding in report.findings]
+        replace_text(given.json, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
+    cli.say(render(report))
+    return 1 if report.failing else 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))
