@@ -13,8 +13,7 @@ import os
 import re
 import sys
 import time
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
@@ -26,7 +25,7 @@ from lab.datasets import DATASETS, Collection, Dataset, get_dataset
 from lab.download import download
 from lab.errors import LabError
 from lab.extract import DecodeJob, Pass, Share, Spent
-from lab.ledger import Entry
+from lab.ledger import Entry, tally
 from lab.lock import writing
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
@@ -247,12 +246,6 @@ def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
     lines += [f"! {warning}" for warning in store.warnings]
     lines += [f"store: {store.path}"]
     return "\n".join(lines), failed
-
-
-def tally(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
-    """Videos by (modality, status); captions of one video may have a ledger row in two blocks, it counts once."""
-    distinct = {(entry.modality, entry.status, entry.video) for entry in entries}
-    return dict(sorted(Counter((modality, status) for modality, status, _ in distinct).items()))
 
 
 def parse_shard(text: str) -> tuple[int, int]:

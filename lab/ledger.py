@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -71,6 +72,12 @@ class Ledger:
     def __iter__(self) -> Iterator[Entry]:
         for file in sorted(self.folder.glob("*.ndjson")):
             yield from self.read(file.stem)
+
+
+def tally(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
+    """Videos by (modality, status); captions of one video may have a ledger row in two blocks, it counts once."""
+    distinct = {(entry.modality, entry.status, entry.video) for entry in entries}
+    return dict(sorted(Counter((modality, status) for modality, status, _ in distinct).items()))
 
 
 def replace_text(file: Path, text: str) -> None:

@@ -30,8 +30,8 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     ["frames.rule: 'a' in the store, 'b' wanted"]
     """
     shared = [section for section in wanted if section in stored]
-    old = dict(_flat({section: stored[section] for section in shared}))
-    new = dict(_flat({section: wanted[section] for section in shared}))
+    old = dict(flat({section: stored[section] for section in shared}))
+    new = dict(flat({section: wanted[section] for section in shared}))
     none = "nothing"
     return [
         f"{key}: {repr(old[key]) if key in old else none} in the store, {repr(new[key]) if key in new else none} wanted"
@@ -50,13 +50,14 @@ def require_same(stored: Mapping[str, Any], wanted: Mapping[str, Any], where: st
 
 def is_random(passport: Mapping[str, Any]) -> bool:
     """Whether any section comes from a network with random weights."""
-    return any(key.endswith(".random") and value is True for key, value in _flat(passport))
+    return any(key.endswith(".random") and value is True for key, value in flat(passport))
 
 
-def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Every field with its dotted name, as ``frames.sampling``."""
     if isinstance(value, Mapping):
         for key, inner in value.items():
-            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+            yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
         # Tuples become lists in JSON; a passport that went to disk and back must equal the one that did not.
         yield prefix, list(value) if isinstance(value, tuple) else value
