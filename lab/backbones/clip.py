@@ -90,7 +90,7 @@ class ClipBackbone:
                 "pass each through lab.preprocess.fit(picture, backbone.image)"
             )
         vectors = np.empty((len(pictures), self.dim), np.float32)
-        with exact_numerics():
+        with exact_numerics(self._device):
             for start in range(0, len(pictures), self.batch):
                 pixels = self.normalise(pictures[start : start + self.batch]).to(self._dtype)
                 vectors[start : start + self.batch] = self._model.get_submodule("visual")(pixels).float().cpu().numpy()
@@ -118,7 +118,7 @@ class ClipBackbone:
         sentences = np.empty((len(tokens.counts), self.dim), np.float32)
         vectors = np.empty((len(tokens.ids), self.dim), np.float32)
         order = np.argsort(tokens.counts, kind="stable")
-        with exact_numerics():
+        with exact_numerics(self._device):
             for start in range(0, len(order), self.text_batch):
                 rows = order[start : start + self.text_batch]
                 ids, counts = _with_ends(tokens, rows)

@@ -38,11 +38,14 @@ def check_precision(name: str) -> Precision:
 
 
 @contextmanager
-def exact_numerics() -> Iterator[None]:
+def exact_numerics(device: torch.device) -> Iterator[None]:
     """Frozen inference that gives the same bits twice: no autotuned kernels, and fp32 that is not TF32 in secret.
 
     cuDNN picks TF32 for fp32 convolutions by default, which would make "fp32" in a passport untrue.
     """
-    cudnn = torch.backends.cudnn
-    with torch.inference_mode(), cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
-        yield
+    with torch.inference_mode():
+        if device.type != "cuda":
+            yield
+            return
+        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield

@@ -1,0 +1,140 @@
+"""PANNs, frozen: mono sound in, a vector for the clip and one for each stretch of it. Alone in using their weights."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib.metadata import version
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from lab.backbones.checkpoints import load_state, read_state, sha256_of_file, sha256_of_state
+from lab.backbones.cnn import COMPUTED, Cnn, CnnSpec
+from lab.backbones.devices import DTYPES, Precision, check_precision, exact_numerics, pick_device
+from lab.backbones.logmel import mel_filters
+from lab.backbones.panns_names import resolve
+
+log = logging.getLogger(__name__)
+Floats = NDArray[np.float32]
+
+
+class PannsBackbone:
+    """A frozen PANN. Vectors are float32, non-negative and un-normalised."""
+
+    def __init__(
+        self,
+        model: Cnn,
+        *,
+        name: str,
+        weights: Mapping[str, Any],
+        precision: Precision = "fp32",
+        device: torch.device | None = None,
+        max_segments: int = 32,
+    ) -> None:
+        """``weights`` goes into the passport: where they are from, their SHA-256, whether they are random."""
+        spec = model.spec
+        self.name, self.dim = name, spec.embedding
+        self.sample_rate, self.min_samples = spec.front.sample_rate, spec.min_samples
+        self.max_segments = max_segments
+        self.is_random = bool(weights["random"])
+        self._device = device or torch.device("cpu")
+        self._model = model.to(self._device).eval().requires_grad_(False)
+        self.passport: dict[str, Any] = {
+            "name": name,
+            **weights,
+            "network": json.loads(json.dumps(asdict(spec))),
+            "min_samples": self.min_samples,
+            "max_segments": max_segments,
+            "precision": precision,
+            "versions": {"torch": version("torch").split("+")[0]},
+        }
+
+    def encode(self, waveform: NDArray[np.float32]) -> tuple[Floats, Floats]:
+        """Mono sound (N,) at ``sample_rate`` in [-1, 1] → the clip's vector (A,) and its segments' (S, A).
+
+        The clip's vector is the official embedding, ReLU(fc1(max + mean over time)). A segment's is the same formula
+        over its own stretch, S <= ``max_segments``; so where S is 1 the two are equal. Sound shorter than
+        ``min_samples`` is padded with zeros to that length, even where it is empty. Raises ValueError for another
+        shape, or for samples that are not finite.
+        """
+        if waveform.ndim != 1 or not np.isfinite(waveform).all():
+            raise ValueError(f"sound must be finite samples (N,), got {waveform.shape}: mix it down, decode it again")
+        samples = np.zeros(max(len(waveform), self.min_samples), np.float32)
+        samples[: len(waveform)] = waveform
+        with exact_numerics(self._device):
+            steps = self._model(torch.from_numpy(samples).to(self._device))
+            edges = _edges(len(steps), self.max_segments)
+            vectors = [self._model.pool(steps)]
+            vectors += [self._model.pool(steps[a:b]) for a, b in pairwise(edges)]
+            both: Floats = torch.stack(vectors).float().cpu().numpy()
+        return both[0], both[1:]
+
+    def segment_times(self, samples: int) -> NDArray[np.float64]:
+        """When each segment of a sound of ``samples`` begins and ends, seconds (S, 2). The last ends with the sound."""
+        spec = self._model.spec
+        steps = (max(samples, self.min_samples) // spec.front.hop + 1) // spec.stride
+        seconds = np.asarray(_edges(steps, self.max_segments)) * (spec.stride * spec.front.hop / self.sample_rate)
+        seconds[-1] = samples / self.sample_rate
+        return np.stack([seconds[:-1], seconds[1:]], axis=1)
+
+
+def _edges(steps: int, most: int) -> list[int]:
+    """Where ``steps`` are cut into at most ``most`` stretches whose lengths differ by one at the most."""
+    count = min(steps, most)
+    return [number * steps // count for number in range(count + 1)]
+
+
+def load_panns(
+    spec: str = "cnn14",
+    *,
+    device: str = "cpu",
+    precision: str = "fp32",
+    seed: int = 0,
+    max_segments: int = 32,
+    window_s: float = 60.0,
+    download: bool = False,
+) -> PannsBackbone | None:
+    """The PANN that ``spec`` names, None for ``none``.
+
+    ``cnn14``, ``cnn10``, ``cnn6`` or ``cnn14-16k`` with the official weights; ``NAME:FILE`` with others;
+    ``NAME:random`` or ``random`` (Cnn14) with seeded random ones; ``toy``. In place of NAME stands also a .json file
+    with the fields of CnnSpec that differ from the network it is ``like``. Raises LabError for an unknown name, for
+    weights that are not on this machine (unless ``download`` can fetch them) or that do not fit.
+    """
+    if spec == "none":
+        return None
+    how, where = check_precision(precision), pick_device(device)
+    name, architecture, path = resolve(spec, download=download)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        model = Cnn(architecture, window_s=window_s, dtype=DTYPES[how])
+    weights = {"weights": "random", "weights_sha256": sha256_of_state(model.state_dict()), "random": True}
+    if path is not None:
+        state = read_state(path)
+        load_state(model, state, str(path), may_lack=COMPUTED)
+        _compare_front_end(state, architecture, path)
+        weights = {"weights": path.name, "weights_sha256": sha256_of_file(path), "random": False}
+    return PannsBackbone(model, name=name, weights=weights, precision=how, device=where, max_segments=max_segments)
+
+
+def _compare_front_end(state: Mapping[str, Tensor], spec: CnnSpec, path: Path) -> None:
+    """Logs where a file's front end is not the one that its name stands for. Its mel filters are used all the same."""
+    expected = {
+        "logmel_extractor.melW": mel_filters(spec.front),
+        # The kernel of frequency 0 is the window itself.
+        "spectrogram_extractor.stft.conv_real.weight": torch.hann_window(spec.front.n_fft),
+    }
+    for key, own in expected.items():
+        stored = state.get(key)
+        if stored is not None and stored.ndim == 3:
+            stored = stored[0, 0]
+        if stored is not None and float((stored.float() - own).abs().max()) > 0.01 * float(own.max()):
+            log.warning("%s: %s differs from the front end of this network: was it trained on another?", path, key)
