@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -13,8 +16,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lab.backbones import words
-from lab.backbones.devices import DTYPES, Precision, exact_numerics
+from lab.backbones.checkpoints import load_state, read_state, sha256_of_state
+from lab.backbones.clip_build import as_open_clip, build
+from lab.backbones.clip_names import image_spec, resolve
+from lab.backbones.devices import DTYPES, Precision, check_precision, exact_numerics, pick_device
+from lab.backbones.text_tower import TextTower
 from lab.backbones.words import Tokens
+from lab.errors import LabError
 from lab.preprocess import ImageSpec
 
 JSON = Any
@@ -61,15 +69,19 @@ class ClipBackbone:
         self._device = device or torch.device("cpu")
         self._dtype = DTYPES[precision]
         self._model = model.eval().requires_grad_(False)
-        self._text = TextTower(model)
-        self.dim = self._text.dim
+        self._text = TextTower(model, name)
+        if self._text.vocabulary < len(words.bpe().encoder):
+            raise LabError(
+                f"the text tower must have CLIP's {len(words.bpe().encoder)} tokens, and {name} has "
+                f"{self._text.vocabulary}: its tokenizer is another"
+            )
+        self.dim = int(passport["dim"])
         self.context_length = self._text.context_length
         # Rounded: the last bits of an exponential differ between machines, and a passport must not.
         self.logit_scale = round(math.exp(float(model.get_parameter("logit_scale").detach().float().reshape(()))), 5)
         self.passport: dict[str, JSON] = {
             **passport,
             "image": {**asdict(image), "mean": list(image.mean), "std": list(image.std)},
-            "dim": self.dim,
             "context_length": self.context_length,
             "precision": precision,
             "logit_scale": self.logit_scale,
@@ -140,28 +152,6 @@ def _with_ends(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[Tensor, Tensor]
     return ids, torch.from_numpy(counts)
 
 
-class TextTower:
-    """The parts of an open_clip text tower, run on the first L positions only, giving every position and not one."""
-
-    def __init__(self, model: nn.Module) -> None:
-        """Finds the parts on ``model`` (class CLIP) or on ``model.text`` (CustomTextCLIP)."""
-        tower: Any = getattr(model, "text", model)
-        self._tower = tower
-        self.dim = int(tower.text_projection.shape[1])
-        self.context_length = int(tower.context_length)
-
-    def __call__(self, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (B, L) whose end token stands at ``counts + 1`` → sentences (B, D), words (sum of counts, D)."""
-        tower, length = self._tower, ids.shape[1]
-        dtype = tower.transformer.get_cast_dtype()
-        hidden = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
-        hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
-        rows = torch.arange(len(ids), device=ids.device)
-        place = torch.arange(length, device=ids.device)
-        inside = (place >= 1) & (place <= counts[:, None])
-        return hidden[rows, counts + 1] @ tower.text_projection, hidden[inside] @ tower.text_projection
-
-
 def load_clip(
     spec: str = "ViT-B-32-quickgelu:openai",
     *,
@@ -172,24 +162,39 @@ def load_clip(
     seed: int = 0,
     download: bool = False,
 ) -> ClipBackbone:
-    """First slice: random weights only."""
-    import open_clip
+    """The CLIP that ``spec`` names.
 
-    from lab.backbones.devices import check_precision, pick_device
-    from lab.errors import LabError
+    ``MODEL:TAG`` (open_clip's names), ``MODEL:FILE`` (.safetensors, .pt, .bin, OpenAI's own archives), ``MODEL:random``
+    or ``random`` (seeded ViT-B-32-quickgelu), ``toy``. MODEL may be the path of an open_clip .json config.
+    ``precision`` is fp32, bf16 or fp16; what comes back is float32 in any case.
 
-    if spec != "random":
-        raise LabError(f"--clip {spec} is not there yet: use --clip random")
-    where, how = pick_device(device), check_precision(precision)
-    model_name = "ViT-B-32-quickgelu"
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = open_clip.create_model(model_name, load_weights=False, precision=how, device=where)
+    Raises LabError for an unknown name, weights that are not on this machine (unless ``download`` can fetch them), do
+    not fit, or were trained with the other activation, and for a model without word features.
+    """
+    how, where = check_precision(precision), pick_device(device)
+    plan = resolve(spec, download=download)
+    if plan.path is None:
+        model = build(plan, "fp32", seed=seed)
+        state = model.state_dict()
+        weights = {"weights": "random", "weights_sha256": sha256_of_state(state), "random": True}
+    else:
+        state = read_state(plan.path)
+        weights = {"weights": plan.path.name, "weights_sha256": plan.sha256, "random": False}
+    if plan.path is not None or how != "fp32":
+        model = build(plan, how, seed=seed)
+        load_state(model, as_open_clip(state, model), str(plan.path or "memory"))
     return ClipBackbone(
-        model,
-        name=f"{model_name}:random",
-        image=ImageSpec(),
-        passport={"name": f"{model_name}:random", "random": True},
+        model.to(where),
+        name=plan.name,
+        image=image_spec(plan.preprocess, getattr(model.visual, "image_size", None), plan.model),
+        passport={
+            "name": plan.name,
+            **weights,
+            "config_sha256": hashlib.sha256(json.dumps(plan.config, sort_keys=True).encode()).hexdigest(),
+            "activation": plan.activation,
+            "dim": int(plan.config["embed_dim"]),
+            "versions": {package: version(package).split("+")[0] for package in ("open_clip_torch", "torch")},
+        },
         precision=how,
         device=where,
         batch=batch,

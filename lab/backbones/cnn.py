@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from lab.backbones.logmel import LogMel, LogMelSpec, stft_kernels
 
@@ -84,8 +84,8 @@ class Block(nn.Module):
         """(1, C, time, mels) → (1, C', time / pool, mels / pool)."""
         for number in range(1, self.convolutions + 1):
             hidden = self.get_submodule(f"conv{number}")(hidden)
-            hidden = F.relu_(self.get_submodule(f"bn{number}")(hidden))
-        return F.avg_pool2d(hidden, pool) if pool > 1 else hidden
+            hidden = functional.relu_(self.get_submodule(f"bn{number}")(hidden))
+        return functional.avg_pool2d(hidden, pool) if pool > 1 else hidden
 
 
 class Cnn(nn.Module):
@@ -141,7 +141,7 @@ class Cnn(nn.Module):
 
     def pool(self, steps: Tensor) -> Tensor:
         """Step features (steps, C) → the embedding (A,): ReLU(fc1(max over time + mean over time))."""
-        return F.relu(self.fc1(steps.amax(dim=0) + steps.mean(dim=0)))
+        return functional.relu(self.fc1(steps.amax(dim=0) + steps.mean(dim=0)))
 
 
 def _stored_stft(spec: LogMelSpec) -> nn.Module:

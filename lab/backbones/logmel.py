@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 FLOOR = 1e-10  # power; silence is -100 dB, never -inf
 
@@ -81,7 +81,7 @@ class LogMel(nn.Module):
     def forward(self, waveform: Tensor) -> Tensor:
         """float32 (N,) with N > n_fft / 2 → float32 (N // hop + 1, mels)."""
         spec = self.spec
-        padded = F.pad(waveform[None], (spec.n_fft // 2, spec.n_fft // 2), mode="reflect")[0]
+        padded = functional.pad(waveform[None], (spec.n_fft // 2, spec.n_fft // 2), mode="reflect")[0]
         frames = len(waveform) // spec.hop + 1
         parts = []
         for first in range(0, frames, self.block):

@@ -9,19 +9,18 @@ from typing import Any
 
 from lab.backbones.cnn import CNNS, CnnSpec
 from lab.backbones.logmel import LogMelSpec
+from lab.backbones.names import TOY, split
 from lab.backbones.weights import WEIGHTS, locate
 from lab.errors import LabError, unknown
-
-TOY = Path(__file__).parents[1] / "toy" / "weights"
 
 
 def resolve(spec: str, *, download: bool) -> tuple[str, CnnSpec, Path | None]:
     """The name in tables, the network and the file (None: random) that ``spec`` stands for. Raises LabError."""
     if spec == "toy":
-        config, path = TOY / "panns.json", TOY / "panns.safetensors"
-        if not (config.is_file() and path.is_file()):
+        path = TOY / "panns.safetensors"
+        if not path.is_file():
             raise LabError(f"--panns toy needs {path}, which this copy of the lab lacks: use --panns random or none")
-        return "toy", read_config(config), path
+        return "toy", read_config(TOY / "panns.json"), path
     name, file = split(spec, default="cnn14")
     if name.endswith(".json"):
         name, network = Path(name).stem, read_config(Path(name))
@@ -38,17 +37,6 @@ def resolve(spec: str, *, download: bool) -> tuple[str, CnnSpec, Path | None]:
     # panns_inference keeps its downloads there.
     other = Path.home() / "panns_data" / Path(WEIGHTS[name].file).name
     return name, network, locate(name, option=f"--panns {name}:FILE", download=download, elsewhere=[other])
-
-
-def split(spec: str, default: str) -> tuple[str, str]:
-    """``NAME:WEIGHTS`` at the right colon, a bare ``random`` being ``default``'s; no weights are an empty string."""
-    if spec == "random":
-        return default, "random"
-    if ".json:" in spec:
-        name, _, weights = spec.partition(".json:")
-        return f"{name}.json", weights
-    name, _, weights = spec.partition(":")
-    return name, weights
 
 
 def read_config(path: Path) -> CnnSpec:
