@@ -1,0 +1,64 @@
+"""Features that people already have: one reader for each way in which they are kept on disk.
+
+per-video   HDF5, one dataset (T, D) for each video id
+contiguous  HDF5, one array (V, F, D) or (V, D) beside one of ids
+pickle      a dict {video id: array} as collaborative-experts has it, NaN for a missing video
+mmt         DIR/a/b/c/abcdef.h5, a file for each video with a dataset ``features.EXPERT`` for each network
+npz         DIR/VIDEO.npz with the key ``features`` (Moment-DETR and its kin), or DIR/VIDEO.npy
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from pathlib import Path
+
+from lab.errors import LabError, unknown
+from lab.layouts.features import Choice, Features
+from lab.layouts.folders import mmt, npz
+from lab.layouts.hdf5 import contiguous, looks_contiguous, per_video
+from lab.layouts.pickles import pickled
+
+__all__ = ["LAYOUTS", "Choice", "Features", "detect", "open_features"]
+
+LAYOUTS: dict[str, Callable[[Path, Choice], AbstractContextManager[Features]]] = {
+    "per-video": per_video,
+    "contiguous": contiguous,
+    "pickle": pickled,
+    "mmt": mmt,
+    "npz": npz,
+}
+
+
+@contextmanager
+def open_features(path: Path, layout: str | None = None, choice: Choice | None = None) -> Iterator[Features]:
+    """The features at ``path``, read video by video while the context lasts; ``layout`` is a name of LAYOUTS.
+
+    Raises LabError where there are none, or none of that layout.
+    """
+    name = layout or detect(path)
+    if name not in LAYOUTS:
+        raise unknown("layout", name, LAYOUTS)
+    with LAYOUTS[name](path, choice or Choice()) as features:
+        if not features.ids:
+            raise LabError(f"{path} holds no video's features in the layout {name}: name another with --layout")
+        yield features
+
+
+def detect(path: Path) -> str:
+    """The layout of ``path`` by its look. Raises LabError if it is none that is known."""
+    if path.is_dir():
+        if any(path.glob("*/*/*/*.h5")):
+            return "mmt"
+        if any(path.glob("*.npz")) or any(path.glob("*.npy")):
+            return "npz"
+        raise LabError(f"{path} holds neither VIDEO.npz files nor a/b/c/VIDEO.h5: name the directory that does")
+    if not path.is_file():
+        raise LabError(f"{path} does not exist: name a file or directory of features")
+    if path.suffix.lower() in (".pkl", ".pickle"):
+        return "pickle"
+    if path.suffix.lower() in (".h5", ".hdf5", ".hdf"):
+        return "contiguous" if looks_contiguous(path) else "per-video"
+    raise LabError(
+        f"{path} is of no known kind (.h5, .hdf5, .pkl, .pickle): say which with --layout {'|'.join(LAYOUTS)}"
+    )
