@@ -185,7 +185,7 @@ class Pass:
             }
         )
         files = [file for unit in units for file in unit.files if file is not None]
-        ahead = max(2 * self.workers, UNIT_VIDEOS)
+        ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
             DecodePool(self.workers, job, deadline_s=self.job.deadline_s + 10) as pool,
             tqdm(total=len(files), unit="video", desc="videos", smoothing=0.1) as bar,

@@ -1,8 +1,8 @@
 """The ledger: what became of every video and modality, and why. Resuming is a query on it.
 
 One newline-delimited JSON file for each block of videos (or of captions, for text), replaced as a whole by a rename, so
-it is either before or after a unit of work and never in between. ``polars.read_ndjson("STORE/ledger/*.ndjson")`` reads
-it all. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
+it is either before or after a unit of work and never in between. It is all read by
+``polars.read_ndjson("STORE/tables/ledger/*.ndjson")``. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
 decoding), ``bytes`` (the file's size then).
 """
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -50,11 +51,11 @@ class Ledger:
         """The rows of one block, none if nothing was done there yet. Raises ``LabError`` on a damaged file."""
         file = self.folder / f"{block}.ndjson"
         try:
-            lines = file.read_text(encoding="utf-8").splitlines()
+            # Iterated, not splitlines(): that would also split at U+2028, which JSON leaves as it is within a reason.
+            with file.open(encoding="utf-8") as lines:
+                return [Entry(**json.loads(line)) for line in lines]
         except FileNotFoundError:
             return []
-        try:
-            return [Entry(**json.loads(line)) for line in lines]
         except (ValueError, TypeError) as error:
             raise LabError(f"{file} is damaged ({error}): delete it, and the pass does that block again") from None
 
@@ -81,11 +82,17 @@ def tally(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
 
 
 def replace_text(file: Path, text: str) -> None:
+    """``replace_bytes`` in UTF-8; the odd bytes of a file name (lone surrogates here) become the escapes of JSON."""
+    replace_bytes(file, text.encode("utf-8", "backslashreplace"))
+
+
+def replace_bytes(file: Path, data: bytes) -> None:
     """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left."""
-    fresh = file.with_name(f".{file.name}.{os.getpid()}")
+    # Not the pid: shards on two machines may share it, and the directory.
+    fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        with fresh.open("w", encoding="utf-8") as stream:
-            stream.write(text)
+        with fresh.open("wb") as stream:
+            stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         fresh.replace(file)

@@ -10,7 +10,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO
@@ -26,27 +26,32 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
     cut the work at other places, so they are excluded too.
     """
     index, count = shard
-    with ExitStack() as held:
-        gate = held.enter_context(_opened(store / ".lock"))
-        if count == 1:
-            _acquire(gate, fcntl.LOCK_EX, store)
-        else:
-            _acquire(gate, fcntl.LOCK_SH, store)
+    own = store / f".lock-{index}-of-{count}"
+    with _opened(own) as held:
+        with alone(store):  # so that of two rivals which start at once, one sees the other
             for other in sorted(store.glob(".lock-*-of-*")):
-                if not other.name.endswith(f"-of-{count}"):
-                    _acquire(held.enter_context(_opened(other)), fcntl.LOCK_EX, store)
-            gate = held.enter_context(_opened(store / f".lock-{index}-of-{count}"))
-            _acquire(gate, fcntl.LOCK_EX, store)
-        gate.seek(0)
-        gate.truncate()
-        holder = {
-            "pid": os.getpid(),
-            "host": socket.gethostname(),
-            "since": datetime.now(UTC).isoformat("T", "seconds"),
-        }
-        json.dump(holder, gate)
-        gate.flush()
+                if other != own and not other.name.endswith(f"-of-{count}"):
+                    with _opened(other) as rival:
+                        _acquire(rival, store)
+            _acquire(held, store)
+            held.seek(0)
+            held.truncate()
+            json.dump(_holder(), held)
+            held.flush()
         yield
+
+
+@contextmanager
+def alone(store: Path) -> Iterator[None]:
+    """Waits until no other pass is inside, for the short work that shards must not do at the same time."""
+    with _opened(store / ".lock") as gate:
+        fcntl.flock(gate, fcntl.LOCK_EX)
+        yield
+
+
+def _holder() -> dict[str, object]:
+    since = datetime.now(UTC).isoformat("T", "seconds")
+    return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
 
 
 @contextmanager
@@ -55,16 +60,16 @@ def _opened(file: Path) -> Iterator[IO[str]]:
         yield stream
 
 
-def _acquire(stream: IO[str], kind: int, store: Path) -> None:
+def _acquire(stream: IO[str], store: Path) -> None:
     try:
-        fcntl.flock(stream, kind | fcntl.LOCK_NB)
+        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         stream.seek(0)
         try:
             told = json.loads(stream.read())
             who = f"process {told['pid']} on {told['host']}, since {told['since']}"
-        except (ValueError, KeyError):
-            who = "another pass (a shard, or one that is just starting)"
+        except (ValueError, KeyError, TypeError):
+            who = "another pass"
         raise LabError(
             f"{store} is being written by {who}: wait for it, stop it, or split the work with --shard I/N"
         ) from None

@@ -1,0 +1,276 @@
+"""The pass from its front door: what it leaves, what it does again and what it never does."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import worlds
+
+from lab import cli, open_store
+from lab.cache import main
+from lab.inspect import main as inspect
+from lab.verify import problems
+
+SHARED = Path(__file__).parent.parent.parent / "shared"
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """37 videos, a tiny CLIP, and the store of an undisturbed pass over them, named ``whole``."""
+    base = tmp_path_factory.mktemp("world")
+    worlds.folder(base / "root", 37)
+    worlds.tiny_clip(base)
+    assert cache(base, "--name", "whole") == 0
+    return base
+
+
+def cache(base: Path, *more: str, root: Path | None = None, audio: str = "cnn6:random") -> int:
+    clip = f"{base / 'tiny-test.json'}:random"
+    return cli.run(
+        main,
+        ["--dataset", "folder", "--root", str(root or base / "root"), "--clip", clip, "--panns", audio,
+         "--features", str(base / "features"), "--workers", "2", *more],
+    )  # fmt: skip
+
+
+def held(base: Path, name: str) -> dict[str, object]:
+    return worlds.contents(base / "features" / f"{name}.zarr")
+
+
+def test_a_pass_leaves_a_store_that_verifies(world: Path) -> None:
+    store = open_store(world / "features" / "whole.zarr")
+    assert list(problems(store)) == []
+    assert store.splits == ("train", "val", "test")
+    texts, videos = store.load("train", audio="segments")
+    # 37 videos, of each five three are train: rows 0-2 of each
+    assert len(videos) == 23
+    assert len(texts) == 46
+    assert videos.frames.shape == (23, 12, 24)
+    assert np.isfinite(videos.frames[videos.frame_mask].numpy()).all()
+    # clip000 has 5 frames, so 5 are real; clips 2, 5, 8 ... have no audio stream
+    rows = {store.videos[row]["id"]: i for i, row in enumerate(videos.rows.tolist())}
+    assert videos.frame_mask[rows["clip000.mp4"]].sum() == 5
+    assert videos.audio_mask.any(1).sum() < 23
+    presence = store.array("audio_presence")[:]
+    silent = [video["id"] for video, code in zip(store.videos, presence, strict=True) if code == 1]
+    assert "clip002.mp4" in silent
+    assert "clip000.mp4" not in silent
+    assert store.thumbnails(0)[0][:2] == b"\xff\xd8"
+    assert store.warnings, "random weights must be said"
+    assert store.table("videos").height == 37
+    assert set(store.table("ledger")["status"]) == {"ok", "no_audio"}
+
+
+def test_frames_are_shown_at_the_times_that_the_store_says(world: Path) -> None:
+    store = open_store(world / "features" / "whole.zarr")
+    row = next(i for i, video in enumerate(store.videos) if video["id"] == "clip000.mp4")
+    assert np.allclose(store.frame_times_s(np.array([row]))[0][:5], [0, 0.1, 0.2, 0.3, 0.4], atol=1e-3)
+
+
+def test_the_same_command_again_does_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = worlds.tree(world / "features" / "whole.zarr")
+    assert cache(world, "--name", "whole") == 0
+    after = worlds.tree(world / "features" / "whole.zarr")
+    assert {k: v[1] for k, v in before.items() if k != ".lock"} == {k: v[1] for k, v in after.items() if k != ".lock"}
+    assert "0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_same_input_same_bits(world: Path) -> None:
+    assert cache(world, "--name", "again", "--workers", "1") == 0
+    assert held(world, "again") == held(world, "whole")
+
+
+def test_another_batch_size_changes_rounding_only(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cache(world, "--name", "batch", "--batch", "5") == 0
+    stores = [str(world / "features" / f"{name}.zarr") for name in ("whole", "batch")]
+    capsys.readouterr()
+    assert cli.run(inspect, stores) == 0, capsys.readouterr().out  # exit 0: every cosine is at least 0.9999
+
+
+def test_in_parts_by_limit(world: Path) -> None:
+    for limit in ("3", "20", "37"):
+        cache(world, "--name", "parts", "--limit", limit)
+    assert held(world, "parts") == held(world, "whole")
+
+
+def test_in_parts_by_modality(world: Path) -> None:
+    for modality in ("frames", "audio", "text"):
+        assert cache(world, "--name", "modality", "--only", modality) == 0
+    whole, parts = held(world, "whole"), held(world, "modality")
+    assert json.loads(parts["attributes"])["passport"] == json.loads(whole["attributes"])["passport"]  # type: ignore[arg-type]
+    assert {k: v for k, v in parts.items() if k != "attributes"} == {
+        k: v for k, v in whole.items() if k != "attributes"
+    }
+
+
+def test_in_parts_by_shard(tmp_path: Path) -> None:
+    worlds.folder(tmp_path / "root", 150, captions=8)  # 3 blocks of videos and 3 of captions
+    worlds.tiny_clip(tmp_path)
+    assert cache(tmp_path, "--name", "whole", audio="none") == 0
+    for shard in ("2/3", "3/3", "1/3"):
+        cache(tmp_path, "--name", "shards", "--shard", shard, audio="none")
+    assert held(tmp_path, "shards") == held(tmp_path, "whole")
+
+
+def test_a_file_that_comes_later_is_done_then(world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(world / "root", root)
+    away = [f"clip{i:03d}.mp4" for i in (4, 5, 30)]
+    for name in away:
+        (root / name).rename(tmp_path / name)
+    shutil.copy(world / "tiny-test.json", tmp_path)
+    assert cache(tmp_path, "--name", "later", root=root) == 1
+    store = open_store(tmp_path / "features" / "later.zarr")
+    assert store.coverage("train").videos_listed == 23
+    assert {entry.video for entry in store.ledger if entry.status == "missing"} == set(away)
+    for name in away:
+        (tmp_path / name).rename(root / name)
+    assert cache(tmp_path, "--name", "later", root=root) == 0
+    assert held(tmp_path, "later") == held(world, "whole")
+
+
+def test_features_stay_when_their_file_has_gone(world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(world / "root", root)
+    shutil.copy(world / "tiny-test.json", tmp_path)
+    (root / "clip001.mp4").rename(tmp_path / "clip001.mp4")
+    cache(tmp_path, "--name", "gone", root=root)
+    (root / "clip000.mp4").unlink()  # its features are stored; its unit is done again because of clip001
+    (tmp_path / "clip001.mp4").rename(root / "clip001.mp4")
+    assert cache(tmp_path, "--name", "gone", root=root) == 0
+    mine, whole = held(tmp_path, "gone"), held(world, "whole")
+    assert list(problems(open_store(tmp_path / "features" / "gone.zarr"))) == []
+    assert mine["thumbnail_bytes"] == whole["thumbnail_bytes"]
+    assert mine["thumbnails/000000"] == whole["thumbnails/000000"]
+    assert mine["frame_count"] == whole["frame_count"]
+
+
+@pytest.fixture(scope="module")
+def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of good files and of everything that only has a video's name."""
+    base = tmp_path_factory.mktemp("broken")
+    root = base / "root"
+    worlds.folder(root, 3)
+    good = (root / "clip001.mp4").read_bytes()
+    (root / "empty.mp4").write_bytes(b"")
+    (root / "text.mp4").write_text("this is no video")
+    (root / "cut.mp4").write_bytes(good[: len(good) // 2])
+    (root / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
+    (root / "directory.mp4").mkdir()
+    (root / "dangling.mp4").symlink_to(base / "nowhere.mp4")
+    os.mkfifo(root / "pipe.mp4")
+    worlds.captions_csv(root, {f.name: [f"about {f.name}"] for f in sorted(root.iterdir()) if f.suffix == ".mp4"})
+    worlds.tiny_clip(base)
+    return base
+
+
+def test_every_broken_file_is_a_row_and_stops_nothing(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cache(broken, "--name", "s") == 1
+    out = capsys.readouterr().out
+    store = open_store(broken / "features" / "s.zarr")
+    rows = {entry.video: entry for entry in store.ledger if entry.modality == "frames"}
+    assert {name for name, entry in rows.items() if not entry.failed} == {f"clip00{i}.mp4" for i in range(3)}
+    for name in ("empty", "text", "cut", "noise", "directory", "dangling", "pipe"):
+        assert rows[f"{name}.mp4"].reason, name
+        assert f"{name}.mp4" in out
+    assert list(problems(store)) == []
+    assert sum(store.coverage(split).videos for split in store.splits) == 3
+
+
+def test_a_mended_file_is_done_again_and_others_only_when_asked(
+    broken: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cache(broken, "--name", "s")
+    cache(broken, "--name", "s")
+    assert "0 videos and" in capsys.readouterr().out.split("this run")[-1]
+    shutil.copyfile(broken / "root" / "clip001.mp4", broken / "root" / "text.mp4")
+    assert cache(broken, "--name", "s") == 1
+    store = open_store(broken / "features" / "s.zarr")
+    assert {e.status for e in store.ledger if e.video == "text.mp4"} == {"ok"}
+    capsys.readouterr()
+    assert cache(broken, "--name", "s", "--retry") == 1
+    assert "0 videos and" not in capsys.readouterr().out
+
+
+def test_another_passport_names_the_fields_and_changes_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = worlds.tree(world / "features" / "whole.zarr")
+    assert cache(world, "--name", "whole", "--sampling", "fps1-12") == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "frames.sampling: 'midpoints-12' in the store, 'fps1-12' wanted" in told
+    assert "--name" in told
+    assert cache(world, "--name", "whole", "--only", "audio", audio="cnn10:random") == 2
+    assert "audio.name" in capsys.readouterr().err
+    after = worlds.tree(world / "features" / "whole.zarr")
+    before.pop(".lock"), after.pop(".lock")
+    assert after == before
+
+
+def test_two_passes_at_one_store(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lab.lock import writing
+
+    with writing(world / "features" / "whole.zarr"):
+        assert cache(world, "--name", "whole") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert f"process {os.getpid()}" in line
+
+
+def test_dry_run_tells_and_writes_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cache(world, "--name", "dry", "--dry-run") == 0
+    out = capsys.readouterr().out
+    assert "videos with a file" in out
+    assert "expected for videos" in out
+    assert not (world / "features" / "dry.zarr").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["--dataset", "mvsd"], "did you mean 'msvd'"),
+        (["--dataset", "folder", "--root", "/nowhere/at/all"], "/nowhere/at/all"),
+        (["--dataset", "folder", "--shard", "3/2"], "--shard"),
+        (["--dataset", "folder", "--limit", "-1"], "--limit"),
+        (["--dataset", "folder", "--sampling", "midpoint-12"], "midpoints"),
+        (["--dataset", "folder", "--clip", "ViT-B-23:random"], "ViT-B-32"),
+        (["--dataset", "folder", "--clip", "ViT-B-32:openai"], "ViT-B-32-quickgelu"),
+        (["--dataset", "folder", "--panns", "cnn15"], "cnn14"),
+        (["--dataset", "folder", "--name", "../escape"], "--name"),
+        (["--dataset", "folder", "--split", "70/10"], "70/10/20"),
+    ],
+)
+def test_a_wrong_argument_gets_one_line(
+    world: Path, tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    given = {"--root": str(world / "root"), "--clip": f"{world / 'tiny-test.json'}:random", "--panns": "none"}
+    given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
+    given["--features"] = str(tmp_path / "features")
+    assert cli.run(main, [part for pair in given.items() for part in pair]) == 2
+    err = capsys.readouterr().err.strip().splitlines()
+    assert told in err[-1]
+    assert "Traceback" not in "".join(err)
+    assert not list(tmp_path.glob("features/*.zarr"))
+
+
+@pytest.mark.skipif(not SHARED.exists(), reason="the real clips are not on this machine")
+@pytest.mark.parametrize("name", ["clips", "msrvtt"])
+def test_real_clips(name: str, tmp_path: Path) -> None:
+    worlds.tiny_clip(tmp_path)
+    dataset = {"clips": "folder", "msrvtt": "msrvtt"}[name]
+    clip = f"{tmp_path / 'tiny-test.json'}:random"
+    cli.run(main, ["--dataset", dataset, "--root", str(SHARED / "data" / name), "--clip", clip,
+                   "--panns", "cnn6:random", "--features", str(tmp_path), "--name", "real"])  # fmt: skip
+    store = open_store(tmp_path / "real.zarr")
+    audio = {
+        entry.video: entry.status for entry in store.ledger if entry.modality == "audio" and entry.status != "missing"
+    }
+    if name == "clips":
+        assert len(audio) == 7
+        assert set(audio.values()) == {"ok"}
+        assert store.splits == ("all",)
+    else:
+        assert audio == {"video7500": "no_audio"}
+    assert list(problems(store)) == []
