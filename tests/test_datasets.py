@@ -16,7 +16,7 @@ import pytest
 from lab.datasets import DATASETS, Caption, Collection, Video, get_dataset
 from lab.datasets.assemble import assemble, assign
 from lab.datasets.divide import divide, hold_out, parse_shares
-from lab.datasets.reading import check_published, read_csv, read_json, read_lines, read_pickle
+from lab.datasets.reading import captions_by_id, check_published, read_csv, read_json, read_lines, read_pickle
 from lab.datasets.tree import Tree, Videos
 from lab.errors import LabError
 
@@ -342,7 +342,9 @@ def test_a_pickle_that_would_run_something_runs_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     touch(tmp_path, "f.pkl", data=pickle.dumps({"v": [["a"], Runs()]}, protocol))
-    with pytest.raises(LabError, match=r"f.pkl is not loaded: it asks for (posix|nt)\.system, and only plain lists"):
+    with pytest.raises(
+        LabError, match=r"f.pkl must hold lists and strings alone, it asks for (posix|nt)\.system: it is not"
+    ):
         read_pickle(tmp_path / "f.pkl")
     assert not (tmp_path / "ran").exists()
 
@@ -361,6 +363,20 @@ def test_a_plain_pickle_is_read(tmp_path: Path, protocol: int) -> None:
     data = {"-a_1_2": [["a", "man"], ["é"]], "b": []}
     touch(tmp_path, "f.pkl", data=pickletools.optimize(pickle.dumps(data, protocol)))
     assert read_pickle(tmp_path / "f.pkl") == data
+
+
+def test_a_pickle_that_would_fill_the_memory_does_not(tmp_path: Path) -> None:
+    touch(tmp_path, "f.pkl", data=b"\x80\x02]r\xff\xff\xff\x0f.")  # a memo of 268 million places
+    assert read_pickle(tmp_path / "f.pkl") == []
+    touch(tmp_path, "f.pkl", data=b"\x80\x04\x96" + b"\xff" * 7 + b"\x7f.")  # a bytearray of 2^63 bytes
+    with pytest.raises(LabError, match=r"f\.pkl"):
+        read_pickle(tmp_path / "f.pkl")
+    nested: list[Any] = []
+    for _ in range(60):  # 2^60 empty lists, if someone prints them
+        nested = [nested, nested]
+    touch(tmp_path, "f.pkl", data=pickle.dumps({"v": [nested]}))
+    with pytest.raises(LabError, match=r"f\.pkl must hold captions as text or lists of words, at 'v' it has \["):
+        captions_by_id(tmp_path / "f.pkl", read_pickle(tmp_path / "f.pkl"))
 
 
 def test_a_pickle_of_python_2_is_read(tmp_path: Path) -> None:

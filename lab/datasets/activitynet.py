@@ -8,7 +8,7 @@ from typing import ClassVar
 from lab.datasets.assemble import assemble, assign, refuse_split
 from lab.datasets.collection import Collection, Expected
 from lab.datasets.divide import hold_out
-from lab.datasets.reading import read_json
+from lab.datasets.reading import read_json, short
 from lab.datasets.tree import Tree, Videos, require_files, some
 from lab.download import Source
 from lab.errors import LabError
@@ -78,7 +78,7 @@ def _paragraphs(path: Path) -> dict[str, str]:
     for key, entry in found.items():
         sentences = entry.get("sentences") if isinstance(entry, dict) else None
         if not isinstance(sentences, list) or not all(isinstance(text, str) for text in sentences):
-            raise LabError(f'{path} must have a list "sentences" for each id, {key!r:.40} has {entry!r:.60}')
+            raise LabError(f'{path} must have a list "sentences" for each id, {short(key)} has {short(entry)}')
         texts[key] = " ".join(" ".join(text.split()) for text in sentences if text.strip())
     return texts
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from lab.datasets.reading import read_csv, read_json
+from lab.datasets.reading import read_csv, read_json, short
 from lab.errors import LabError
 
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "dev": "val", "test": "test"}
@@ -78,7 +78,7 @@ def _json_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
         part = entry.get("split") or ""
         for text in texts:
             if not all(isinstance(field, str) for field in (entry["video"], text, part)):
-                raise LabError(f"{shape}, {where} has {entry!r:.80}: video, caption and split must be text")
+                raise LabError(f"{shape}, {where} has {short(entry)}: video, caption and split must be text")
             yield where, entry["video"], text.strip(), part.strip()
 
 
@@ -94,7 +94,7 @@ def _clean(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> CaptionsFil
 def _relative(source: Path, where: str, name: str) -> str:
     """A name as a relative POSIX path. Raises LabError for one that would leave the root."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(name).is_absolute() or ".." in path.parts or "\0" in name:
+    if path.is_absolute() or PureWindowsPath(name).is_absolute() or ".." in path.parts or min(name, default="a") < " ":
         raise LabError(f"a video must be a path below {source.parent}, {source.name} {where} has {name!r}")
     if not path.parts:
         raise LabError(f"a video must be a path below {source.parent}, {source.name} {where} has none: name a file")

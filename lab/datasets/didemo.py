@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lab.datasets.assemble import assemble, assign, refuse_split
 from lab.datasets.collection import Collection, Expected
-from lab.datasets.reading import check_published, read_json, read_lines
+from lab.datasets.reading import check_published, read_json, read_lines, short
 from lab.datasets.tree import Tree, Videos, require_files, some, stem
 from lab.download import Source
 from lab.errors import LabError
@@ -97,7 +97,7 @@ def _paragraphs(path: Path) -> dict[str, str]:
     for place, row in enumerate(rows, 1):
         video, text = (row.get("video"), row.get("description")) if isinstance(row, dict) else (None, None)
         if not isinstance(video, str) or not isinstance(text, str):
-            raise LabError(f"{path} must have video and description in each entry, number {place} is {row!r:.80}")
+            raise LabError(f"{path} must have video and description in each entry, number {place} is {short(row)}")
         found.setdefault(video, []).append(text.replace("\r\n", " ").replace("\n", " ").strip())
     return {video: " ".join(texts) for video, texts in found.items()}
 

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from lab.datasets.assemble import Row, assemble, assign, refuse_split
 from lab.datasets.collection import Collection, Expected, Splits
-from lab.datasets.reading import check_published, read_csv, read_json
+from lab.datasets.reading import check_published, read_csv, read_json, short
 from lab.datasets.tree import Tree, Videos, require_files, some
 from lab.download import Source
 from lab.errors import LabError
@@ -119,7 +119,9 @@ def _read_captions(tree: Tree) -> dict[str, list[str]] | None:
         for place, row in enumerate(rows, 1):
             key = (row.get("video_id") or row.get("image_id")) if isinstance(row, dict) else None
             if not isinstance(key, str) or not isinstance(row.get("caption"), str):
-                raise LabError(f"{path} must have video_id and caption in each sentence, number {place} is {row!r:.80}")
+                raise LabError(
+                    f"{path} must have video_id and caption in each sentence, number {place} is {short(row)}"
+                )
             captions.setdefault(key, []).append(row["caption"])
     return captions if paths else None
 

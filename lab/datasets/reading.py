@@ -6,12 +6,16 @@ import csv
 import hashlib
 import io
 import json
-import pickle
+import reprlib
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
+from lab.datasets.unpickle import NotPlainError, plain
 from lab.errors import LabError
+
+# A value in a message: bounded, also for what is nested a million times or holds itself.
+short = reprlib.repr
 
 
 def read_text(path: Path) -> str:
@@ -75,24 +79,17 @@ def _csv_rows(
         yield rows.line_num, {name: row[place].strip() for name, place in at.items()}
 
 
-class _DataOnly(pickle.Unpickler):
-    """Builds dicts, lists, numbers and strings. Anything else has to be looked up, and no lookup is allowed."""
-
-    def find_class(self, module: str, name: str) -> NoReturn:
-        raise LabError(f"it asks for {module}.{name}, and only plain lists and strings are read")
-
-
 def read_pickle(path: Path) -> Any:
-    """A pickle of builtin containers. Raises LabError, having run nothing, for one that asks for any global."""
+    """A pickle of dicts, lists and strings. Raises LabError, having run nothing, for one that asks for more."""
     try:
-        with path.open("rb") as file:
-            return _DataOnly(file, encoding="utf-8").load()
-    except LabError as error:
+        return plain(path.read_bytes())
+    except NotPlainError as error:
         raise LabError(
-            f"{path} is not loaded: {error}; get the file from its authors, or use captions_msvd.json"
+            f"{path} must hold lists and strings alone, it asks for {error}: it is not loaded; use captions_msvd.json, "
+            "or get it from its authors"
         ) from error
     except Exception as error:  # a damaged pickle raises nearly anything
-        raise LabError(f"{path} must be a pickle, it cannot be read ({error!r}): get the file again") from error
+        raise LabError(f"{path} must be a pickle, it cannot be read ({short(error)}): get the file again") from error
 
 
 def check_published(path: Path, md5s: Iterable[str]) -> list[str]:
@@ -115,7 +112,7 @@ def captions_by_id(path: Path, found: object) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
     for key, texts in found.items():
         if not isinstance(key, str) or not isinstance(texts, list | tuple):
-            raise LabError(f"{path} must map ids to lists of captions, at {key!r:.60} it has a {type(texts).__name__}")
+            raise LabError(f"{path} must map ids to lists of captions, at {short(key)} it has a {type(texts).__name__}")
         captions[key] = [_text(path, key, text) for text in texts]
     return captions
 
@@ -125,4 +122,4 @@ def _text(path: Path, key: str, text: object) -> str:
         return text
     if isinstance(text, list | tuple) and all(isinstance(token, str) for token in text):
         return " ".join(text)
-    raise LabError(f"{path} must hold captions as text or lists of words, at {key!r:.60} it has {text!r:.60}")
+    raise LabError(f"{path} must hold captions as text or lists of words, at {short(key)} it has {short(text)}")
