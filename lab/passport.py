@@ -32,11 +32,14 @@ def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[st
     shared = [section for section in wanted if section in stored]
     old = dict(flat({section: stored[section] for section in shared}))
     new = dict(flat({section: wanted[section] for section in shared}))
-    none = "nothing"
+
+    def told(side: Mapping[str, Any], key: str) -> str:
+        return repr(side[key]) if key in side else "nothing"
+
     return [
-        f"{key}: {repr(old[key]) if key in old else none} in the store, {repr(new[key]) if key in new else none} wanted"
+        f"{key}: {told(old, key)} in the store, {told(new, key)} wanted"
         for key in sorted(old.keys() | new.keys())
-        if old.get(key, none) != new.get(key, none)
+        if (key in old, old.get(key)) != (key in new, new.get(key))
     ]
 
 
@@ -59,5 +62,9 @@ def flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
         for key, inner in value.items():
             yield from flat(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
-        # Tuples become lists in JSON; a passport that went to disk and back must equal the one that did not.
-        yield prefix, list(value) if isinstance(value, tuple) else value
+        yield prefix, _as_json(value)
+
+
+def _as_json(value: Any) -> Any:
+    """Tuples become lists in JSON; a passport that went to disk and back must equal the one that did not."""
+    return [_as_json(inner) for inner in value] if isinstance(value, list | tuple) else value
