@@ -6,28 +6,26 @@ status for the ledger and a one-line reason, whatever lies under the path.
 
 from __future__ import annotations
 
-import io
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import av.error
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from lab.media_audio import Listener, Wave
-from lab.media_file import Deadline, MediaError, brief, open_media, require_file
-from lab.media_video import Decoder, Frames, Listing, Picture, best_video, told_by_packets
+from lab.media_file import Deadline, MediaError, open_media, require_file
+from lab.media_length import Cut, cut_short
+from lab.media_listing import Listing, best_video, scan, told_by_packets
+from lab.media_picture import thumbnail
+from lab.media_video import Decoder
 from lab.preprocess import ImageSpec, fit
 from lab.sampling import Sampling, parse_sampling
 
 __all__ = ["Clip", "MediaError", "Probe", "Sampling", "parse_sampling", "probe", "read_clip"]
 
-THUMBNAIL_SIDE = 160
-_THUMBNAIL_QUALITY = 80
 _KEEP_BYTES = 192 * 2**20  # compressed packets held in memory; a longer file is read a second time instead
 
 
@@ -65,26 +63,28 @@ def read_clip(
     path = Path(path).absolute()
     started = time.process_time()
     deadline = Deadline(deadline_s)
-    require_file(path)
+    cut = cut_short(path, require_file(path))
     with open_media(path, deadline) as container:
-        video = best_video(container) if frames else _video_or_none(container)
+        video = _video(container, cut, needed=frames)
         listener = _listener(container, audio_hz, max_audio_s)
-        listing = _scan(container, video, listener, deadline, keep=frames)
+        hear = listener.feed if listener else None
+        listing = scan(container, video, cut, hear, deadline, keep_bytes=_KEEP_BYTES if frames else 0)
+        found = None
         if frames:
-            seen, thumbnails, found = _pictures(container, path, video, listing, sampling, spec, deadline)
-            start_s, duration_s = found.start_s, found.duration_s
-        else:
-            seen, thumbnails, found = np.zeros((0, spec.size, spec.size, 3), np.uint8), [], None
-            start_s, duration_s = _times(listing, video)
-        audio, audio_status, audio_reason = _sound(listener, audio_hz, start_s)
-    damage = found.damage if found else ""
+            decoder = _decoder(container, path, video, listing, deadline)
+            found = decoder.frames(sampling.indices, lambda picture: (fit(picture, spec), thumbnail(picture)))
+        start_s, duration_s = (found.start_s, found.duration_s) if found else listing.span_s()
+        audio, audio_status, audio_reason = _sound(listener, audio_hz, start_s, cut)
+    if duration_s == 0 and audio is not None and audio_hz:
+        duration_s = len(audio) / audio_hz
+    kept = found.pictures if found else []
     return Clip(
-        pictures=seen,
+        pictures=np.stack([p for p, _ in kept]) if kept else np.zeros((0, spec.size, spec.size, 3), np.uint8),
         times_s=found.times_s if found else np.zeros(0),
-        thumbnails=thumbnails,
-        duration_s=duration_s if duration_s > 0 or audio is None or not audio_hz else len(audio) / audio_hz,
-        frames_status="skipped" if not frames else "truncated" if damage else "ok",
-        frames_reason=damage,
+        thumbnails=[t for _, t in kept],
+        duration_s=duration_s,
+        frames_status="skipped" if not found else "truncated" if found.damage else "ok",
+        frames_reason=found.damage if found else "",
         audio=audio,
         audio_status=audio_status,
         audio_reason=audio_reason,
@@ -92,11 +92,16 @@ def read_clip(
     )
 
 
-def _video_or_none(container: Any) -> Any | None:
+def _video(container: Any, cut: Cut | None, *, needed: bool) -> Any | None:
+    """The video stream; None where there is none and none is needed."""
     try:
         return best_video(container)
-    except MediaError:
-        return None
+    except MediaError as error:
+        if not needed:
+            return None
+        if cut is not None and error.status == "no_video":
+            raise MediaError("undecodable", f"{cut.reason}, and what is there names no video stream") from None
+        raise
 
 
 def _listener(container: Any, hz: int | None, max_s: float) -> Listener | None:
@@ -104,74 +109,25 @@ def _listener(container: Any, hz: int | None, max_s: float) -> Listener | None:
     return Listener(stream, hz, max_s) if stream is not None and hz and stream.codec_context is not None else None
 
 
-def _sound(listener: Listener | None, hz: int | None, start_s: float) -> tuple[Wave | None, str, str]:
+def _sound(listener: Listener | None, hz: int | None, start_s: float, cut: Cut | None) -> tuple[Wave | None, str, str]:
     if hz is None:
         return None, "skipped", ""
-    return listener.result(start_s) if listener else (None, "no_audio", "no audio stream")
+    if listener is not None:
+        return listener.result(start_s)
+    if cut is not None and cut.header:
+        return None, "undecodable", f"{cut.reason}, and what is there names no audio stream"
+    return None, "no_audio", "no audio stream"
 
 
-def _scan(container: Any, video: Any, listener: Listener | None, deadline: Deadline, *, keep: bool) -> Listing:
-    """Read the file once: list the video's packets, decode the sound. What breaks the reading is noted, not raised."""
-    listing = Listing()
-    sound = listener.index if listener else -1
-    try:
-        for packet in container.demux():
-            deadline.check()
-            if packet.size == 0:
-                continue
-            if video is not None and packet.stream_index == video.index:
-                listing.add(packet, _KEEP_BYTES if keep else 0)
-            elif listener is not None and packet.stream_index == sound:
-                listener.feed(packet)
-    except (av.error.FFmpegError, OSError, ValueError) as error:
-        deadline.check()
-        listing.damage = f"reading stops after {len(listing.pts)} video packets: {brief(error)}"
-    if listing.torn and not listing.damage:
-        listing.damage = f"{listing.torn} video packets are incomplete"
-    stated = int(video.frames) if video is not None else 0
-    if listing.damage and stated > len(listing.pts):
-        listing.damage += f" ({stated} listed in the header)"
-    return listing
-
-
-def _times(listing: Listing, video: Any) -> tuple[float, float]:
-    """(start, duration) in seconds as the packets tell, without decoding."""
-    times = [t for t, shown in zip(listing.pts, listing.shown, strict=True) if shown and t is not None]
-    if not times or video is None or not video.time_base:
-        return 0.0, 0.0
-    tick = float(video.time_base)
-    return min(times) * tick, (max(times) - min(times) + listing.last_duration) * tick
-
-
-def _pictures(
-    container: Any,
-    path: Path,
-    video: Any,
-    listing: Listing,
-    sampling: Sampling,
-    spec: ImageSpec,
-    deadline: Deadline,
-) -> tuple[NDArray[np.uint8], list[bytes], Frames]:
+def _decoder(container: Any, path: Path, video: Any, listing: Listing, deadline: Deadline) -> Decoder:
     if not listing.pts:
         raise MediaError("undecodable", listing.damage or "the video stream holds no packets")
-    told = told_by_packets(container, video)
-    video.codec_context.thread_count = 1
 
     def again() -> Iterator[Any]:
         with open_media(path, deadline) as other:
             yield from (p for p in other.demux() if p.size and p.stream_index == video.index)
 
-    decoder = Decoder(video, listing, again, told, deadline)
-    found = decoder.frames(sampling.indices, lambda picture: (fit(picture, spec), _thumbnail(picture)))
-    return np.stack([p for p, _ in found.pictures]), [t for _, t in found.pictures], found
-
-
-def _thumbnail(picture: Picture) -> bytes:
-    image = Image.fromarray(picture)
-    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.BILINEAR, reducing_gap=2.0)
-    out = io.BytesIO()
-    image.save(out, "JPEG", quality=_THUMBNAIL_QUALITY)
-    return out.getvalue()
+    return Decoder(video.codec_context, listing, again, deadline, told=told_by_packets(container, video))
 
 
 @dataclass(frozen=True)
@@ -203,26 +159,27 @@ def probe(path: Path | str, *, deadline_s: float = 20.0) -> Probe:
     path = Path(path).absolute()
     deadline = Deadline(deadline_s)
     size = require_file(path)
+    cut = cut_short(path, size)
     with open_media(path, deadline) as container:
-        video = best_video(container)
+        video: Any = _video(container, cut, needed=True)
         sound = container.streams.best("audio")
-        listing = _scan(container, video, None, deadline, keep=True)
-        first = Sampling("midpoints", 1)
-        _, duration_s = _times(listing, video)
-        _pictures(container, path, video, listing, first, ImageSpec(size=32), deadline)
+        listing = scan(container, video, cut, None, deadline, keep_bytes=_KEEP_BYTES)
+        _, duration_s = listing.span_s()
+        decoder = _decoder(container, path, video, listing, deadline)
+        decoder.require_frame()
         context = video.codec_context
         return Probe(
             size=size,
             format=container.format.name,
             duration_s=duration_s,
-            codec=context.name,
+            codec=context.codec.canonical_name,
             width=context.width,
             height=context.height,
-            fps=float(video.average_rate or 0.0),
+            fps=listing.fps(),
             frames=sum(listing.shown),
             video_streams=len(container.streams.video),
             audio_streams=len(container.streams.audio),
-            audio_codec=sound.codec_context.name if sound is not None and sound.codec_context else "",
+            audio_codec=sound.codec_context.codec.canonical_name if sound is not None and sound.codec_context else "",
             status="truncated" if listing.damage else "ok",
             reason=listing.damage,
         )

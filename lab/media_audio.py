@@ -27,7 +27,7 @@ class Listener:
 
     def __init__(self, stream: Any, hz: int, max_s: float) -> None:
         self.hz = hz
-        self.index = int(stream.index)
+        self._index = int(stream.index)
         self._codec = stream.codec_context
         self._codec.thread_count = 1
         self._max_s = max_s
@@ -43,8 +43,8 @@ class Listener:
         return self._seconds >= self._max_s
 
     def feed(self, packet: Any) -> None:
-        """Decode one packet (None: drain). A damaged one is counted, never raised."""
-        if self.full:
+        """Decode one packet (None: drain); those of other streams pass. A damaged one is counted, never raised."""
+        if self.full or (packet is not None and packet.stream_index != self._index):
             return
         self._packets += packet is not None
         try:
@@ -131,7 +131,7 @@ def _resample(wave: Wave, rate: int, hz: int) -> Wave:
     if rate == hz or len(wave) == 0:
         return wave
     resampler = av.AudioResampler(format="flt", layout="mono", rate=hz)
-    out: list[Wave] = []
+    out: list[NDArray[Any]] = []
     step = 1 << 20
     for first in range(0, len(wave), step):
         block = np.ascontiguousarray(wave[None, first : first + step])
@@ -140,4 +140,4 @@ def _resample(wave: Wave, rate: int, hz: int) -> Wave:
         frame.pts = None
         out += [piece.to_ndarray().reshape(-1) for piece in resampler.resample(frame)]
     out += [piece.to_ndarray().reshape(-1) for piece in resampler.resample(None)]
-    return np.concatenate(out) if out else np.zeros(0, np.float32)
+    return np.concatenate(out, dtype=np.float32) if out else np.zeros(0, np.float32)

@@ -1,12 +1,11 @@
-"""Opening a file that may be anything: what stands in the way is a MediaError with a status, never a crash or a hang."""
+"""Opening a file that may be anything: what stands in the way is a MediaError with a status, not a crash or a hang."""
 
 from __future__ import annotations
 
-import os
 import stat
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,7 +60,7 @@ def require_file(path: Path) -> int:
     try:
         info = path.stat()
     except FileNotFoundError:
-        reason = f"dangling link to {os.readlink(path)}" if path.is_symlink() else "no such file"
+        reason = f"dangling link to {path.readlink()}" if path.is_symlink() else "no such file"
         raise MediaError("missing", reason) from None
     except (OSError, ValueError) as error:
         raise MediaError("unreadable", _os_reason(error)) from None
@@ -106,17 +105,17 @@ def open_reason(path: Path, deadline: Deadline, error: Exception) -> str:
     PyAV drops FFmpeg's log unless a level is set, and a level is global: so the open is tried again with the log
     caught for this thread, and the level is put back.
     """
-    level = av.logging.get_level()
+    level, repeats = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)
     try:
         with av.logging.Capture() as logs:
-            try:
+            with suppress(av.error.FFmpegError, OSError, ValueError):
                 _open(path, deadline).close()
-            except (av.error.FFmpegError, OSError, ValueError):
-                pass
             said = [" ".join(str(message).split()) for _, _, message in logs]
     finally:
         av.logging.set_level(level)
+        av.logging.set_skip_repeated(repeats)
     return ": ".join([brief(error), *said[:1]])
 
 

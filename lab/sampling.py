@@ -1,7 +1,7 @@
 """Which frames stand for a video: rules by name, from a number of displayed frames to the indices of those to keep.
 
-A rule sees only how many frames a video shows and its nominal rate, never the file, so it can be checked by hand against
-the indices that the papers' code yields. Indices count the displayed frames in presentation order, from 0.
+A rule sees only how many frames a video shows and its nominal rate, never the file, so it can be checked by hand
+against the indices that the papers' code yields. Indices count the displayed frames in presentation order, from 0.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ Indices = NDArray[np.int64]
 
 
 def _midpoints(count: int, n: int, _fps: float) -> Indices:
-    """X-Pool's ``uniform``: the middle frame of each of n intervals; a video of fewer frames gives each of them once."""
+    """X-Pool's ``uniform``: the middle frame of each of n intervals; a shorter video gives each of its frames once."""
     edges = np.linspace(0, count, min(n, count) + 1).astype(np.int64)
     return (edges[:-1] + edges[1:] - 1) // 2
 
@@ -43,7 +43,7 @@ def _fps1(count: int, n: int, fps: float) -> Indices:
 
 
 def _uniform(count: int, n: int, _fps: float) -> Indices:
-    """n frames from the first to the last, both included; a video of fewer than n frames repeats some."""
+    """Evenly from the first frame to the last, both included; a video of fewer than n frames repeats some."""
     return np.linspace(0, count - 1, n).astype(np.int64)
 
 

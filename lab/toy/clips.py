@@ -2,8 +2,8 @@
 
     python -m lab.toy.clips --root /tmp/toy --n 96
 
-renders 96 short clips with sound and their ``captions.csv``, the same bytes from the same seed. Nothing here is needed to
-read videos; it is the other direction.
+renders 96 short clips with sound and their ``captions.csv``, the same bytes from the same seed. Nothing here is needed
+to read videos; it is the other direction.
 """
 
 from __future__ import annotations
@@ -151,7 +151,7 @@ def _encode_audio(container: Any, stream: Any, sound: Sound) -> None:
 
 
 def numbered(i: int, size: int = 64) -> Picture:
-    """A picture (size, size, 3) whose 4 × 4 blocks, black or white, spell ``i`` < 1024 so that it survives any codec."""
+    """A picture (size, size, 3) whose 4 × 4 blocks, black or white, spell ``i`` < 1024 so that codecs keep it."""
     if not 0 <= i < 1024:
         raise ValueError(f"`0 <= i < 1024` must hold for a frame number, got {i}")
     bits = [(_code(i) >> k) & 1 for k in range(16)]
