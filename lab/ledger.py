@@ -1,8 +1,8 @@
 """The ledger: what became of every video and modality, and why. Resuming is a query on it.
 
 One newline-delimited JSON file for each block of videos (or of captions, for text), replaced as a whole by a rename, so
-it is either before or after a unit of work and never in between. It is all read by
-``polars.read_ndjson("STORE/tables/ledger/*.ndjson")``. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
+it is either before or after a unit of work and never in between. ``polars.read_ndjson("STORE/tables/ledger/*.ndjson")``
+reads it all. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
 decoding), ``bytes`` (the file's size then).
 """
 

@@ -26,11 +26,12 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
     cut the work at other places, so they are excluded too.
     """
     index, count = shard
-    own = store / f".lock-{index}-of-{count}"
+    whole = store / "tables" / ".lock"
+    own = whole.with_name(f".lock-{index}-of-{count}") if count > 1 else whole
     with _opened(own) as held:
         with alone(store):  # so that of two rivals which start at once, one sees the other
-            for other in sorted(store.glob(".lock-*-of-*")):
-                if other != own and not other.name.endswith(f"-of-{count}"):
+            for other in [whole, *sorted(whole.parent.glob(".lock-*-of-*"))]:
+                if other != own and not (count > 1 and other.name.endswith(f"-of-{count}")):
                     with _opened(other) as rival:
                         _acquire(rival, store)
             _acquire(held, store)
@@ -44,7 +45,7 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
 @contextmanager
 def alone(store: Path) -> Iterator[None]:
     """Waits until no other pass is inside, for the short work that shards must not do at the same time."""
-    with _opened(store / ".lock") as gate:
+    with _opened(store / "tables" / ".lock-gate") as gate:
         fcntl.flock(gate, fcntl.LOCK_EX)
         yield
 

@@ -36,6 +36,8 @@ CHUNK_VIDEOS = 64
 UNIT_VIDEOS = 16
 #: Captions in a unit of work, and in a chunk.
 UNIT_CAPTIONS = 512
+#: The group of what is no array: tables, ledger, locks. A group of its own, so that zarr can list the arrays in peace.
+TABLES = "tables"
 #: What ``audio_presence`` holds. Papers that feed zeros for absent sound cannot tell these apart.
 PRESENCE = {"unknown": 0, "absent": 1, "silent": 2, "present": 3}
 
@@ -73,16 +75,16 @@ class Store:
         try:
             self.group = zarr.open_group(path, mode="r", use_consolidated=False)
             attributes: dict[str, Any] = dict(self.group.attrs)
-            schema: int = attributes["schema"]
-            self.passport: dict[str, Any] = attributes["passport"]
+            schema = int(attributes["schema"])
+            if schema > SCHEMA:  # before the other fields, which a newer schema may have renamed
+                raise LabError(
+                    f"{path} has schema {schema}, this version reads up to {SCHEMA}: upgrade the lab to open it"
+                )
+            self.passport: dict[str, Any] = dict(attributes["passport"])
             self.name: str = attributes["name"]
             self.protocols: tuple[str, ...] = tuple(attributes["protocols"])
-        except (KeyError, TypeError, ValueError, OSError) as error:
-            raise LabError(
-                f"{path} is damaged: {type(error).__name__}: {error}; restore zarr.json, or make the store again"
-            ) from None
-        if schema > SCHEMA:
-            raise LabError(f"{path} has schema {schema}, this version reads up to {SCHEMA}: upgrade the lab to open it")
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise LabError(f"{path} is damaged: {_told(error)}; restore zarr.json, or make the store again") from None
 
     # -- what is in it -------------------------------------------------------------------------------------------
 
@@ -116,7 +118,7 @@ class Store:
     @property
     def ledger(self) -> Ledger:
         """What became of every video, and why."""
-        return Ledger(self.path / "ledger")
+        return Ledger(self.path / TABLES / "ledger")
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -131,7 +133,11 @@ class Store:
 
         if name == "ledger":
             return pl.DataFrame(list(self.ledger), schema=list(Entry.__dataclass_fields__), infer_schema_length=None)
-        frame = pl.read_ndjson(self.path / f"{name}.ndjson", infer_schema_length=None)
+        if not getattr(self, name):  # polars cannot read an empty file
+            return pl.DataFrame(
+                schema={"videos": ("id", "file", "splits", "duration_s"), "captions": ("video", "text", "splits")}[name]
+            )
+        frame = pl.read_ndjson(self.path / TABLES / f"{name}.ndjson", infer_schema_length=None)
         return frame.with_columns(duration_s=pl.Series(self._read("duration_s"))) if name == "videos" else frame
 
     # -- features ------------------------------------------------------------------------------------------------
@@ -173,13 +179,15 @@ class Store:
 
     def thumbnails(self, row: int) -> list[bytes]:
         """A JPEG of every sampled frame of the video in a row; an empty list if it has none."""
-        first = row // UNIT_VIDEOS * UNIT_VIDEOS
-        sizes: NDArray[np.int64] = np.asarray(self.array("thumbnail_bytes")[first : row + 1], np.int64)
-        if not sizes[-1].any():
+        if not self._read("thumbnail_bytes", slice(row, row + 1)).any():
             return []
-        blob = self._read(f"thumbnails/{row // UNIT_VIDEOS:06d}").tobytes()
-        ends = np.cumsum(sizes).reshape(sizes.shape)[-1]
-        return [blob[end - size : end] for end, size in zip(ends, sizes[-1], strict=True) if size]
+        unit, place = divmod(row, UNIT_VIDEOS)
+        name = f"thumbnails/{unit:06d}"
+        if not (self.path / name).exists():
+            name += ".old"  # a pass that died while it changed one for the other
+        sizes = np.asarray(self.array(name).attrs["bytes"], np.int64)
+        ends, blob = np.cumsum(sizes).reshape(sizes.shape), self._read(name).tobytes()
+        return [blob[end - size : end] for end, size in zip(ends[place], sizes[place], strict=True) if size]
 
     def _rows(self, split: str, protocol: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Coverage]:
         if split not in self.splits_of(protocol):
@@ -204,7 +212,7 @@ class Store:
             start, count = self._take("word_start", rows), self._take("word_count", rows).astype(np.int64)
             width = self.array("words").chunks[0]
             first = rows[0] // UNIT_CAPTIONS * width
-            values = self.array("words")[first : (rows[-1] // UNIT_CAPTIONS + 1) * width]
+            values = self._read("words", slice(first, (rows[-1] // UNIT_CAPTIONS + 1) * width))
             if 2 * count.sum() < len(values):  # a protocol that uses a few captions of many: keep only these
                 ends = np.cumsum(count)
                 values = values[np.repeat(start - first - (ends - count), count) + np.arange(ends[-1])]
@@ -234,20 +242,27 @@ class Store:
             return self.group[name]
         except (KeyError, ValueError, TypeError) as error:
             raise LabError(
-                f"{self.path}: array '{name}' is gone or damaged ({error}): python -m lab.inspect --verify tells more"
+                f"{self.path}: array '{name}' is gone or damaged ({_told(error)}): "
+                "python -m lab.inspect --verify tells more"
             ) from None
 
     def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
-        """Rows of an array, in order, out of one slab: splits are nearly contiguous, and a random read costs 1 ms."""
-        first = int(rows[0]) if len(rows) else 0
-        slab: NDArray[Any] = self.array(name)[first : int(rows[-1]) + 1 if len(rows) else 0]
-        return slab if len(slab) == len(rows) else slab[rows - first]
+        """Rows of an array, in any order, out of one slab: splits are nearly contiguous, a random read costs 1 ms."""
+        first, end = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
+        slab = self._read(name, slice(first, end))
+        return slab if np.array_equal(rows, np.arange(first, end)) else slab[rows - first]
 
-    def _read(self, name: str) -> NDArray[Any]:
-        return np.asarray(self.array(name)[:])
+    def _read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        try:
+            return np.asarray(self.array(name)[rows])
+        except (ValueError, RuntimeError) as error:
+            raise LabError(
+                f"{self.path}: array '{name}' cannot be read ({_told(error)}): "
+                "python -m lab.inspect --verify tells more"
+            ) from None
 
     def _table(self, name: str) -> list[dict[str, Any]]:
-        file = self.path / f"{name}.ndjson"
+        file = self.path / TABLES / f"{name}.ndjson"
         try:
             with file.open(encoding="utf-8") as lines:
                 return [json.loads(line) for line in lines]
@@ -264,3 +279,8 @@ class Store:
 
 def _counted(counts: NDArray[Any], width: int) -> torch.Tensor:
     return torch.arange(width) < torch.from_numpy(counts.astype(np.int64))[:, None]
+
+
+def _told(error: Exception) -> str:
+    """An error of a library in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,7 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from lab import passport as passports
 from lab.errors import LabError
 from lab.ledger import Entry, Ledger, replace_text
-from lab.store import CHUNK_VIDEOS, PRESENCE, SCHEMA, UNIT_CAPTIONS, UNIT_VIDEOS, Store
+from lab.lock import alone
+from lab.store import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -56,11 +59,13 @@ def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any])
     was faster, its store is returned.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new-{os.getpid()}")
-    shutil.rmtree(fresh, ignore_errors=True)
+    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")  # two hosts may share a pid and this directory
     try:
         attributes = {"schema": SCHEMA, "name": collection.name, "protocols": list(collection.protocols)}
-        group = zarr.create_group(fresh, attributes=attributes | {"passport": {"dataset": dict(dataset)}})
+        group = zarr.create_group(
+            fresh, zarr_format=3, attributes=attributes | {"passport": {"dataset": dict(dataset)}}
+        )
+        group.create_group(TABLES)
         _write_tables(fresh, collection)
         shape = (len(collection.videos),)
         group.create_array(
@@ -68,9 +73,13 @@ def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any])
         )
         try:
             fresh.rename(path)
-        except OSError:
-            if not (path / "zarr.json").exists():
+        except OSError as error:
+            if not path.exists():
                 raise
+            if not (path / "zarr.json").exists():
+                raise LabError(
+                    f"{path} is there already, and is no feature store: move it away, or give --name"
+                ) from error
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
     return Store(path)
@@ -82,9 +91,10 @@ def _write_tables(store: Path, collection: Collection) -> None:
 
     videos = [{"id": v.id, "file": file(v), "splits": dict(v.splits)} for v in collection.videos]
     captions = [{"video": c.video, "text": c.text, "splits": dict(c.splits)} for c in collection.captions]
-    replace_text(store / "videos.ndjson", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in videos))
-    replace_text(store / "captions.ndjson", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in captions))
-    replace_text(store / "root.txt", f"{collection.root}\n")
+    for name, rows in (("videos", videos), ("captions", captions)):
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+        replace_text(store / TABLES / f"{name}.ndjson", "".join(lines))
+    replace_text(store / TABLES / "root.txt", f"{collection.root}\n")
 
 
 class StoreWriter:
@@ -93,7 +103,7 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self.store = Store(path)
         self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
-        self.ledger = Ledger(path / "ledger")
+        self.ledger = Ledger(path / TABLES / "ledger")
 
     def refresh_files(self, collection: Collection) -> None:
         """Notes where the files are now: some may have come since the store was made."""
@@ -102,14 +112,15 @@ class StoreWriter:
     # -- making room ---------------------------------------------------------------------------------------------
 
     def add_frames(self, section: Mapping[str, Any], frames: int, dim: int) -> None:
-        """Makes room for F frames of D a video."""
-        V = len(self.store.videos)
-        self._array("frames", (V, frames, dim), "f2", (CHUNK_VIDEOS, frames, dim), NAN)
-        self._array("frame_times_s", (V, frames), "f4", (CHUNK_VIDEOS, frames), NAN)
-        self._array("frame_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
-        self._array("thumbnail_bytes", (V, frames), "i4", (CHUNK_VIDEOS, frames), 0)
-        self.group.require_group("thumbnails")
-        self._commit_section("frames", section)
+        """Makes room for F frames of D a video, unless there is some. Raises ``LabError`` on another passport."""
+        with self._room("frames", section) as missing:
+            if missing:
+                V = len(self.store.videos)
+                self._array("frames", (V, frames, dim), "f2", (CHUNK_VIDEOS, frames, dim), NAN)
+                self._array("frame_times_s", (V, frames), "f4", (CHUNK_VIDEOS, frames), NAN)
+                self._array("frame_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
+                self._array("thumbnail_bytes", (V, frames), "i4", (CHUNK_VIDEOS, frames), 0)
+                self.group.require_group("thumbnails")
 
     def add_text(
         self, section: Mapping[str, Any], dim: int, counts: ArrayLike, ids: ArrayLike, word: ArrayLike
@@ -119,40 +130,60 @@ class StoreWriter:
         Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
         """
         count, ids, word = (np.asarray(values) for values in (counts, ids, word))
-        T = len(count)
-        if len(self.store.captions) != T:
-            raise ValueError(f"{T} token counts for {len(self.store.captions)} captions")
-        inside = np.arange(T) // UNIT_CAPTIONS
-        ends = np.cumsum(count, dtype=np.int64)
-        unit_first = np.concatenate([[0], ends])[np.arange(0, T, UNIT_CAPTIONS)] if T else np.zeros(0, np.int64)
-        width = max(1, int(np.bincount(inside, weights=count).max())) if T else 1
-        start = inside * width + (ends - count) - unit_first[inside] if T else np.zeros(0, np.int64)
-        N = max(1, -(-T // UNIT_CAPTIONS)) * width
-        self._array("sentences", (T, dim), "f2", (UNIT_CAPTIONS, dim), NAN)
-        self._array("words", (N, dim), "f2", (width, dim), NAN)
-        self._array("encoded", (T,), "i1", (UNIT_CAPTIONS,), 0)
-        self._array("word_start", (T,), "i8", (UNIT_CAPTIONS,), 0)[:] = start
-        self._array("word_count", (T,), "i4", (UNIT_CAPTIONS,), 0)[:] = count
-        rows = np.repeat(start - (ends - count), count) + np.arange(int(count.sum()))
-        for name, values in (("token_ids", ids), ("token_word", word)):
-            placed = np.full(N, -1, np.int32)
-            placed[rows] = values
-            self._array(name, (N,), "i4", (width,), -1)[:] = placed
-        self._commit_section("text", section)
+        if len(self.store.captions) != len(count):
+            raise ValueError(f"{len(count)} token counts for {len(self.store.captions)} captions")
+        start, width, N = _placed(count)
+        rows = np.repeat(start - (np.cumsum(count, dtype=np.int64) - count), count) + np.arange(int(count.sum()))
+        with self._room("text", section) as missing:
+            if missing:
+                T = len(count)
+                self._array("sentences", (T, dim), "f2", (UNIT_CAPTIONS, dim), NAN)
+                self._array("words", (N, dim), "f2", (width, dim), NAN)
+                self._array("encoded", (T,), "i1", (UNIT_CAPTIONS,), 0)
+                self._array("word_start", (T,), "i8", (UNIT_CAPTIONS,), 0)[:] = start
+                self._array("word_count", (T,), "i4", (UNIT_CAPTIONS,), 0)[:] = count
+                for name, values in (("token_ids", ids), ("token_word", word)):
+                    placed = np.full(N, -1, np.int32)
+                    placed[rows] = values
+                    self._array(name, (N,), "i4", (width,), -1)[:] = placed
 
     def add_audio(self, section: Mapping[str, Any], segments: int, dim: int) -> None:
-        """Makes room for a clip vector and up to S segment vectors of A a video."""
-        V = len(self.store.videos)
-        self._array("audio", (V, dim), "f2", (CHUNK_VIDEOS, dim), NAN)
-        self._array("audio_segments", (V, segments, dim), "f2", (CHUNK_VIDEOS, segments, dim), NAN)
-        self._array("audio_segment_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
-        self._array("audio_presence", (V,), "i1", (CHUNK_VIDEOS,), PRESENCE["unknown"])
-        self._commit_section("audio", section)
+        """Makes room for a clip vector and up to S segment vectors of A a video, unless there is some."""
+        with self._room("audio", section) as missing:
+            if missing:
+                V = len(self.store.videos)
+                self._array("audio", (V, dim), "f2", (CHUNK_VIDEOS, dim), NAN)
+                self._array("audio_segments", (V, segments, dim), "f2", (CHUNK_VIDEOS, segments, dim), NAN)
+                self._array("audio_segment_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
+                self._array("audio_presence", (V,), "i1", (CHUNK_VIDEOS,), PRESENCE["unknown"])
+
+    @contextmanager
+    def _room(self, modality: str, section: Mapping[str, Any]) -> Iterator[bool]:
+        """Whether the body has to make the arrays; afterwards their section in the passport says that they are there.
+
+        Shards that start together all find a modality missing. The first makes room; had the others no second look,
+        they would make it anew over what the first has written by then.
+        """
+        with alone(self.store.path):
+            self.store = Store(self.store.path)
+            missing = not self.require_section(modality, section)
+            yield missing
+            if missing:
+                self.group.attrs.update({"passport": self.store.passport | {modality: dict(section)}})
+                self.store = Store(self.store.path)
 
     def _held(self, name: str) -> Any:
         return self.group[name]
 
-    def _array(self, name: str, shape: Sequence[int], dtype: str, chunks: Sequence[int], fill: float) -> Any:
+    def _array(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: str,
+        chunks: Sequence[int],
+        fill: float,
+        attributes: dict[str, Any] | None = None,
+    ) -> Any:
         # Float16 features do not compress (7 %), a codec would cost more than it saves. The fill of a feature is NaN,
         # never 0: a row that was not written must not look like one.
         return self.group.create_array(
@@ -162,14 +193,9 @@ class StoreWriter:
             chunks=tuple(chunks),
             compressors=None,
             fill_value=fill,
+            attributes=attributes,
             overwrite=True,
         )
-
-    def _commit_section(self, modality: str, section: Mapping[str, Any]) -> None:
-        """The section in the passport says that the arrays are there; it is written last."""
-        held = dict(self.store.passport) | {modality: dict(section)}
-        self.group.attrs.update({"passport": held})
-        self.store = Store(self.store.path)
 
     def require_section(self, modality: str, section: Mapping[str, Any]) -> bool:
         """Whether the store already has the modality. Raises ``LabError`` if it was made under another passport."""
@@ -181,11 +207,11 @@ class StoreWriter:
 
     def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
-        block = slice(first, first + len(rows))
+        block = _within_unit(first, len(rows), UNIT_VIDEOS)
         features, times = self._held("frames")[block], self._held("frame_times_s")[block]
         durations, sizes = self._held("duration_s")[block], self._held("thumbnail_bytes")[block]
         counts = self._held("frame_count")[block]
-        pictures = [self.store.thumbnails(first + i) if row is None else row.thumbnails for i, row in enumerate(rows)]
+        shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
                 continue
@@ -194,32 +220,64 @@ class StoreWriter:
             times[i, : len(row.times_s)] = row.times_s
             sizes[i, : len(row.thumbnails)] = [len(picture) for picture in row.thumbnails]
             durations[i], counts[i] = row.duration_s, len(row.features)
-        blob = np.frombuffer(b"".join(picture for row in pictures for picture in row), np.uint8)
+        self._hide("frame_count", block, shown, counts)
         self._held("frames")[block] = features
         self._held("frame_times_s")[block] = times
         self._held("duration_s")[block] = durations
-        if len(blob):
-            self._array(f"thumbnails/{first // UNIT_VIDEOS:06d}", blob.shape, "u1", blob.shape, 0)[:] = blob
+        self._write_thumbnails(first, rows)
         self._held("thumbnail_bytes")[block] = sizes
         self._held("frame_count")[block] = counts
 
+    def _write_thumbnails(self, first: int, rows: Sequence[FrameRow | None]) -> None:
+        """The pictures of a unit in one array of bytes, with those of the rows that stay.
+
+        They may be the only ones left of a video whose file has gone, so the old array is moved aside whole, and goes
+        when the new one is in its place; each tells the sizes of its own pictures.
+        """
+        unit, V = first // UNIT_VIDEOS, len(self.store.videos)
+        given = {first + i: row.thumbnails for i, row in enumerate(rows) if row is not None}
+        unit_rows = range(unit * UNIT_VIDEOS, min((unit + 1) * UNIT_VIDEOS, V))
+        pictures = [given[row] if row in given else self.store.thumbnails(row) for row in unit_rows]
+        blob = np.frombuffer(b"".join(picture for row in pictures for picture in row), np.uint8)
+        if not len(blob):
+            return
+        sizes = np.zeros((len(unit_rows), self._held("thumbnail_bytes").shape[1]), int)
+        for size, row in zip(sizes, pictures, strict=True):
+            size[: len(row)] = [len(picture) for picture in row]
+        name = f"thumbnails/{unit:06d}"
+        place, fresh, old = (self.store.path / f"{name}{end}" for end in ("", ".new", ".old"))
+        self._array(f"{name}.new", blob.shape, "u1", blob.shape, 0, {"bytes": sizes.tolist()})[:] = blob
+        if place.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            place.rename(old)
+        fresh.rename(place)
+        shutil.rmtree(old, ignore_errors=True)
+
+    def _hide(self, name: str, block: slice, shown: NDArray[Any], counts: NDArray[Any]) -> None:
+        """Before a row gets shorter (its file is broken now): what will be no more must not be seen half-gone."""
+        if (counts < shown).any():
+            self._held(name)[block] = np.minimum(shown, counts)
+
     def write_audio(self, first: int, rows: Sequence[AudioRow | None]) -> None:
         """The videos of one unit; a row that is None stays as it is."""
-        block = slice(first, first + len(rows))
+        block = _within_unit(first, len(rows), UNIT_VIDEOS)
         names = ("audio", "audio_segments", "audio_segment_count", "audio_presence")
         whole, parts, counts, presence = (self._held(name)[block] for name in names)
+        shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
                 continue
             whole[i], parts[i], counts[i], presence[i] = np.nan, np.nan, 0, PRESENCE[row.presence]
             if row.clip is not None and row.segments is not None:
                 whole[i], parts[i, : len(row.segments)], counts[i] = row.clip, row.segments, len(row.segments)
+        self._hide("audio_segment_count", block, shown, counts)
         for name, values in zip(names, (whole, parts, counts, presence), strict=True):
             self._held(name)[block] = values
 
     def write_text(self, rows: NDArray[np.int64], sentences: NDArray[np.float32], words: NDArray[np.float32]) -> None:
         """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""
-        unit = slice(int(rows[0]) // UNIT_CAPTIONS * UNIT_CAPTIONS, int(rows[-1]) + 1)
+        first = int(rows[0]) // UNIT_CAPTIONS * UNIT_CAPTIONS
+        unit = _within_unit(first, int(rows[-1]) + 1 - first, UNIT_CAPTIONS)
         start, count = self._held("word_start")[unit], self._held("word_count")[unit]
         local = rows - unit.start
         held = self._held("sentences")[unit]
@@ -241,6 +299,24 @@ class StoreWriter:
     def record(self, block: str, entries: Iterable[Entry]) -> None:
         """Commits a unit: its ledger rows, in the block's file (``videos-00012`` or ``text-00012``)."""
         self.ledger.update(block, entries)
+
+
+def _placed(count: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
+    """Where the words of captions with ``count`` words each start (T,), the width of a unit, the length of all."""
+    T = len(count)
+    if not T:
+        return np.zeros(0, np.int64), 1, 1
+    firsts = np.arange(0, T, UNIT_CAPTIONS)
+    width = max(1, int(np.add.reduceat(count, firsts, dtype=np.int64).max()))
+    before = np.cumsum(count, dtype=np.int64) - count
+    unit = np.arange(T) // UNIT_CAPTIONS
+    return unit * width + before - before[firsts][unit], width, len(firsts) * width
+
+
+def _within_unit(first: int, length: int, size: int) -> slice:
+    if length < 1 or first // size != (first + length - 1) // size:
+        raise ValueError(f"rows must lie within one unit of {size}, got {first}..{first + length - 1}")
+    return slice(first, first + length)
 
 
 def require_finite(values: NDArray[np.float32], what: str) -> None:
