@@ -93,7 +93,7 @@ def collect(options: Options) -> tuple[Dataset, Collection]:
     """The data set and what of it is on this disk; its notes are logged. Raises ``LabError``."""
     dataset = get_dataset(options.dataset)
     root = options.root or Path("data") / dataset.name
-    if options.download:
+    if options.download and not _complete(dataset, root):
         download(dataset.name, dataset.sources, dataset.instructions, root)
     collection = dataset.read(root, split=options.split, seed=options.seed)
     for note in collection.notes:
@@ -103,6 +103,14 @@ def collect(options: Options) -> tuple[Dataset, Collection]:
         log.info("%s: %d of %d videos have no file below %s (%s, ...): each is named in the ledger as missing",
                  dataset.name, len(collection.missing), len(collection.videos), root, shown)  # fmt: skip
     return dataset, collection
+
+
+def _complete(dataset: Dataset, root: Path) -> bool:
+    """Whether everything is on this disk already; --download is then for the weights alone."""
+    try:
+        return not dataset.read(root).missing
+    except LabError:
+        return False
 
 
 def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, PannsBackbone | None]:
@@ -173,7 +181,7 @@ def store_path(options: Options, collection: Collection, sampling: Sampling) -> 
                 f"a store's name has letters, digits, '.', '-', '_' and '+' only, got --name '{options.name}'"
             )
         return options.features / (options.name.removesuffix(".zarr") + ".zarr")
-    where = f"-{collection.root.name}" if collection.name == "folder" else ""
+    where = f"-{collection.root.resolve().name}" if collection.name == "folder" else ""
     clip = re.sub(r"[^\w.-]+", "-", Path(options.clip).name if "/" in options.clip else options.clip)
     split = f"-{re.sub(r'[^0-9]+', '_', options.split)}-seed{options.seed}" if options.split else ""
     return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")

@@ -11,7 +11,7 @@ import logging
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -177,13 +177,8 @@ class Pass:
             self._decode_and_encode([unit for unit in units if unit.modalities == modalities], modalities)
 
     def _decode_and_encode(self, units: list[Unit], modalities: frozenset[str]) -> None:
-        job = DecodeJob(
-            **{
-                **self.job.__dict__,
-                "frames": "frames" in modalities,
-                "audio_hz": self.panns.sample_rate if "audio" in modalities and self.panns else None,
-            }
-        )
+        audio_hz = self.panns.sample_rate if self.panns is not None and "audio" in modalities else None
+        job = replace(self.job, frames="frames" in modalities, audio_hz=audio_hz)
         files = [file for unit in units for file in unit.files if file is not None]
         ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
