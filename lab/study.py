@@ -5,17 +5,20 @@ For now a study trains one head with fixed settings and reads the split that it 
 
 from __future__ import annotations
 
+import inspect
 import logging
 import sys
 import time
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from lab import cli
+from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.heads import build_head
+from lab.heads import HEADS, build_head
 from lab.metrics import retrieval_metrics
 from lab.store import Store, open_store
 from lab.train import Recipe, similarities, train
@@ -41,26 +44,58 @@ def find_store(features: Path, dataset: str | None) -> Store:
 
 
 def read_study(name: str) -> dict[str, Any]:
-    """A study file, by its name in ``studies/`` or by its path. Raises ``LabError``."""
+    """A study file, by its name in ``studies/`` or by its path. Raises ``LabError`` that names all it has wrong."""
     file = Path(name) if name.endswith(".toml") else STUDIES / f"{name}.toml"
     if not file.is_file():
         raise unknown("study", name, sorted(path.stem for path in STUDIES.glob("*.toml")))
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except tomllib.TOMLDecodeError as error:
+        settings = tomllib.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:  # also bytes that are not UTF-8
         raise LabError(f"{file} is not valid TOML: {error}") from None
+    wrong = list(_mistakes(settings))
+    if wrong:
+        raise LabError(f"{file}: {'; '.join(wrong)}")
+    return settings
+
+
+def _mistakes(settings: dict[str, Any]) -> Iterator[str]:
+    """What a study file has wrong, as far as names tell; values are judged by what they are given to."""
+    head = settings.get("head")
+    if head not in HEADS:
+        yield str(unknown("head", str(head), HEADS))
+    keywords = inspect.signature(HEADS[head].__init__).parameters if head in HEADS else None
+    tables = {"train": [field.name for field in fields(Recipe)], "keywords": keywords and list(keywords)[2:]}
+    for key, value in settings.items():
+        if key not in ("head", *tables):
+            yield str(unknown("key", key, ("head", *tables)))
+        elif key in tables and not isinstance(value, dict):
+            yield f"[{key}] must be a table, got {value!r}"
+        elif key in tables and (known := tables[key]) is not None:
+            yield from (str(unknown(f"key of [{key}]", name, known)) for name in value if name not in known)
 
 
 def study(settings: dict[str, Any], store: Store, protocol: str | None = None) -> dict[str, float]:
     """Trains the study's head on ``train`` and returns the metrics of ``test``, which is read here and nowhere else."""
-    texts, videos = store.load("train", protocol, words=False)
-    head = build_head(settings["head"], texts.dim, **settings.get("keywords", {}))
+    if "text" not in store.passport:
+        raise LabError(f"{store.path} holds no captions: add them with python -m lab.cache --only text")
+    texts, videos = _pairs(store, "train", protocol)
+    try:
+        head = build_head(settings["head"], texts.dim, **settings.get("keywords", {}))
+    except (TypeError, ValueError) as error:
+        raise LabError(f"head '{settings['head']}' refuses its [keywords]: {error}") from None
     scale = store.passport["text"]["logit_scale"]
     train(head, texts, videos, Recipe(**{"logit_scale": scale, **settings.get("train", {})}))
-    queries, gallery = store.load("test", protocol, words=False)
+    queries, gallery = _pairs(store, "test", protocol)
     if queries.video is None:
         raise ValueError("the store's texts name their videos")
     return retrieval_metrics(similarities(head, queries, gallery), queries.video.numpy())
+
+
+def _pairs(store: Store, split: str, protocol: str | None) -> tuple[Texts, Videos]:
+    texts, videos = store.load(split, protocol, words=False)
+    if not len(texts):
+        raise LabError(f"no caption of split '{split}' has features in {store.path}: run the pass on it first")
+    return texts, videos
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -18,7 +18,10 @@ from lab.errors import LabError
 
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. The defaults are X-Pool's, but for the rate, which suits a head on frozen features."""
+    """How to train. The defaults are X-Pool's, but for the rate, which suits a head on frozen features.
+
+    Raises ``LabError`` for a value that is out of its range.
+    """
 
     epochs: int = 5
     batch: int = 32
@@ -28,6 +31,25 @@ class Recipe:
     clip_norm: float = 1.0
     logit_scale: float = 100.0
     seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, low, high in (
+            ("epochs", 1, math.inf),
+            ("batch", 2, math.inf),  # a batch of one has no negative
+            ("lr", 0, math.inf),
+            ("weight_decay", 0, math.inf),
+            ("warmup", 0, 1),
+            ("clip_norm", 0, math.inf),
+            ("logit_scale", 1, math.inf),
+            ("seed", 0, math.inf),
+        ):
+            value, whole = getattr(self, name), isinstance(getattr(Recipe, name), int)
+            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+                raise LabError(f"{name} must be a {'whole ' if whole else ''}number, got {name}={value!r}")
+            if not low <= value <= high:
+                raise LabError(
+                    f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
+                )
 
 
 def contrastive_loss(similarity: Tensor, video: Tensor, scale: Tensor) -> Tensor:
@@ -46,6 +68,8 @@ def train(head: nn.Module, texts: Texts, videos: Videos, recipe: Recipe) -> list
     """Trains in place and returns the mean loss of each epoch. Raises ``LabError`` if the loss stops being finite."""
     if texts.video is None:
         raise ValueError("training texts must name their videos")
+    if not len(texts):
+        raise ValueError("training needs at least one text, got none")
     torch.manual_seed(recipe.seed)
     scale = nn.Parameter(torch.tensor(math.log(recipe.logit_scale)))
     optimizer = torch.optim.AdamW([*head.parameters(), scale], lr=recipe.lr, weight_decay=recipe.weight_decay)
