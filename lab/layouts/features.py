@@ -51,10 +51,15 @@ class Features:
         """SHA-256 of the file, or over the names and SHA-256s of a directory's files in sorted order."""
         if self.path.is_file():
             return file_sha256(self.path)
-        digest = hashlib.sha256()
-        for file in sorted(file for file in self.path.rglob("*") if file.is_file()):
-            digest.update(f"{file.relative_to(self.path).as_posix()} {file_sha256(file)}\n".encode())
-        return digest.hexdigest()
+        return files_sha256(self.path, "**/*")
+
+
+def files_sha256(folder: Path, pattern: str) -> str:
+    """SHA-256 over the names and SHA-256s of a directory's files, in sorted order."""
+    digest = hashlib.sha256()
+    for file in sorted(file for file in folder.glob(pattern) if file.is_file()):
+        digest.update(f"{file.relative_to(folder).as_posix()} {file_sha256(file)}\n".encode())
+    return digest.hexdigest()
 
 
 def file_sha256(file: Path) -> str:

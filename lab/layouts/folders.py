@@ -65,7 +65,7 @@ def load_array(file: Path, key: str) -> Any:
 def load_query(folder: Path, qid: str) -> tuple[Any, Any] | None:
     """Moment-DETR's text features of a query: its sentence (D,) and its tokens (W, D); None where there is no file."""
     file = folder / f"qid{qid}.npz"
-    if not file.is_file():
+    if file.parent != folder or not file.is_file():
         return None
     sentence = as_rows(load_array(file, "pooler_output"), f"{file}: pooler_output")
     words = as_rows(load_array(file, "last_hidden_state"), f"{file}: last_hidden_state")

@@ -1,0 +1,90 @@
+"""The way back: an HDF5 file of ``lab.convert_hdf5_out`` as the store that it was, array for array."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import zarr
+
+from lab.convert_hdf5_out import EXPORTED, WORDS, content_sha256, datasets_below, word_units
+from lab.convert_store import blocks, fresh_store, inside
+from lab.errors import LabError
+from lab.layouts.hdf5 import dataset, opened, texts, values
+from lab.store import Store, open_store
+
+
+def import_exported(source: Path, target: Path, *, force: bool = False) -> tuple[Store, bool]:
+    """The store that was exported to ``source``, and whether its features are as they were then.
+
+    Raises LabError for a file of a newer version, a damaged one, or where ``target`` is taken.
+    """
+    with opened(source) as file:
+        if int(file.attrs["lab_export"]) > EXPORTED:
+            raise LabError(
+                f"{source} is of arrangement {file.attrs['lab_export']}, known is {EXPORTED}: upgrade the lab"
+            )
+        content = content_sha256(file)
+        same = content == file.attrs.get("content_sha256")
+        with fresh_store(target, force) as fresh:
+            try:
+                _restore(file, fresh, None if same else content)
+            except (KeyError, TypeError, ValueError, IndexError) as error:
+                raise LabError(f"{source} is damaged ({type(error).__name__}: {error}): export it again") from None
+    return open_store(target), same
+
+
+def _restore(file: Any, fresh: Path, edited: str | None) -> None:
+    about = json.loads(dataset(file, "lab/about")[()])
+    attributes = about["attributes"]
+    if edited:
+        sections = attributes["passport"]
+        attributes["passport"] = {
+            name: {**section, **({"edited": edited} if name != "dataset" else {})} for name, section in sections.items()
+        }
+    group = zarr.create_group(fresh, attributes=attributes)
+    for name, told in about["groups"].items():
+        inside(fresh, name)
+        group.create_group(name, attributes=told)
+    for name, told in about["arrays"].items():
+        inside(fresh, name)
+        shape, chunks = tuple(told.pop("shape")), tuple(told.pop("chunks"))
+        array = group.create_array(name, shape=shape, chunks=chunks, compressors=None, **told)
+        if name not in ("frames", *WORDS):
+            for block in blocks(shape, array.dtype.itemsize, chunks[0]):
+                array[block] = values(dataset(file, f"lab/arrays/{name}"), block)
+    for name in datasets_below(file, "lab/files"):
+        path = inside(fresh, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(values(dataset(file, f"lab/files/{name}")).tobytes())
+    if "frames" in group:
+        _frames_in(file, group, about["layout"])
+    if "words" in group:
+        _words_in(file, group)
+
+
+def _frames_in(file: Any, group: Any, layout: str) -> None:
+    frames, counts = group["frames"], np.asarray(group["frame_count"][:])
+    ids = texts(dataset(file, "lab/ids"))
+    for block in blocks(frames.shape, frames.dtype.itemsize, frames.chunks[0]):
+        if layout == "contiguous":
+            frames[block] = values(dataset(file, "frames"), block)
+            continue
+        held = np.full((block.stop - block.start, *frames.shape[1:]), np.nan, frames.dtype)
+        for row, count in zip(range(block.start, block.stop), counts[block], strict=True):
+            if count:
+                held[row - block.start, :count] = values(dataset(file, ids[row]))
+        frames[block] = held
+
+
+def _words_in(file: Any, group: Any) -> None:
+    start, count = (np.asarray(group[name][:], np.int64) for name in ("word_start", "word_count"))
+    for name, label in zip(WORDS, ("values", "token_ids", "token_word"), strict=True):
+        array, told = group[name], dataset(file, f"lab/words/{label}")
+        for first, base, rows in word_units(start, count, array.shape[0]):
+            block = slice(base, base + int(rows.max(initial=-1)) + 1)
+            held = array[block]
+            held[rows] = values(told, slice(first, first + len(rows)))
+            array[block] = held
