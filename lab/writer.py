@@ -129,7 +129,7 @@ class StoreWriter:
 
         Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
         """
-        count, ids, word = (np.asarray(values) for values in (counts, ids, word))
+        count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
         if len(self.store.captions) != len(count):
             raise ValueError(f"{len(count)} token counts for {len(self.store.captions)} captions")
         start, width, N = _placed(count)
