@@ -74,7 +74,7 @@ def read_clip(
             decoder = _decoder(container, path, video, listing, deadline)
             found = decoder.frames(sampling.indices, lambda picture: (fit(picture, spec), thumbnail(picture)))
         start_s, duration_s = (found.start_s, found.duration_s) if found else listing.span_s()
-        audio, audio_status, audio_reason = _sound(listener, audio_hz, start_s, cut)
+        audio, audio_status, audio_reason = _sound(container, listener, audio_hz, start_s, cut)
     if duration_s == 0 and audio is not None and audio_hz:
         duration_s = len(audio) / audio_hz
     kept = found.pictures if found else []
@@ -109,11 +109,15 @@ def _listener(container: Any, hz: int | None, max_s: float) -> Listener | None:
     return Listener(stream, hz, max_s) if stream is not None and hz and stream.codec_context is not None else None
 
 
-def _sound(listener: Listener | None, hz: int | None, start_s: float, cut: Cut | None) -> tuple[Wave | None, str, str]:
+def _sound(
+    container: Any, listener: Listener | None, hz: int | None, start_s: float, cut: Cut | None
+) -> tuple[Wave | None, str, str]:
     if hz is None:
         return None, "skipped", ""
     if listener is not None:
         return listener.result(start_s)
+    if container.streams.best("audio") is not None:
+        return None, "undecodable", "no decoder for the audio stream's codec"
     if cut is not None and cut.header:
         return None, "undecodable", f"{cut.reason}, and what is there names no audio stream"
     return None, "no_audio", "no audio stream"

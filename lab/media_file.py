@@ -70,10 +70,22 @@ def require_file(path: Path) -> int:
         raise MediaError("empty", "the file is empty (0 bytes)")
     try:
         with path.open("rb") as file:
-            file.read(1)
+            head = file.read(4096)
     except OSError as error:
         raise MediaError("unreadable", _os_reason(error)) from None
+    if _is_text(head):
+        first = head[:200].decode("utf-8", "replace").strip().splitlines()
+        raise MediaError("not_video", f"a text file that begins {(first[0] if first else '')[:40]!r}")
     return info.st_size
+
+
+def _is_text(head: bytes) -> bool:
+    """Whether a file begins with nothing but text: the web page of a failed download, or a list of other files.
+
+    FFmpeg would follow a playlist or a concat script to wherever it points, a named pipe for instance.
+    """
+    text = head.removeprefix(b"\xef\xbb\xbf")
+    return not head.startswith(b"YUV4MPEG2") and not any(c < 32 and c not in b"\t\n\r\f" for c in text)
 
 
 @contextmanager

@@ -84,9 +84,11 @@ def best_video(container: Any) -> Any:
     streams = list(container.streams.video)
     real = [s for s in streams if not _attached(s) and s.codec_context is not None]
     if not real:
+        if any(not _attached(s) for s in streams):
+            raise MediaError("undecodable", "no decoder for the video stream's codec")
         what = "only cover art" if streams else "no video stream"
         sounds = len(container.streams.audio)
-        raise MediaError("no_video", f"{what}" + (f" (audio streams: {sounds})" if sounds else ""))
+        raise MediaError("no_video", what + (f" (audio streams: {sounds})" if sounds else ""))
     best = container.streams.best("video")
     stream = best if best in real else real[0]
     width, height = stream.codec_context.width, stream.codec_context.height
