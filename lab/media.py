@@ -64,7 +64,7 @@ def read_clip(
     started = time.process_time()
     deadline = Deadline(deadline_s)
     cut = cut_short(path, require_file(path))
-    with open_media(path, deadline) as container:
+    with open_media(path, deadline, cut) as container:
         video = _video(container, cut, needed=frames)
         listener = _listener(container, audio_hz, max_audio_s)
         hear = listener.feed if listener else None
@@ -164,7 +164,7 @@ def probe(path: Path | str, *, deadline_s: float = 20.0) -> Probe:
     deadline = Deadline(deadline_s)
     size = require_file(path)
     cut = cut_short(path, size)
-    with open_media(path, deadline) as container:
+    with open_media(path, deadline, cut) as container:
         video: Any = _video(container, cut, needed=True)
         sound = container.streams.best("audio")
         listing = scan(container, video, cut, None, deadline, keep_bytes=_KEEP_BYTES)

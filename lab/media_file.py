@@ -13,6 +13,8 @@ import av
 import av.error
 import av.logging
 
+from lab.media_length import Cut
+
 MAX_PIXELS = 2**26  # 67 million: 8K fits; a header that claims more is damage or a trap, and would fill the memory
 
 # Only the file itself: a playlist, an SDP or a concat script in an .mp4's clothes must not make us open anything else.
@@ -89,15 +91,17 @@ def _is_text(head: bytes) -> bool:
 
 
 @contextmanager
-def open_media(path: Path, deadline: Deadline) -> Iterator[Any]:
-    """The container of a file, closed at the end; MediaError where FFmpeg knows no way to read it."""
+def open_media(path: Path, deadline: Deadline, cut: Cut | None = None) -> Iterator[Any]:
+    """The container of a file, closed at the end; MediaError where FFmpeg knows no way to read it.
+
+    ``cut`` is what is known of the file's end, as a part of the reason.
+    """
     try:
         container = _open(path, deadline)
-    except MediaError:
-        raise
     except (av.error.FFmpegError, OSError, ValueError) as error:
         deadline.check()
-        raise MediaError("undecodable", open_reason(path, deadline, error)) from None
+        reason = open_reason(path, deadline, error)
+        raise MediaError("undecodable", f"{reason}; {cut.reason}" if cut else reason) from None
     try:
         if set(container.format.name.split(",")) & _NOT_MEDIA:
             raise MediaError("not_video", f"a {container.format.name} text file, not a video")

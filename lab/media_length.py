@@ -13,6 +13,14 @@ from typing import BinaryIO
 
 _MATROSKA = b"\x1a\x45\xdf\xa3"
 _SEGMENT = b"\x18\x53\x80\x67"
+_CLUSTER = "1f43b675"
+# What a segment and a cluster are made of: seek head, info, tracks, cues, tags, chapters, attachments; timestamp,
+# blocks, block groups, position, previous size, silent tracks, encrypted blocks; void and checksum anywhere.
+_PARTS = {
+    *(_CLUSTER, "114d9b74", "1549a966", "1654ae6b", "1c53bb6b", "1254c367", "1043a770", "1941a469"),
+    *("e7", "a3", "a0", "a7", "ab", "5854", "af", "ec", "bf"),
+}
+_ELEMENTS = 20_000  # a ten-minute video; beyond, damage is for the decoder to find
 _BOXES = 100_000  # of a fragmented file; more is no video that anybody has
 _PADDING = 2**20  # how far zeros behind the last box are looked at
 
@@ -84,7 +92,29 @@ def _matroska(file: BinaryIO, size: int) -> Cut | None:
         return None
     length = _number(file)
     end = file.tell() + (length or 0)
-    return Cut(f"the file ends at byte {size:,} of {end:,}", header=False) if end > size else None
+    if end > size:
+        return Cut(f"the file ends at byte {size:,} of {end:,}", header=False)
+    return _elements(file, end) if length else None
+
+
+def _elements(file: BinaryIO, end: int) -> Cut | None:
+    """The chain of a segment's parts and of the blocks in its clusters; what is none of these is damage.
+
+    FFmpeg leaps over damage to the next cluster and reports nothing.
+    """
+    at = file.tell()
+    for _ in range(_ELEMENTS):
+        if at >= end:
+            return None
+        file.seek(at)
+        first = file.read(1)
+        width = 9 - first[0].bit_length() if first and first[0] else 9
+        kind = (first + file.read(width - 1)).hex() if width <= 4 else ""
+        length = _number(file)
+        if kind not in _PARTS or (length is None and kind != _CLUSTER):
+            return Cut(f"damaged at byte {at:,} of {end:,}", header=False)
+        at = file.tell() + (0 if kind == _CLUSTER else length or 0)
+    return None
 
 
 def _number(file: BinaryIO) -> int | None:

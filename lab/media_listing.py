@@ -8,6 +8,7 @@ from typing import Any
 
 import av.error
 import numpy as np
+from av.stream import Disposition
 from numpy.typing import NDArray
 
 from lab.media_file import MAX_PIXELS, Deadline, MediaError, brief
@@ -98,7 +99,7 @@ def best_video(container: Any) -> Any:
 
 
 def _attached(stream: Any) -> bool:
-    return "attached_pic" in str(stream.disposition).lower()
+    return bool(stream.disposition & Disposition.attached_pic)
 
 
 def told_by_packets(container: Any, stream: Any) -> bool:
@@ -134,6 +135,8 @@ def scan(
                 listing.add(packet, keep_bytes)
             elif hear is not None:
                 hear(packet)
+    except IndexError:
+        pass  # all packets were seen: PyAV stumbles at the end over a stream that appeared while reading
     except (av.error.FFmpegError, OSError, ValueError) as error:
         deadline.check()
         listing.damage = f"reading stops after {len(listing.pts)} video packets: {brief(error)}"
