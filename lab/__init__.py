@@ -7,10 +7,32 @@ Frozen networks run once over a collection and leave a store (``python -m lab.ca
 store. What is named here is the public part of the second half, and imports no codec and no backbone.
 """
 
-from lab.embeddings import RaggedWords, Texts, Videos
-from lab.errors import LabError
-from lab.heads import build_head
-from lab.metrics import retrieval_metrics
-from lab.store import Store, open_store
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lab.embeddings import RaggedWords, Texts, Videos
+    from lab.errors import LabError
+    from lab.heads import build_head
+    from lab.metrics import retrieval_metrics
+    from lab.store import Store, open_store
 
 __all__ = ["LabError", "RaggedWords", "Store", "Texts", "Videos", "build_head", "open_store", "retrieval_metrics"]
+
+_HOMES = {
+    "LabError": "lab.errors",
+    "RaggedWords": "lab.embeddings",
+    "Store": "lab.store",
+    "Texts": "lab.embeddings",
+    "Videos": "lab.embeddings",
+    "build_head": "lab.heads",
+    "open_store": "lab.store",
+    "retrieval_metrics": "lab.metrics",
+}
+
+
+def __getattr__(name: str) -> Any:
+    # On demand, because a decode process imports lab.media and with it this file: torch would cost it two seconds.
+    if name not in _HOMES:
+        raise AttributeError(f"module 'lab' has no attribute '{name}'")
+    return getattr(import_module(_HOMES[name]), name)

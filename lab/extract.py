@@ -259,7 +259,7 @@ class Pass:
     # -- captions ------------------------------------------------------------------------------------------------
 
     def _captions(self) -> None:
-        """Encodes the captions of the videos that have a file: the others can be no query's answer yet."""
+        """Encodes the captions of the videos with a file or with features: the others can be no query's answer yet."""
         if self.clip is None:
             raise ValueError("text needs a CLIP backbone")
         todo = list(self._caption_units())
@@ -286,8 +286,10 @@ class Pass:
         """The caption rows of each unit that has some to encode; a unit is encoded whole."""
         captions, videos = self.collection.captions, self.collection.videos
         left = self.share.limit if self.share.limit is not None else len(videos)
-        present = [video.file is not None for video in videos]
-        wanted = np.logical_and(present, np.cumsum(present) <= left)
+        store = self.writer.store
+        stored = np.asarray(store.array("frame_count")[:]) > 0 if "frames" in store.passport else False
+        present = np.asarray([video.file is not None for video in videos], bool) | stored
+        wanted = present & (np.cumsum(present) <= left)
         for first in range(0, len(captions), UNIT_CAPTIONS):
             if not self.share.has(first // UNIT_CAPTIONS):
                 continue
@@ -300,7 +302,8 @@ class Pass:
 def outcome(clip: Clip | Exception, modality: str) -> tuple[str, str]:
     """The status and the reason that go to the ledger."""
     if isinstance(clip, MediaError):
-        return clip.status, str(clip)
+        # Found under the root, yet not there to be opened: a link into nowhere, or a file that went away meanwhile.
+        return "gone" if clip.status == "missing" else clip.status, str(clip)
     if isinstance(clip, TimeoutError):
         return "timeout", str(clip)
     if isinstance(clip, Exception):

@@ -55,6 +55,7 @@ def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
         yield from _shaped(store, name, V)
     counts = np.asarray(arrays["frame_count"][:])
     F = arrays["frames"].shape[1]
+    imported = "imported" in store.passport["frames"]  # features from elsewhere bring no times and no pictures
     if ((counts < 0) | (counts > F)).any():
         yield f"frame_count: must lie in 0..{F}"
     for first in range(0, V, CHUNK_VIDEOS):
@@ -62,11 +63,12 @@ def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
         real = np.arange(F) < counts[block, None]
         yield from _nan_outside(store, "frames", arrays["frames"][block], real, first)
         times = arrays["frame_times_s"][block]
-        yield from _nan_outside(store, "frame_times_s", times, real, first)
+        if not imported:
+            yield from _nan_outside(store, "frame_times_s", times, real, first)
         for row in np.flatnonzero([(np.diff(t[: c]) < 0).any() or (t[:c] < 0).any()
                                    for t, c in zip(times, counts[block], strict=True)]):  # fmt: skip
             yield f"{store.videos[first + row]['id']}: frame times must not fall or be negative"
-    for row in np.flatnonzero(counts > 0):
+    for row in np.flatnonzero(counts > 0) if not imported else ():
         pictures = store.thumbnails(int(row))
         if len(pictures) != counts[row] or not all(p[:2] == b"\xff\xd8" and p[-2:] == b"\xff\xd9" for p in pictures):
             yield f"{store.videos[row]['id']}: {len(pictures)} thumbnails for {counts[row]} frames, or not JPEG"

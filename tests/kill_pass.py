@@ -1,4 +1,4 @@
-"""Runs a pass, kills it with SIGKILL at a random instant, starts it again, and so on. Not a test: test_survival.py runs it.
+"""Runs a pass, kills it with SIGKILL at a random instant, starts it again. No test itself: test_survival.py runs it.
 
 The pass runs in forks of a process that has imported everything already, so that the kills fall into the pass and not
 into the import of torch. Prints one JSON object: kills, and the stores that were finished.

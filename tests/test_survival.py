@@ -62,7 +62,7 @@ def test_killed_twenty_times(base: Path) -> None:
 def test_interrupt_ends_cleanly_and_leaves_no_process(base: Path) -> None:
     command = [sys.executable, "-m", "lab.cache", *arguments(base), "--features", str(base / "f"), "--name", "s"]
     child = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    block = base / "f" / "s.zarr" / "ledger" / "videos-000000.ndjson"
+    block = base / "f" / "s.zarr" / "tables" / "ledger" / "videos-000000.ndjson"
     end = time.monotonic() + 120
     while not block.exists() and child.poll() is None and time.monotonic() < end:
         time.sleep(0.01)

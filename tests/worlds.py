@@ -68,10 +68,10 @@ def contents(store: Path) -> dict[str, object]:
     for name, array in [*group.arrays(), *((f"thumbnails/{n}", a) for n, a in _thumbnails(group))]:
         values = np.ascontiguousarray(array[:])
         held[name] = (values.shape, str(values.dtype), values.tobytes())
-    for file in sorted(store.glob("*.ndjson")):
+    for file in sorted((store / "tables").glob("*.ndjson")):
         held[file.name] = file.read_text()
     rows = []
-    for file in sorted((store / "ledger").glob("*.ndjson")):
+    for file in sorted((store / "tables" / "ledger").glob("*.ndjson")):
         for line in file.read_text().splitlines():
             row = json.loads(line)
             del row["seconds"]
