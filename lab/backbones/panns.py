@@ -21,6 +21,7 @@ from lab.backbones.cnn import COMPUTED, Cnn, CnnSpec
 from lab.backbones.devices import DTYPES, Precision, check_precision, exact_numerics, pick_device
 from lab.backbones.logmel import mel_filters
 from lab.backbones.panns_names import resolve
+from lab.errors import LabError
 
 log = logging.getLogger(__name__)
 Floats = NDArray[np.float32]
@@ -112,15 +113,20 @@ def load_panns(
     if spec == "none":
         return None
     how, where = check_precision(precision), pick_device(device)
-    name, architecture, path = resolve(spec, download=download)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        model = Cnn(architecture, window_s=window_s, dtype=DTYPES[how])
-    weights = {"weights": "random", "weights_sha256": sha256_of_state(model.state_dict()), "random": True}
-    if path is not None:
-        state = read_state(path)
+    name, network, path = resolve(spec, download=download)
+    state = read_state(path) if path else None
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            model = Cnn(network, window_s=window_s, dtype=DTYPES[how])
+    except Exception as error:  # a config that makes no sense fails wherever it first hurts
+        said = " ".join(str(error).split())[:160]
+        raise LabError(f"cannot build the network of {spec}: {said}: correct its fields") from error
+    if path is None or state is None:
+        weights = {"weights": "random", "weights_sha256": sha256_of_state(model.state_dict()), "random": True}
+    else:
         load_state(model, state, str(path), may_lack=COMPUTED)
-        _compare_front_end(state, architecture, path)
+        _compare_front_end(state, network, path)
         weights = {"weights": path.name, "weights_sha256": sha256_of_file(path), "random": False}
     return PannsBackbone(model, name=name, weights=weights, precision=how, device=where, max_segments=max_segments)
 

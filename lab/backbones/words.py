@@ -1,7 +1,7 @@
 """Captions as BPE tokens, and the words that the tokens make up: CLIP's own tokenizer, kept ragged.
 
 A caption is only its word tokens here: start, end and padding are left out, since no head may attend to them. The
-padding id 0 is also the token of "!", so nothing in this file ever asks whether an id is 0.
+padding id 0 is also a real piece (a "!" that more follows), so nothing in this file ever asks whether an id is 0.
 """
 
 from __future__ import annotations
