@@ -179,15 +179,24 @@ class Store:
 
     def thumbnails(self, row: int) -> list[bytes]:
         """A JPEG of every sampled frame of the video in a row; an empty list if it has none."""
-        if not self._read("thumbnail_bytes", slice(row, row + 1)).any():
-            return []
         unit, place = divmod(row, UNIT_VIDEOS)
+        return self.unit_thumbnails(unit)[place]
+
+    def unit_thumbnails(self, unit: int) -> list[list[bytes]]:
+        """The thumbnails of every video of a unit, which lie together."""
+        rows = slice(unit * UNIT_VIDEOS, (unit + 1) * UNIT_VIDEOS)
+        shown = [bool(sizes.any()) for sizes in self._read("thumbnail_bytes", rows)]
+        if not any(shown):
+            return [[] for _ in shown]
         name = f"thumbnails/{unit:06d}"
         if not (self.path / name).exists():
-            name += ".old"  # a pass that died while it changed one for the other
+            name += ".old"  # a pass died while it changed one for the other
         sizes = np.asarray(self.array(name).attrs["bytes"], np.int64)
         ends, blob = np.cumsum(sizes).reshape(sizes.shape), self._read(name).tobytes()
-        return [blob[end - size : end] for end, size in zip(ends[place], sizes[place], strict=True) if size]
+        return [
+            [blob[end - size : end] for end, size in zip(*row, strict=True) if size and there]
+            for *row, there in zip(ends, sizes, shown, strict=True)
+        ]
 
     def _rows(self, split: str, protocol: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Coverage]:
         if split not in self.splits_of(protocol):

@@ -234,23 +234,24 @@ class StoreWriter:
         They may be the only ones left of a video whose file has gone, so the old array is moved aside whole, and goes
         when the new one is in its place; each tells the sizes of its own pictures.
         """
-        unit, V = first // UNIT_VIDEOS, len(self.store.videos)
-        given = {first + i: row.thumbnails for i, row in enumerate(rows) if row is not None}
-        unit_rows = range(unit * UNIT_VIDEOS, min((unit + 1) * UNIT_VIDEOS, V))
-        pictures = [given[row] if row in given else self.store.thumbnails(row) for row in unit_rows]
-        blob = np.frombuffer(b"".join(picture for row in pictures for picture in row), np.uint8)
+        unit, place = divmod(first, UNIT_VIDEOS)
+        pictures: list[Sequence[bytes]] = [*self.store.unit_thumbnails(unit)]
+        for i, row in enumerate(rows, place):
+            if row is not None:
+                pictures[i] = row.thumbnails
+        blob = np.frombuffer(b"".join(picture for video in pictures for picture in video), np.uint8)
         if not len(blob):
             return
-        sizes = np.zeros((len(unit_rows), self._held("thumbnail_bytes").shape[1]), int)
-        for size, row in zip(sizes, pictures, strict=True):
-            size[: len(row)] = [len(picture) for picture in row]
+        sizes = np.zeros((len(pictures), self._held("thumbnail_bytes").shape[1]), int)
+        for size, video in zip(sizes, pictures, strict=True):
+            size[: len(video)] = [len(picture) for picture in video]
         name = f"thumbnails/{unit:06d}"
-        place, fresh, old = (self.store.path / f"{name}{end}" for end in ("", ".new", ".old"))
+        now, fresh, old = (self.store.path / f"{name}{end}" for end in ("", ".new", ".old"))
         self._array(f"{name}.new", blob.shape, "u1", blob.shape, 0, {"bytes": sizes.tolist()})[:] = blob
-        if place.exists():
+        if now.exists():
             shutil.rmtree(old, ignore_errors=True)
-            place.rename(old)
-        fresh.rename(place)
+            now.rename(old)
+        fresh.rename(now)
         shutil.rmtree(old, ignore_errors=True)
 
     def _hide(self, name: str, block: slice, shown: NDArray[Any], counts: NDArray[Any]) -> None:
