@@ -1,0 +1,106 @@
+"""The ledger: rows in, rows out, and nothing in between."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import polars
+import pytest
+
+from lab.errors import LabError
+from lab.ledger import FACTS, STORED, Entry, Ledger, replace_bytes, replace_text
+
+
+def test_update_puts_rows_in_place_of_their_like(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.update("videos-000000", [Entry("a", "frames", "missing"), Entry("b", "frames", "ok", "", 1.5, 7)])
+    ledger.update("videos-000000", [Entry("c", "frames", "ok"), Entry("a", "frames", "ok", "came", 0.5, 11)])
+    ledger.update("videos-000000", [Entry("a", "audio", "no_audio")])
+    assert ledger.read("videos-000000") == [
+        Entry("a", "frames", "ok", "came", 0.5, 11),
+        Entry("b", "frames", "ok", "", 1.5, 7),
+        Entry("c", "frames", "ok"),
+        Entry("a", "audio", "no_audio"),
+    ]
+
+
+def test_write_replaces_the_block_and_no_other(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path / "ledger")
+    ledger.write("videos-000001", [Entry("z", "frames", "ok")])
+    ledger.write("videos-000000", [Entry("a", "frames", "ok")])
+    ledger.write("videos-000000", [Entry("b", "frames", "ok")])
+    assert [entry.video for entry in ledger] == ["b", "z"]
+    assert ledger.read("videos-000002") == []
+    assert list(Ledger(tmp_path / "none")) == []
+
+
+@pytest.mark.parametrize("reason", ["a\u2028b", "a\x85b", 'quo"te', "two\nlines", "déjà 🎈", "caf\udce9.mp4", "\x1c"])
+def test_any_reason_comes_back(tmp_path: Path, reason: str) -> None:
+    """U+2028 and U+0085 end a line for str.splitlines, and a lone surrogate (an odd byte of a name) is no UTF-8."""
+    ledger = Ledger(tmp_path)
+    rows = [Entry(reason, "frames", "unreadable", reason), Entry("b", "frames", "ok")]
+    ledger.write("videos-000000", rows)
+    assert ledger.read("videos-000000") == rows
+
+
+@pytest.mark.parametrize(
+    "damage", [b'{"video": "a", "moda', b"\xff\xfe", b"[1, 2]\n", b'{"video": "a"}\n', b'{"planet": "mars"}\n', b"\n"]
+)
+def test_a_damaged_file_is_one_line_with_a_remedy(tmp_path: Path, damage: bytes) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write("videos-000003", [Entry("a", "frames", "ok")])
+    file = tmp_path / "videos-000003.ndjson"
+    file.write_bytes(file.read_bytes() + damage)
+    with pytest.raises(LabError) as error:
+        list(ledger)
+    assert str(error.value).startswith(f"{file} is damaged (")
+    assert str(error.value).endswith("): delete it, and the pass does that block again")
+    assert "\n" not in str(error.value)
+
+
+def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "x.ndjson"
+    replace_text(file, "old")
+
+    def fail(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="No space left"):
+        replace_bytes(file, b"new")
+    assert [entry.name for entry in tmp_path.iterdir()] == ["x.ndjson"]
+    assert file.read_text() == "old"
+
+
+def test_a_reader_sees_the_old_or_the_new_file(tmp_path: Path) -> None:
+    file = tmp_path / "x.ndjson"
+    replace_text(file, "old")
+    with file.open() as reader:
+        replace_text(file, "newer")
+        assert reader.read() == "old"
+    assert file.read_text() == "newer"
+
+
+def test_polars_reads_the_files(tmp_path: Path) -> None:
+    ledger = Ledger(tmp_path)
+    ledger.write("videos-000000", [Entry("a", "frames", "ok", "", 2.0, 3)])
+    ledger.write("videos-000001", [Entry("b", "frames", "missing", "no file")])
+    frame = polars.read_ndjson(tmp_path / "*.ndjson")
+    assert frame.rows() == [("a", "frames", "ok", "", 2.0, 3), ("b", "frames", "missing", "no file", 0.0, 0)]
+
+
+def test_silence_is_a_fact_and_a_broken_file_a_failure() -> None:
+    assert {status for status in FACTS if Entry("v", "audio", status).failed} == set()
+    for status in ("missing", "undecodable", "timeout", "crashed", "empty", "anything else"):
+        assert Entry("v", "frames", status).failed
+    assert {"no_audio"} == FACTS - STORED
+
+
+def test_a_row_is_one_line_of_json(tmp_path: Path) -> None:
+    Ledger(tmp_path).write("text-000000", [Entry("v", "text", "ok", "3 captions")])
+    (line,) = (tmp_path / "text-000000.ndjson").read_text().splitlines()
+    assert json.loads(line) == {
+        "video": "v", "modality": "text", "status": "ok", "reason": "3 captions", "seconds": 0.0, "bytes": 0
+    }  # fmt: skip
