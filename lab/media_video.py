@@ -45,7 +45,10 @@ class Decoder:
     ) -> None:
         self._codec = codec
         codec.thread_count = 1  # the processes are many; threads within each only contend
-        codec.open(strict=False)  # now: dav1d would keep for good the skip_frame that it finds when it opens
+        try:
+            codec.open(strict=False)  # now: dav1d would keep for good the skip_frame that it finds when it opens
+        except (av.error.FFmpegError, ValueError) as error:
+            raise MediaError("undecodable", f"the decoder refuses the stream's header: {brief(error)}") from None
         self._listing = listing
         self._again = again
         self._deadline = deadline

@@ -42,7 +42,8 @@ def _bounded():
 def whole(tmp_path_factory) -> dict[str, bytes]:
     """Good files of each container, to be broken."""
     root = tmp_path_factory.mktemp("whole")
-    pictures = [numbered(i, 128) for i in range(N)]
+    noise = np.random.default_rng(0).integers(0, 60, (N, 128, 128, 3), dtype=np.uint8)  # so that frames weigh something
+    pictures = [numbered(i, 128) // 4 * 3 + noise[i] for i in range(N)]
     sound = tone(440, N / FPS)
     write_clip(root / "end.mp4", pictures, FPS, audio=sound)
     write_clip(root / "front.mp4", pictures, FPS, audio=sound, muxer={"movflags": "+faststart"})
