@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import pickle
+import re
+import warnings
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -33,7 +36,8 @@ def read_state(path: Path) -> State:
             return load_file(path)
         if torchscript.is_archive(path):
             return torchscript.read_state(path)
-        with torch.serialization.safe_globals(_numpy_globals()):
+        # torch warns of what it then refuses: the error below says it once.
+        with torch.serialization.safe_globals(_numpy_globals()), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or hostile file raises whatever it likes
         raise LabError(_why_unreadable(path, error)) from error
@@ -52,13 +56,15 @@ def _numpy_globals() -> list[Any]:
 
 def _why_unreadable(path: Path, error: Exception) -> str:
     said = " ".join(str(error).split())
-    if "nsupported global" in said or "unsupported GLOBAL" in said or "refused" in said:
-        culprit = said.split("GLOBAL ")[-1].split(" was not")[0].split(" whose")[0]
+    culprit = re.search(r"(?:GLOBAL|function|class) (<[^>]+>|[\w.]*\w)", said)
+    if isinstance(error, pickle.UnpicklingError) and culprit:
         return (
-            f"a weight file may hold tensors only, and {path} wants to run or build {culprit}: do not load it; "
+            f"a weight file may hold tensors only, and {path} wants to run or build {culprit[1]}: do not load it; "
             "if you trust its source, save its state dict as .safetensors and name that"
         )
-    return f"cannot read the weights in {path}: {said[:160]}: the file is damaged or of another kind; fetch it again"
+    # torch's own text goes on to recommend weights_only=False.
+    reason = "it is no pickle of tensors" if "weights_only" in said else said[:160].rstrip(".")
+    return f"cannot read the weights in {path}: {reason}: the file is damaged or of another kind; fetch it again"
 
 
 def _state_dict(content: Any, path: Path) -> State:
