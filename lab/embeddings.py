@@ -39,6 +39,8 @@ class RaggedWords:
     def __post_init__(self) -> None:
         _must(self.values.ndim == 2, f"words.values must be (N, D), got {tuple(self.values.shape)}")
         _must(self.starts.shape == self.counts.shape, "words.starts and words.counts must have one entry a text")
+        whole = self.starts.dtype == self.counts.dtype == torch.int64
+        _must(whole, f"words.starts and words.counts must be int64, got {self.starts.dtype} and {self.counts.dtype}")
 
     def __len__(self) -> int:
         return len(self.starts)
@@ -89,7 +91,8 @@ class Texts:
             _must(len(self.words) == count, f"ragged words must cover {count} texts, got {len(self.words)}")
             _must(self.words.values.shape[1] == dim, f"words must have D={dim}, got {self.words.values.shape[1]}")
         for name, column in (("video", self.video), ("rows", self.rows)):
-            _must(column is None or tuple(column.shape) == (count,), f"{name} must be (T={count},)")
+            fits = column is None or (tuple(column.shape) == (count,) and column.dtype == torch.int64)
+            _must(fits, f"{name} must be int64 of shape (T={count},)")
 
     def __len__(self) -> int:
         return len(self.sentences)
