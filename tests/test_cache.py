@@ -24,18 +24,13 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """37 videos, a tiny CLIP, and the store of an undisturbed pass over them, named ``whole``."""
     base = tmp_path_factory.mktemp("world")
     worlds.folder(base / "root", 37)
-    worlds.tiny_clip(base)
     assert cache(base, "--name", "whole") == 0
     return base
 
 
-def cache(base: Path, *more: str, root: Path | None = None, audio: str = "cnn6:random") -> int:
-    clip = f"{base / 'tiny-test.json'}:random"
-    return cli.run(
-        main,
-        ["--dataset", "folder", "--root", str(root or base / "root"), "--clip", clip, "--panns", audio,
-         "--features", str(base / "features"), "--workers", "2", *more],
-    )  # fmt: skip
+def cache(base: Path, *more: str, root: Path | None = None) -> int:
+    given = ["--dataset", "folder", "--root", str(root or base / "root"), *worlds.tiny_networks(base)]
+    return cli.run(main, [*given, "--features", str(base / "features"), "--workers", "2", *more])
 
 
 def held(base: Path, name: str) -> dict[str, object]:
@@ -50,7 +45,7 @@ def test_a_pass_leaves_a_store_that_verifies(world: Path) -> None:
     # 37 videos, of each five three are train: rows 0-2 of each
     assert len(videos) == 23
     assert len(texts) == 46
-    assert videos.frames.shape == (23, 12, 24)
+    assert videos.frames.shape == (23, 12, 29)
     assert np.isfinite(videos.frames[videos.frame_mask].numpy()).all()
     # clip000 has 5 frames, so 5 are real; clips 2, 5, 8 ... have no audio stream
     rows = {store.videos[row]["id"]: i for i, row in enumerate(videos.rows.tolist())}
@@ -112,10 +107,9 @@ def test_in_parts_by_modality(world: Path) -> None:
 
 def test_in_parts_by_shard(tmp_path: Path) -> None:
     worlds.folder(tmp_path / "root", 150, captions=8)  # 3 blocks of videos and 3 of captions
-    worlds.tiny_clip(tmp_path)
-    assert cache(tmp_path, "--name", "whole", audio="none") == 0
+    assert cache(tmp_path, "--name", "whole", "--panns", "none") == 0
     for shard in ("2/3", "3/3", "1/3"):
-        cache(tmp_path, "--name", "shards", "--shard", shard, audio="none")
+        cache(tmp_path, "--name", "shards", "--shard", shard, "--panns", "none")
     assert held(tmp_path, "shards") == held(tmp_path, "whole")
 
 
@@ -125,7 +119,6 @@ def test_a_file_that_comes_later_is_done_then(world: Path, tmp_path: Path) -> No
     away = [f"clip{i:03d}.mp4" for i in (4, 5, 30)]
     for name in away:
         (root / name).rename(tmp_path / name)
-    shutil.copy(world / "tiny-test.json", tmp_path)
     assert cache(tmp_path, "--name", "later", root=root) == 1
     store = open_store(tmp_path / "features" / "later.zarr")
     assert store.coverage("train").videos_listed == 23
@@ -139,7 +132,6 @@ def test_a_file_that_comes_later_is_done_then(world: Path, tmp_path: Path) -> No
 def test_features_stay_when_their_file_has_gone(world: Path, tmp_path: Path) -> None:
     root = tmp_path / "root"
     shutil.copytree(world / "root", root)
-    shutil.copy(world / "tiny-test.json", tmp_path)
     (root / "clip001.mp4").rename(tmp_path / "clip001.mp4")
     cache(tmp_path, "--name", "gone", root=root)
     (root / "clip000.mp4").unlink()  # its features are stored; its unit is done again because of clip001
@@ -167,7 +159,6 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "dangling.mp4").symlink_to(base / "nowhere.mp4")
     os.mkfifo(root / "pipe.mp4")
     worlds.captions_csv(root, {f.name: [f"about {f.name}"] for f in sorted(root.iterdir()) if f.suffix == ".mp4"})
-    worlds.tiny_clip(base)
     return base
 
 
@@ -206,7 +197,7 @@ def test_another_passport_names_the_fields_and_changes_nothing(world: Path, caps
     told = capsys.readouterr().err.strip().splitlines()[-1]
     assert "frames.sampling: 'midpoints-12' in the store, 'fps1-12' wanted" in told
     assert "--name" in told
-    assert cache(world, "--name", "whole", "--only", "audio", audio="cnn10:random") == 2
+    assert cache(world, "--name", "whole", "--only", "audio", "--panns", "cnn10:random") == 2
     assert "audio.name" in capsys.readouterr().err
     after = worlds.tree(world / "features" / "whole.zarr")
     assert {k: v for k, v in after.items() if ".lock" not in k} == {k: v for k, v in before.items() if ".lock" not in k}
@@ -247,7 +238,8 @@ def test_dry_run_tells_and_writes_nothing(world: Path, capsys: pytest.CaptureFix
 def test_a_wrong_argument_gets_one_line(
     world: Path, tmp_path: Path, arguments: list[str], told: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = {"--root": str(world / "root"), "--clip": f"{world / 'tiny-test.json'}:random", "--panns": "none"}
+    clip = worlds.tiny_networks(world)[1]
+    given = {"--root": str(world / "root"), "--clip": clip, "--panns": "none"}
     given |= dict(zip(arguments[::2], arguments[1::2], strict=True))
     given["--features"] = str(tmp_path / "features")
     assert cli.run(main, [part for pair in given.items() for part in pair]) == 2
@@ -260,11 +252,9 @@ def test_a_wrong_argument_gets_one_line(
 @pytest.mark.skipif(not SHARED.exists(), reason="the real clips are not on this machine")
 @pytest.mark.parametrize("name", ["clips", "msrvtt"])
 def test_real_clips(name: str, tmp_path: Path) -> None:
-    worlds.tiny_clip(tmp_path)
     dataset = {"clips": "folder", "msrvtt": "msrvtt"}[name]
-    clip = f"{tmp_path / 'tiny-test.json'}:random"
-    cli.run(main, ["--dataset", dataset, "--root", str(SHARED / "data" / name), "--clip", clip,
-                   "--panns", "cnn6:random", "--features", str(tmp_path), "--name", "real"])  # fmt: skip
+    given = ["--dataset", dataset, "--root", str(SHARED / "data" / name), *worlds.tiny_networks(tmp_path)]
+    cli.run(main, [*given, "--features", str(tmp_path), "--name", "real"])
     store = open_store(tmp_path / "real.zarr")
     audio = {
         entry.video: entry.status for entry in store.ledger if entry.modality == "audio" and entry.status != "missing"

@@ -24,16 +24,12 @@ KILLS = 20
 
 
 def arguments(base: Path) -> list[str]:
-    clip = f"{base / 'tiny-test.json'}:random"
     return [
         "--dataset",
         "folder",
         "--root",
         str(base / "root"),
-        "--clip",
-        clip,
-        "--panns",
-        "cnn6:random",
+        *worlds.tiny_networks(base),
         "--workers",
         "2",
     ]
@@ -42,7 +38,6 @@ def arguments(base: Path) -> list[str]:
 @pytest.fixture
 def base(tmp_path: Path) -> Path:
     worlds.folder(tmp_path / "root", 53)
-    worlds.tiny_clip(tmp_path)
     return tmp_path
 
 
@@ -79,7 +74,7 @@ def test_interrupt_ends_cleanly_and_leaves_no_process(base: Path) -> None:
 
 @contextlib.contextmanager
 def small_disk(where: Path, size: str) -> Iterator[None]:
-    """A file system of a few hundred kB at ``where``; skips the test where mounting is not allowed."""
+    """A file system of so many kB at ``where``; skips the test where mounting is not allowed."""
     where.mkdir()
     made = subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "none", str(where)], capture_output=True)
     if made.returncode:
@@ -95,7 +90,9 @@ def test_a_disk_that_fills_up(base: Path, capsys: pytest.CaptureFixture[str]) ->
     disk = base / "disk"
     given = [*arguments(base), "--name", "s", "--features"]
     assert cli.run(main, [*given, str(base / "whole")]) == 0
-    with small_disk(disk, "2600k"):
+    files = [file.stat().st_size for file in (base / "whole").rglob("*") if file.is_file()]
+    needed = sum(-(-size // 4096) * 4096 for size in files)
+    with small_disk(disk, f"{needed * 7 // 10 // 1024}k"):
         assert cli.run(main, [*given, str(disk)]) == 2
         line = capsys.readouterr().err.strip().splitlines()[-1]
         assert "no space left on the disk" in line

@@ -8,23 +8,17 @@ import shutil
 from pathlib import Path
 
 import numpy as np
+import tiny_backbones
 import zarr
 
 from lab.toy.clips import tone, write_clip
 
-TINY_CLIP = {
-    "embed_dim": 24,
-    "quick_gelu": True,
-    "vision_cfg": {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16},
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1},
-}
 
-
-def tiny_clip(folder: Path) -> str:
-    """A --clip value for a very small CLIP with random weights."""
-    config = folder / "tiny-test.json"
-    config.write_text(json.dumps(TINY_CLIP))
-    return f"{config}:random"
+def tiny_networks(folder: Path) -> list[str]:
+    """--clip and --panns for very small networks with random weights, their configs written to ``folder``."""
+    clip = tiny_backbones.config(folder, tiny_backbones.CLIP, "tiny-clip")
+    panns = tiny_backbones.config(folder, tiny_backbones.PANNS, "tiny-panns")
+    return ["--clip", f"{clip}:random", "--panns", f"{panns}:random"]
 
 
 def clip_file(path: Path, seed: int = 0, *, frames: int = 15, sound: bool = True) -> Path:
