@@ -60,9 +60,9 @@ def read_study(name: str) -> dict[str, Any]:
 
 def _mistakes(settings: dict[str, Any]) -> Iterator[str]:
     """What a study file has wrong, as far as names tell; values are judged by what they are given to."""
-    head = settings.get("head")
+    head = str(settings.get("head"))
     if head not in HEADS:
-        yield str(unknown("head", str(head), HEADS))
+        yield str(unknown("head", head, HEADS))
     keywords = inspect.signature(HEADS[head].__init__).parameters if head in HEADS else None
     tables = {"train": [field.name for field in fields(Recipe)], "keywords": keywords and list(keywords)[2:]}
     for key, value in settings.items():
