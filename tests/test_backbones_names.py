@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import tiny_backbones as tiny
 
-from lab.backbones import BACKBONES, clip_names, load_clip, load_panns, weights
+from lab.backbones import BACKBONES, DEFAULT_CLIP, clip_names, load_clip, load_panns, weights
 from lab.download import Source
 from lab.errors import LabError
 
@@ -110,6 +110,26 @@ def test_weights_are_found_where_people_have_them(offline: Path, tmp_path: Path)
     panns.write_text("x")
     with pytest.raises(LabError, match=r"cannot read the weights in .*panns_data"):
         load_panns("cnn14")
+
+
+def test_the_default_is_looked_for_as_open_clip_names_it() -> None:
+    assert weights.DEFAULT_CLIP == DEFAULT_CLIP
+    model, tag = DEFAULT_CLIP.split(":")
+    pretrained = clip_names.open_clip.get_pretrained_cfg(model, tag)
+    assert {key: pretrained[key] for key in ("url", "hf_hub")} == weights._DEFAULT_PRETRAINED
+
+
+def test_the_default_is_missed_without_open_clips_imports(offline: Path) -> None:
+    script = """
+import sys
+from lab.backbones import load_clip
+from lab.errors import LabError
+try:
+    load_clip()
+except LabError:
+    sys.exit("open_clip" in sys.modules)
+"""
+    assert subprocess.run([sys.executable, "-c", script], check=False).returncode == 0
 
 
 def test_openais_source_is_its_own_checksum() -> None:

@@ -93,6 +93,7 @@ def test_pieces_merge_into_words(clip: ClipBackbone) -> None:
     ):
         own = slice(tokens.offsets[row], tokens.offsets[row + 1])
         assert tokens_to_words(tokens.ids[own]) == expected
+        assert tokens.words()[row] == expected
         numbers = tokens.word_index[own]
         assert sorted(set(numbers.tolist())) == list(range(len(expected)))
         assert (np.diff(numbers) >= 0).all()
@@ -113,6 +114,22 @@ def test_no_captions_and_no_pictures(clip: ClipBackbone) -> None:
     assert encoded.tokens.offsets.tolist() == [0]
     assert clip.encode_frames(np.empty((0, 40, 40, 3), np.uint8)).shape == (0, 29)
     assert clip.encode_texts(["", ""]).words.shape == (0, 29)
+    assert clip.tokenize([]).words() == []
+    assert clip.tokenize(["", ""]).words() == [[], []]
+
+
+def test_captions_of_any_bytes_are_read(clip: ClipBackbone) -> None:
+    texts = ["\ud83d lone", "\x00\x07", "\u200b", "\U0001f600" * 200, "\u0645\u0631\u062d\u0628\u0627", "&lt;b&gt;"]
+    encoded = clip.encode_texts(texts)
+    assert np.isfinite(encoded.sentences).all()
+    assert encoded.tokens.truncated.tolist() == [False, False, False, True, False, False]
+    assert len(encoded.tokens.words()) == 6
+
+
+@pytest.mark.parametrize("name", ["batch", "text_batch"])
+def test_a_batch_holds_something(name: str, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=f"1 <= {name} must hold, got {name}=0"):
+        load_clip(f"{tiny.config(tmp_path, tiny.CLIP)}:random", **{name: 0})
 
 
 def test_frames_equal_open_clips_transform_and_tower(clip: ClipBackbone) -> None:
@@ -191,7 +208,7 @@ def test_half_precision_comes_back_as_float32(tmp_path: Path, precision: str) ->
 
 @pytest.mark.parametrize(
     "text",
-    [{"no_causal_mask": True}, {"pool_type": "eos"}, {"proj_type": "none"}],
+    [{"no_causal_mask": True}, {"pool_type": "last"}, {"proj_type": "none"}],
     ids=["bidirectional", "other pooling", "no projection"],
 )
 def test_a_tower_without_word_features_is_refused(tmp_path: Path, text: dict[str, object]) -> None:

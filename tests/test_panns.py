@@ -345,6 +345,11 @@ def test_half_precision_comes_back_as_float32(tmp_path: Path, precision: str) ->
     assert half.passport["precision"] == precision
 
 
+def test_there_is_at_least_one_segment(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="1 <= max_segments must hold, got max_segments=0"):
+        load_panns(f"{tiny.config(tmp_path, tiny.PANNS)}:random", max_segments=0)
+
+
 @pytest.mark.parametrize("waveform", [np.zeros((2, 9), np.float32), np.array([0, np.nan], np.float32)])
 def test_sound_must_be_mono_and_finite(panns: PannsBackbone, waveform: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"sound must be finite samples \(N,\)"):

@@ -19,6 +19,10 @@ DEFAULT_PANNS = "cnn14"
 
 def load_clip(spec: str = DEFAULT_CLIP, **options: Any) -> ClipBackbone:
     """The CLIP that ``spec`` names: see :func:`lab.backbones.clip.load_clip` for names and keywords."""
+    if spec == DEFAULT_CLIP:
+        from lab.backbones.weights import require_default_clip
+
+        require_default_clip(download=bool(options.get("download")))
     from lab.backbones import clip
 
     return clip.load_clip(spec, **options)

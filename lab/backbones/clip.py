@@ -19,7 +19,7 @@ from lab.backbones import words
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_state
 from lab.backbones.clip_build import as_open_clip, build
 from lab.backbones.clip_names import image_spec, resolve
-from lab.backbones.devices import DTYPES, Precision, check_precision, exact_numerics, pick_device
+from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics, pick_device
 from lab.backbones.text_tower import TextTower
 from lab.backbones.words import Tokens
 from lab.errors import LabError
@@ -58,7 +58,7 @@ class ClipBackbone:
         precision: Precision = "fp32",
         device: torch.device | None = None,
         batch: int = 48,
-        text_batch: int = 128,
+        text_batch: int = 64,
     ) -> None:
         """``model`` is an open_clip model on its device and in its precision; see :func:`load_clip`."""
         self.name = name
@@ -157,8 +157,8 @@ def load_clip(
     *,
     device: str = "cpu",
     precision: str = "fp32",
-    batch: int = 48,
-    text_batch: int = 128,
+    batch: int | None = None,
+    text_batch: int | None = None,
     seed: int = 0,
     download: bool = False,
 ) -> ClipBackbone:
@@ -166,7 +166,8 @@ def load_clip(
 
     ``MODEL:TAG`` (open_clip's names), ``MODEL:FILE`` (.safetensors, .pt, .bin, OpenAI's own archives), ``MODEL:random``
     or ``random`` (seeded ViT-B-32-quickgelu), ``toy``. MODEL may be the path of an open_clip .json config.
-    ``precision`` is fp32, bf16 or fp16; what comes back is float32 in any case.
+    ``precision`` is fp32, bf16 or fp16; what comes back is float32 in any case. ``batch`` pictures or ``text_batch``
+    captions are encoded at once: 48 and 64 on a CPU, where more outgrow its caches, 256 and 512 on a GPU.
 
     Raises LabError for an unknown name, weights that are not on this machine (unless ``download`` can fetch them), do
     not fit, or were trained with the other activation, and for a model without word features.
@@ -197,6 +198,8 @@ def load_clip(
         },
         precision=how,
         device=where,
-        batch=batch,
-        text_batch=text_batch,
+        batch=at_least_one("batch", batch if batch is not None else 256 if where.type == "cuda" else 48),
+        text_batch=at_least_one(
+            "text_batch", text_batch if text_batch is not None else 512 if where.type == "cuda" else 64
+        ),
     )

@@ -45,7 +45,7 @@ def build(plan: ClipPlan, precision: Precision, *, seed: int) -> nn.Module:
             torch.default_generator.manual_seed(seed)
             model = cast(nn.Module, kind(**config, cast_dtype=cast_dtype))
     except Exception as error:  # a config that makes no sense fails wherever it first hurts
-        said = " ".join(str(error).split())[:160]
+        said = " ".join(str(error).split())[:160] or type(error).__name__
         raise LabError(f"open_clip cannot build {plan.model} from its config: {said}: correct the config") from error
     if cast_dtype is not None and "timm_model_name" in config["vision_cfg"]:
         raise LabError(f"--precision {precision} needs one of open_clip's own image towers: use fp32 for {plan.model}")

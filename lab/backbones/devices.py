@@ -37,6 +37,13 @@ def check_precision(name: str) -> Precision:
     raise unknown("precision", name, get_args(Precision))
 
 
+def at_least_one(name: str, number: int) -> int:
+    """``number``. Raises LabError below 1: a range with such a step is empty, and features would be left unwritten."""
+    if number < 1:
+        raise LabError(f"1 <= {name} must hold, got {name}={number}: give a positive number or leave it out")
+    return number
+
+
 @contextmanager
 def exact_numerics(device: torch.device) -> Iterator[None]:
     """Frozen inference that gives the same bits twice: no autotuned kernels, and fp32 that is not TF32 in secret.

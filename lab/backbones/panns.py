@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_file, sha256_of_state
 from lab.backbones.cnn import COMPUTED, Cnn, CnnSpec
-from lab.backbones.devices import DTYPES, Precision, check_precision, exact_numerics, pick_device
+from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics, pick_device
 from lab.backbones.logmel import mel_filters
 from lab.backbones.panns_names import resolve
 from lab.errors import LabError
@@ -113,6 +113,7 @@ def load_panns(
     if spec == "none":
         return None
     how, where = check_precision(precision), pick_device(device)
+    at_least_one("max_segments", max_segments)
     name, network, path = resolve(spec, download=download)
     state = read_state(path) if path else None
     try:
@@ -120,7 +121,7 @@ def load_panns(
             torch.default_generator.manual_seed(seed)
             model = Cnn(network, window_s=window_s, dtype=DTYPES[how])
     except Exception as error:  # a config that makes no sense fails wherever it first hurts
-        said = " ".join(str(error).split())[:160]
+        said = " ".join(str(error).split())[:160] or type(error).__name__
         raise LabError(f"cannot build the network of {spec}: {said}: correct its fields") from error
     if path is None or state is None:
         weights = {"weights": "random", "weights_sha256": sha256_of_state(model.state_dict()), "random": True}

@@ -59,6 +59,16 @@ WEIGHTS: dict[str, Source] = {
     ),
 }
 
+#: What open_clip's table says of the default, so that its absence is known before open_clip's three seconds of imports.
+DEFAULT_CLIP = "ViT-B-32-quickgelu:openai"
+_DEFAULT_PRETRAINED = {"url": WEIGHTS[DEFAULT_CLIP].url, "hf_hub": "timm/vit_base_patch32_clip_224.openai/"}
+
+
+def require_default_clip(*, download: bool) -> Path:
+    """The file of the default CLIP. Raises LabError as :func:`locate` does, at once."""
+    model, _, tag = DEFAULT_CLIP.partition(":")
+    return locate_tag(model, tag, _DEFAULT_PRETRAINED, download=download)
+
 
 def weights_dir() -> Path:
     """The lab's directory of weights: ``$RETRIEVAL_LAB_WEIGHTS``, or ``~/.cache/retrieval-lab/weights``."""

@@ -37,6 +37,10 @@ class Tokens:
         """int64 (T + 1,): caption t owns the rows ``offsets[t]:offsets[t + 1]``."""
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(self.counts)])
 
+    def words(self) -> list[list[str]]:
+        """The words of every caption: entry ``word_index[i]`` of a caption's list is the word of its token ``i``."""
+        return [tokens_to_words(caption) for caption in np.split(self.ids, self.offsets[1:-1])][: len(self.counts)]
+
 
 def tokenize(texts: Iterable[str], tokenizer: SimpleTokenizer, context_length: int) -> Tokens:
     """``texts`` as CLIP reads them, cut to ``context_length`` with room for the start and end tokens."""
