@@ -111,8 +111,11 @@ def open_media(path: Path, deadline: Deadline, cut: Cut | None = None) -> Iterat
 
 
 def _open(path: Path, deadline: Deadline) -> Any:
-    # "file:" keeps a name with a colon from being read as a protocol; the timeouts bound probing and each read.
-    return av.open(f"file:{path}", options=_OPTIONS, metadata_errors="replace", timeout=(deadline.left, deadline.left))
+    # "file:" keeps a name with a colon from being read as a protocol; the timeouts bound probing and each read. The
+    # options are for the container alone: given for its streams too, PyAV 15 crashes on files that name none up front.
+    return av.open(
+        f"file:{path}", container_options=_OPTIONS, metadata_errors="replace", timeout=(deadline.left, deadline.left)
+    )
 
 
 def open_reason(path: Path, deadline: Deadline, error: Exception) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from av.sidedata.sidedata import Type as SideData
-from av.video.reformatter import VideoReformatter
+from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -32,11 +32,23 @@ class ToRGB:
         """
         if frame.width * frame.height > MAX_PIXELS:
             raise MediaError("undecodable", f"a picture of {frame.width}×{frame.height} is beyond {MAX_PIXELS} pixels")
-        picture: Picture = self._reformatter.reformat(frame, format="rgb24").to_ndarray().astype(np.uint8, copy=False)
+        picture = self._convert(frame).to_ndarray().astype(np.uint8, copy=False)
         matrix = next((data for data in frame.side_data if data.type == SideData.DISPLAYMATRIX), None)
         if matrix is not None:
             picture = upright(picture, np.frombuffer(bytes(matrix), dtype=np.int32))
         return np.ascontiguousarray(picture)
+
+    def _convert(self, frame: Any) -> Any:
+        # Said outright, since PyAV before 17 applies the frame's own matrix (BT.709, as HD has it) and range only where
+        # source and destination differ. For RGB the destination's matrix means nothing.
+        full = frame.color_range == ColorRange.JPEG or frame.format.name.startswith("yuvj")
+        return self._reformatter.reformat(
+            frame,
+            format="rgb24",
+            dst_colorspace=Colorspace.ITU709 if frame.colorspace == Colorspace.ITU601 else Colorspace.ITU601,
+            src_color_range=ColorRange.JPEG if full else ColorRange.MPEG,
+            dst_color_range=ColorRange.JPEG,
+        )
 
 
 def upright(picture: Picture, matrix: NDArray[np.int32]) -> Picture:

@@ -283,6 +283,12 @@ def test_colours_follow_the_matrix_that_the_stream_names(tmp_path, space):
     assert np.abs(seen.astype(int) - colour).max() <= 4
 
 
+def test_full_range_is_not_stretched_again(tmp_path):
+    flat = np.broadcast_to(np.array([250, 10, 128], np.uint8), (3, 64, 64, 3))
+    path = write_clip(tmp_path / "full.avi", flat, FPS, codec="mjpeg", pix_fmt="yuvj444p", options={"qmin": "1"})
+    assert np.abs(read_clip(path, TWELVE, SPEC).pictures.astype(int) - flat[0, 0, 0]).max() <= 6
+
+
 def test_thumbnails_are_small_and_keep_the_shape(tmp_path):
     wide = np.zeros((4, 100, 300, 3), np.uint8)
     clip = read_clip(write_clip(tmp_path / "wide.mp4", wide, FPS), TWELVE, ImageSpec(size=32))
