@@ -89,6 +89,8 @@ def as_torchscript(model: nn.Module, path: Path) -> Path:
         scripted.register_parameter(name, parameter)
     for name, number in (("input_resolution", 40), ("context_length", 77), ("vocab_size", 49408)):
         scripted.register_buffer(name, torch.tensor(number))
+    # What no state dict of the model has: scripting keeps plain tensor attributes, and nothing marks them as such.
+    model.get_submodule("transformer.resblocks.0").register_buffer("attn_mask", torch.ones(3, 3))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # TorchScript is deprecated, its files are not going away
         torch.jit.save(torch.jit.trace_module(scripted.half(), {}), path)
@@ -101,7 +103,8 @@ def test_openais_torchscript_archives_are_read_without_running_them(
     path = as_torchscript(load_clip(f"{clip_config}:random", seed=7)._model, tmp_path / "ViT-tiny.pt")
     monkeypatch.setattr(torch.jit, "load", None)
     state = read_state(path)
-    assert state.keys() == clip_state.keys() | {"input_resolution", "context_length", "vocab_size"}
+    extra = {"input_resolution", "context_length", "vocab_size", "transformer.resblocks.0.attn_mask"}
+    assert state.keys() == clip_state.keys() | extra
     for key, value in clip_state.items():
         assert state[key].dtype == torch.float16
         assert torch.equal(state[key], value.half()), key

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lab.backbones import words
+from lab.backbones import torchscript, words
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_state
 from lab.backbones.clip_build import as_open_clip, build
 from lab.backbones.clip_names import image_spec, resolve
@@ -183,7 +183,8 @@ def load_clip(
         weights = {"weights": plan.path.name, "weights_sha256": plan.sha256, "random": False}
     if plan.path is not None or how != "fp32":
         model = build(plan, how, seed=seed)
-        load_state(model, as_open_clip(state, model), str(plan.path or "memory"))
+        archive = plan.path is not None and torchscript.is_archive(plan.path)
+        load_state(model, as_open_clip(state, model, archive=archive), str(plan.path or "memory"))
     return ClipBackbone(
         model.to(where),
         name=plan.name,

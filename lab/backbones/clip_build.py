@@ -16,6 +16,8 @@ from lab.backbones.devices import DTYPES, Precision
 from lab.errors import LabError
 
 _CUSTOM_TEXT = ("text_projection", "positional_embedding", "token_embedding", "transformer", "ln_final")
+#: OpenAI's archives carry them, and so does what others have converted from those.
+_PLAIN_NUMBERS = ("input_resolution", "context_length", "vocab_size")
 
 
 def build(plan: ClipPlan, precision: Precision, *, seed: int) -> nn.Module:
@@ -54,20 +56,21 @@ def build(plan: ClipPlan, precision: Precision, *, seed: int) -> nn.Module:
     return model
 
 
-def as_open_clip(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+def as_open_clip(state: Mapping[str, Tensor], model: nn.Module, *, archive: bool = False) -> dict[str, Tensor]:
     """``state`` under the names and shapes of ``model``, as far as other tools' differ in form alone.
 
-    OpenAI's archives carry three plain numbers beside the weights; logit_scale is a scalar or has one element; the
-    text tower lies on the model or under ``text``. Position embeddings are never resized: another length or picture
-    size is another model.
+    logit_scale is a scalar or has one element; the text tower lies on the model or under ``text``. A TorchScript
+    ``archive`` holds more than a state dict does (OpenAI's: three plain numbers, attention masks), which nothing marks
+    as such, so there what the model has no place for is left out. Position embeddings are never resized: another
+    length or picture size is another model.
     """
     renamed: dict[str, Tensor] = convert_state_dict(model, dict(state))
     own = model.state_dict()
-    for key in ("input_resolution", "context_length", "vocab_size"):
-        renamed.pop(key, None)
     if "text.text_projection" in own and "text_projection" in renamed:
         renamed = {f"text.{key}" if key.startswith(_CUSTOM_TEXT) else key: value for key, value in renamed.items()}
     for key in ("logit_scale", "logit_bias"):
         if key in renamed and key in own and renamed[key].numel() == own[key].numel():
             renamed[key] = renamed[key].reshape(own[key].shape)
+    for key in [key for key in renamed if key not in own and (archive or key in _PLAIN_NUMBERS)]:
+        del renamed[key]
     return renamed
