@@ -8,7 +8,8 @@ import signal
 import socket
 import subprocess
 import sys
-from contextlib import ExitStack
+from collections.abc import Callable
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 
 import pytest
@@ -92,19 +93,25 @@ def test_a_holder_that_has_not_said_its_name(store: Path) -> None:
         assert refused(store).startswith(f"{store} is being written by another pass: ")
 
 
-def test_the_short_work_is_done_one_at_a_time(store: Path) -> None:
-    """A second one waits: here it would wait for ever, so it is asked with an alarm."""
+@pytest.mark.parametrize("second", [alone, writing])
+def test_inside_the_gate_there_is_one_at_a_time(
+    store: Path, second: Callable[[Path], AbstractContextManager[None]]
+) -> None:
+    """A second one waits, also with taking the lock: of two rivals that start at once one must see the other.
+
+    Here it would wait for ever, so an alarm ends it.
+    """
 
     def alarm(*_: object) -> None:
         raise TimeoutError
 
     before = signal.signal(signal.SIGALRM, alarm)
     try:
-        with writing(store), alone(store):
-            signal.setitimer(signal.ITIMER_REAL, 0.1)
-            with pytest.raises(TimeoutError), alone(store):
-                pass
         with alone(store):
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+            with pytest.raises(TimeoutError), second(store):
+                pass
+        with second(store):
             pass
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
