@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
+from lab import cli
 from lab.datasets import Collection
 from lab.ledger import STORED, Entry
 from lab.media import Clip, MediaError, read_clip
@@ -183,7 +183,7 @@ class Pass:
         ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
             DecodePool(self.workers, job, deadline_s=self.job.deadline_s + 10) as pool,
-            tqdm(total=len(files), unit="video", desc="videos", smoothing=0.1) as bar,
+            cli.bar(len(files), "videos", "video") as bar,
         ):
             results = pool.run(files, ahead)
             for unit in units:
@@ -263,7 +263,9 @@ class Pass:
         if self.clip is None:
             raise ValueError("text needs a CLIP backbone")
         todo = list(self._caption_units())
-        with tqdm(total=sum(map(len, todo)), unit="caption", desc="captions", smoothing=0.1, disable=not todo) as bar:
+        if not todo:
+            return
+        with cli.bar(sum(map(len, todo)), "captions", "caption") as bar:
             for rows in todo:
                 with timed(self.spent, "encoding"):
                     encoded = self.clip.encode_texts([self.collection.captions[row].text for row in rows])

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
-from tqdm import tqdm
 
+from lab import cli
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 
@@ -76,7 +76,7 @@ def train(head: nn.Module, texts: Texts, videos: Videos, recipe: Recipe) -> list
     per_epoch = math.ceil(len(texts) / recipe.batch)
     total, losses, step = recipe.epochs * per_epoch, [], 0
     head.train()
-    with tqdm(total=total, unit="step", desc="training") as bar:
+    with cli.bar(total, "training", "step") as bar:
         for _ in range(recipe.epochs):
             summed = 0.0
             for rows in torch.randperm(len(texts)).split(recipe.batch):
