@@ -26,7 +26,8 @@ import numpy as np
 from lab.media import read_clip
 from lab.media_file import Deadline, open_media
 from lab.media_listing import best_video, scan, told_by_packets
-from lab.media_video import Decoder
+from lab.media_packets import Source
+from lab.media_video import decode_frames
 from lab.preprocess import ImageSpec
 from lab.sampling import parse_sampling
 from lab.toy.clips import write_clip
@@ -41,8 +42,9 @@ def one_pass(path: Path) -> int:
     with open_media(path, deadline) as container:
         video = best_video(container)
         listing = scan(container, video, None, None, deadline, keep_bytes=2**30)
-        decoder = Decoder(video.codec_context, listing, list, deadline, told=told_by_packets(container, video))
-        return len(decoder.frames(RULE.indices, lambda picture: picture).pictures)
+        source = Source(video.codec_context, listing, list, deadline)
+        told = told_by_packets(container, video)
+        return len(decode_frames(source, RULE.indices, lambda picture: picture, told=told).pictures)
 
 
 def seek_each(path: Path) -> int:

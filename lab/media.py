@@ -19,8 +19,9 @@ from lab.media_audio import Listener, Wave
 from lab.media_file import Deadline, MediaError, open_media, require_file
 from lab.media_length import Cut, cut_short
 from lab.media_listing import Listing, best_video, scan, told_by_packets
+from lab.media_packets import Source
 from lab.media_picture import thumbnail
-from lab.media_video import Decoder
+from lab.media_video import decode_frames, require_frame
 from lab.preprocess import ImageSpec, fit
 from lab.sampling import Sampling, parse_sampling
 
@@ -71,8 +72,13 @@ def read_clip(
         listing = scan(container, video, cut, hear, deadline, keep_bytes=_KEEP_BYTES if frames else 0)
         found = None
         if frames:
-            decoder = _decoder(container, path, video, listing, deadline)
-            found = decoder.frames(sampling.indices, lambda picture: (fit(picture, spec), thumbnail(picture)))
+            source = _source(path, video, listing, deadline)
+            found = decode_frames(
+                source,
+                sampling.indices,
+                lambda picture: (fit(picture, spec), thumbnail(picture)),
+                told=told_by_packets(container, video),
+            )
         start_s, duration_s = (found.start_s, found.duration_s) if found else listing.span_s()
         audio, audio_status, audio_reason = _sound(container, listener, audio_hz, start_s, cut)
     if duration_s == 0 and audio is not None and audio_hz:
@@ -123,7 +129,7 @@ def _sound(
     return None, "no_audio", "no audio stream"
 
 
-def _decoder(container: Any, path: Path, video: Any, listing: Listing, deadline: Deadline) -> Decoder:
+def _source(path: Path, video: Any, listing: Listing, deadline: Deadline) -> Source:
     if not listing.pts:
         raise MediaError("undecodable", listing.damage or "the video stream holds no packets")
 
@@ -131,7 +137,7 @@ def _decoder(container: Any, path: Path, video: Any, listing: Listing, deadline:
         with open_media(path, deadline) as other:
             yield from (p for p in other.demux() if p.size and p.stream_index == video.index)
 
-    return Decoder(video.codec_context, listing, again, deadline, told=told_by_packets(container, video))
+    return Source(video.codec_context, listing, again, deadline)
 
 
 @dataclass(frozen=True)
@@ -169,8 +175,7 @@ def probe(path: Path | str, *, deadline_s: float = 20.0) -> Probe:
         sound = container.streams.best("audio")
         listing = scan(container, video, cut, None, deadline, keep_bytes=_KEEP_BYTES)
         _, duration_s = listing.span_s()
-        decoder = _decoder(container, path, video, listing, deadline)
-        decoder.require_frame()
+        require_frame(_source(path, video, listing, deadline))
         context = video.codec_context
         return Probe(
             size=size,

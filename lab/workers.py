@@ -8,14 +8,12 @@ time, so what kills a process, or has to, costs that item alone; results are fet
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import pickle
 import queue
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -26,6 +24,9 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lab.errors import LabError
+from lab.worker_process import WorkerError, read, write
+
+__all__ = ["DecodePool", "WorkerCrash", "WorkerError", "WorkerTimeout"]
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -41,13 +42,9 @@ fd, parent, home, *path = sys.argv[1:]
 sys.path[:] = path
 lab = sys.modules["lab"] = types.ModuleType("lab")
 lab.__path__ = [home]
-from lab.workers import serve
+from lab.worker_process import serve
 serve(int(fd), int(parent))
 """
-
-
-class WorkerError(Exception):
-    """Why an item has no result although the job itself raised nothing: its process died or had to be ended."""
 
 
 class WorkerTimeout(WorkerError, TimeoutError):  # noqa: N818 - says what happened
@@ -228,13 +225,13 @@ class _Keeper(threading.Thread):
         if self._pipe is None:
             raise OSError("no process")
         self._pipe.settimeout(limit_s)
-        _write(self._pipe, [message])
+        write(self._pipe, [message])
 
     def _receive(self, limit_s: float) -> tuple[bool, Any]:
         """(whether the job succeeded, its result or exception), within ``limit_s`` from now to the last byte."""
         if self._pipe is None:
             raise OSError("no process")
-        head, *buffers = _read(self._pipe, time.monotonic() + limit_s)
+        head, *buffers = read(self._pipe, time.monotonic() + limit_s)
         succeeded, value = pickle.loads(head, buffers=buffers)  # noqa: S301 - from our own child
         return succeeded, value
 
@@ -261,84 +258,3 @@ class _Keeper(threading.Thread):
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(5.0)
         self._process = self._pipe = None
-
-
-# -- messages: a count, the sizes, the parts; the first part is a pickle, the others are the bytes of its arrays ------
-
-
-def _write(pipe: socket.socket, parts: list[Any]) -> None:
-    views = [memoryview(part).cast("B") for part in parts]
-    pipe.sendall(struct.pack(f"<I{len(views)}Q", len(views), *(view.nbytes for view in views)))
-    for view in views:
-        pipe.sendall(view)
-
-
-def _read(pipe: socket.socket, until: float | None = None) -> list[bytearray]:
-    """One message; TimeoutError when its last byte is not there at ``until`` (monotonic), OSError at the end."""
-    (count,) = struct.unpack("<I", _exactly(pipe, 4, until))
-    sizes = struct.unpack(f"<{count}Q", _exactly(pipe, 8 * count, until))
-    return [_exactly(pipe, size, until) for size in sizes]
-
-
-def _exactly(pipe: socket.socket, size: int, until: float | None) -> bytearray:
-    buffer = bytearray(size)
-    view = memoryview(buffer)
-    while view:
-        if until is not None:
-            pipe.settimeout(max(until - time.monotonic(), 1e-3))
-        got = pipe.recv_into(view)
-        if got == 0:
-            raise ConnectionResetError("the other end is gone")
-        view = view[got:]
-    return buffer
-
-
-# -- in the worker process -------------------------------------------------------------------------------------------
-
-
-def serve(fd: int, parent: int) -> None:
-    """The life of a worker process: the job, then one item after the other until the pipe closes."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    _die_with(parent)
-    pipe = socket.socket(fileno=fd)
-    try:
-        job = pickle.loads(_read(pipe)[0])  # noqa: S301 - from our own parent
-        _reply(pipe, True, None)
-    except Exception as error:  # the job's module cannot be imported here
-        _reply(pipe, False, error)
-        return
-    with contextlib.suppress(ConnectionError):
-        while True:
-            message = _read(pipe)[0]
-            try:
-                succeeded, value = True, job(pickle.loads(message))  # noqa: S301 - from our own parent
-            except Exception as error:
-                succeeded, value = False, error
-            _reply(pipe, succeeded, value)
-
-
-def _reply(pipe: socket.socket, succeeded: bool, value: Any) -> None:
-    """Send an outcome, its arrays beside the pickle: their bytes are copied into the pipe once and out once."""
-    buffers: list[pickle.PickleBuffer] = []
-    try:
-        head = pickle.dumps((succeeded, value), protocol=5, buffer_callback=buffers.append)
-        if not succeeded:
-            pickle.loads(head)  # noqa: S301 - an exception whose arguments differ from its __init__'s fails only here
-    except Exception:
-        buffers = []
-        head = pickle.dumps((False, WorkerError(f"{type(value).__name__}: {value}")), protocol=5)
-    _write(pipe, [head, *(buffer.raw() for buffer in buffers)])
-
-
-def _die_with(parent: int) -> None:
-    """End this process when the parent ends, even where it is deep in a decoder and reads no pipe."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the thread it watches lives as long as the pool
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
-
-
-def _watch(parent: int) -> None:
-    """Elsewhere than on Linux, or when the parent died before we asked."""
-    while os.getppid() == parent:
-        time.sleep(1.0)
-    os._exit(1)
