@@ -6,6 +6,7 @@ status for the ledger and a one-line reason, whatever lies under the path.
 
 from __future__ import annotations
 
+import struct
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.media_audio import Listener, Wave
-from lab.media_file import Deadline, MediaError, open_media, require_file
+from lab.media_file import Deadline, MediaError, brief, open_media, require_file
 from lab.media_length import Cut, cut_short
 from lab.media_listing import Listing, best_video, scan, told_by_packets
 from lab.media_packets import Source
@@ -64,7 +65,7 @@ def read_clip(
     path = Path(path).absolute()
     started = time.process_time()
     deadline = Deadline(deadline_s)
-    cut = cut_short(path, require_file(path))
+    _, cut = _look(path)
     with open_media(path, deadline, cut) as container:
         video = _video(container, cut, needed=frames)
         listener = _listener(container, audio_hz, max_audio_s)
@@ -96,6 +97,15 @@ def read_clip(
         audio_reason=audio_reason,
         seconds=time.process_time() - started,
     )
+
+
+def _look(path: Path) -> tuple[int, Cut | None]:
+    """Size in bytes, and where the file breaks off."""
+    size = require_file(path)
+    try:
+        return size, cut_short(path, size)
+    except (OSError, struct.error) as error:  # a disk that fails, a file that shrinks
+        raise MediaError("unreadable", brief(error).lower()) from None
 
 
 def _video(container: Any, cut: Cut | None, *, needed: bool) -> Any | None:
@@ -168,8 +178,7 @@ def probe(path: Path | str, *, deadline_s: float = 20.0) -> Probe:
     """Look at a file as ``read_clip`` would, decoding its first frame only. Raises the same MediaErrors."""
     path = Path(path).absolute()
     deadline = Deadline(deadline_s)
-    size = require_file(path)
-    cut = cut_short(path, size)
+    size, cut = _look(path)
     with open_media(path, deadline, cut) as container:
         video: Any = _video(container, cut, needed=True)
         sound = container.streams.best("audio")

@@ -61,7 +61,7 @@ class Listener:
         rate = int(frame.sample_rate)
         if not self._runs or self._runs[-1][0] != rate:
             self._runs.append((rate, []))
-        at = float(frame.pts * frame.time_base) if frame.pts is not None and frame.time_base else None
+        at = frame.pts * float(frame.time_base) if frame.pts is not None and frame.time_base else None
         if self._start_s is None:
             self._start_s = at if at is not None else 0.0
         elif at is not None and at - self._start_s - self._seconds > _GAP_S:

@@ -17,6 +17,7 @@ from lab.media_length import Cut
 # One packet is one displayed frame, at its packet's time, only here. Elsewhere (MPEG-4 with packed B-frames, VP8 with
 # invisible reference frames, field pairs in transport streams, any AVI) the decoder has to count.
 _TOLD_CODECS = {"h264", "hevc", "vp9", "av1"}
+_PACKET_BYTES = 512  # of memory that a packet takes besides its data
 _TOLD_FORMATS = {"mov", "mp4", "matroska", "webm"}
 
 
@@ -45,7 +46,7 @@ class Listing:
         self.dts.append(packet.dts)
         self.key.append(packet.is_keyframe)
         self.shown.append(not packet.is_discard and not packet.is_corrupt)
-        self.bytes += packet.size
+        self.bytes += packet.size + _PACKET_BYTES
         self.last_duration = packet.duration or self.last_duration
         if self.packets is not None:
             self.packets.append(packet)
@@ -123,15 +124,18 @@ def scan(
     """
     listing = _empty(video)
     index = video.index if video is not None else -1
+    ticks: dict[int, float] = {}  # a Fraction for each of many packets would take longer than reading them
     try:
         for packet in container.demux():
             deadline.check()
             if packet.size == 0:
                 continue
+            stream = packet.stream_index
             last = packet.pts if packet.pts is not None else packet.dts
             if last is not None:
-                listing.end_s = max(listing.end_s, float((last + (packet.duration or 0)) * packet.time_base))
-            if packet.stream_index == index:
+                tick = ticks.get(stream) or ticks.setdefault(stream, float(packet.time_base))
+                listing.end_s = max(listing.end_s, (last + (packet.duration or 0)) * tick)
+            if stream == index:
                 listing.add(packet, keep_bytes)
             elif hear is not None:
                 hear(packet)

@@ -8,7 +8,6 @@ import logging
 import os
 import pickle
 import random
-import signal
 import socket
 import struct
 import zlib
@@ -19,7 +18,7 @@ import mp4_boxes
 import numpy as np
 import pytest
 
-from lab import media_file
+from lab import media, media_file
 from lab.media import Clip, MediaError, Sampling, parse_sampling, probe, read_clip
 from lab.preprocess import ImageSpec
 from lab.toy.clips import Sound, numbered, read_number, tone, write_clip, write_tracks
@@ -27,16 +26,8 @@ from lab.workers import DecodePool
 
 N, FPS = 61, 25
 SPEC = ImageSpec(size=64, resize="squash")
+pytestmark = pytest.mark.timeout(60)  # no file hangs, whatever it is
 TWELVE = parse_sampling("midpoints-12")
-
-
-@pytest.fixture(autouse=True)
-def _bounded():
-    """No file takes longer than this, whatever it is."""
-    signal.signal(signal.SIGALRM, lambda *_: pytest.fail("took longer than 20 s"))
-    signal.alarm(20)
-    yield
-    signal.alarm(0)
 
 
 @pytest.fixture(scope="module")
