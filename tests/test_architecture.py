@@ -133,10 +133,10 @@ def test_no_drawer_for_everything() -> None:
 def test_no_pickle_is_run_and_no_weights_are_trusted() -> None:
     """``pickle.load`` runs what it reads, and so does ``torch.load`` unless it is told not to.
 
-    ``lab.workers`` may: what it unpickles comes through a pipe from its own processes, never from a file.
+    The decode processes may: what they unpickle comes through a pipe between parent and child, never from a file.
     """
     for module, tree in TREES.items():
-        unpickles = module == "lab.workers"
+        unpickles = module in ("lab.workers", "lab.worker_process")
         for node in ast.walk(tree):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
