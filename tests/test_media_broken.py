@@ -118,6 +118,15 @@ def test_what_may_not_be_read(tmp_path, whole, monkeypatch):
     assert (error.status, str(error)) == ("unreadable", "permission denied")
 
 
+def test_a_disk_that_fails(tmp_path, whole, monkeypatch):
+    def fail(*_: object) -> None:
+        raise OSError(5, "Input/output error")
+
+    monkeypatch.setattr(media, "cut_short", fail)
+    error = refused(put(tmp_path / "a.mp4", whole["end.mp4"]))
+    assert (error.status, str(error)) == ("unreadable", "input/output error")
+
+
 @pytest.mark.parametrize(
     "name", ["100%03d.mp4", "http:x.mp4", "a b'\"\n.mp4", "-i.mp4", "filmé-动.mp4", b"\xff\xfe.mp4"]
 )
