@@ -2,8 +2,8 @@
 
 python benchmarks/cache.py [--clips 208] [--clip random] [--panns random] [--device cpu]
 
-The clips are rendered (10 s, 320 × 240, 25 fps, H.264 and AAC; a few originals, copied). What is measured per unit of 16
-videos, as medians over units: the pass end to end, once it runs (start-up is told apart); decoding alone by the same
+The clips are rendered (10 s, 320 × 240, 25 fps, H.264 and AAC; a few originals, copied). What is measured per unit of
+16 videos, as medians over units: the pass end to end, once it runs (start-up is told apart); decoding alone by the same
 processes; encoding alone; writing alone. The ideal: where stages share the cores, the CPU time of all of them over the
 cores; where the networks run on a GPU, the slower of decoding alone and encoding alone.
 """
@@ -19,6 +19,7 @@ import shutil
 import statistics
 import tempfile
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -28,14 +29,14 @@ import torch
 from lab import cache
 from lab.backbones import load_clip, load_panns
 from lab.datasets import get_dataset
-from lab.extract import DecodeJob, Pass, Share
-from lab.lock import writing
+from lab.extract import Decoding, Pass, Share
 from lab.media import Clip
 from lab.sampling import parse_sampling
 from lab.store import UNIT_VIDEOS
+from lab.store.lock import writing
+from lab.store.writer import StoreWriter, create_store
 from lab.toy.clips import tone, write_clip
 from lab.workers import DecodePool
-from lab.writer import StoreWriter, create_store
 
 SECONDS, FPS, WIDTH, HEIGHT, ORIGINALS = 10, 25, 320, 240, 8
 
@@ -88,7 +89,8 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
     loading = time.perf_counter() - start
     sampling = parse_sampling("midpoints-12")
     collection = get_dataset("folder").read(base / "root")
-    job = DecodeJob(sampling, clip.image, True, panns.sample_rate, 60.0, 600.0)
+    decoder = Decoding(sampling, clip.image, 60.0, 600.0)
+    job = decoder.job(True, panns.sample_rate)
 
     units, decoding = decode_only(job, [video.file for video in collection.videos], given.workers)
     encoding_wall, encoding_cpu = encode_only(clip, panns, units)
@@ -99,7 +101,7 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
     with writing(path):
         writer = StoreWriter(path)
         cache.make_room(writer, ["frames", "audio"], sections, collection, clip, panns, sampling)
-        run = Pass(collection, writer, frozenset({"frames", "audio"}), clip, panns, job, Share(), given.workers)
+        run = Pass(collection, writer, frozenset({"frames", "audio"}), clip, panns, decoder, Share(), given.workers)
         ends, commit = [time.perf_counter()], run._commit
 
         def timed_commit(unit: object, clips: object) -> None:
@@ -116,13 +118,16 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
         ideal = (decoding["cpu"] + encoding_cpu + writing_s) / cores
     else:
         ideal = max(decoding["wall"], encoding_wall)
-    return {"loading the networks": loading, "first unit, start-up included": first, "end to end": statistics.median(steady),
+    median = statistics.median(steady)
+    return {"loading the networks": loading, "first unit, start-up included": first, "end to end": median,
             "decoding alone, wall": decoding["wall"], "decoding alone, CPU": decoding["cpu"],
             "encoding alone, wall": encoding_wall, "encoding alone, CPU": encoding_cpu, "writing": writing_s,
-            "ideal": ideal, "cores": cores, "end to end over ideal": statistics.median(steady) / ideal}  # fmt: skip
+            "ideal": ideal, "cores": cores, "end to end over ideal": median / ideal}  # fmt: skip
 
 
-def decode_only(job: DecodeJob, files: list[Path], workers: int) -> tuple[list[list[Clip]], dict[str, float]]:
+def decode_only(
+    job: Callable[[Path], Clip], files: list[Path], workers: int
+) -> tuple[list[list[Clip]], dict[str, float]]:
     """The first three units decoded, kept for encoding; and medians over all units."""
     kept: list[list[Clip]] = []
     ends, cpu, unit = [time.perf_counter()], [], []

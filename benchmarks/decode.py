@@ -24,10 +24,10 @@ import av
 import numpy as np
 
 from lab.media import read_clip
-from lab.media_file import Deadline, open_media
-from lab.media_listing import best_video, scan, told_by_packets
-from lab.media_packets import Source
-from lab.media_video import decode_frames
+from lab.media.file import Deadline, open_media
+from lab.media.listing import best_video, scan, told_by_packets
+from lab.media.packets import Source
+from lab.media.video import decode_frames
 from lab.preprocess import ImageSpec
 from lab.sampling import parse_sampling
 from lab.toy.clips import write_clip

@@ -23,10 +23,10 @@ import numpy as np
 import torch
 
 from lab import Store, open_store
-from lab.convert import pack
+from lab.convert.pack import pack_store
 from lab.datasets import Caption, Collection, Video
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.writer import FrameRow, StoreWriter, create_store
+from lab.store.writer import FrameRow, StoreWriter, create_store
 
 V, F, D, T = 10_000, 12, 512, 20_000
 TOKENS = 77
@@ -97,8 +97,7 @@ def main() -> None:
         for name, values in arrays.items():
             np.save(base / f"{name}.npy", values)
         size = sum(values.nbytes for values in arrays.values())
-        pack(base / "plain.zarr", base / "packed.zarr", 1024)
-        packed = open_store(base / "packed.zarr")
+        packed = pack_store(plain, base / "packed.zarr", 1024)
         plain.captions, packed.captions  # noqa: B018 - the tables are parsed once per open store, and told apart below
         rows = {
             "numpy.load": median_s(lambda: [np.load(base / f"{name}.npy") for name in arrays], given.runs),
@@ -108,17 +107,15 @@ def main() -> None:
             "open and read the tables": median_s(lambda: len(open_store(base / "plain.zarr").captions), given.runs),
         }
         reference = rows["numpy.load"]
-        print(
-            f"{size / 1e6:.0f} MB of one split ({platform.processor() or platform.machine()}, torch {torch.__version__})"
-        )
+        machine = platform.processor() or platform.machine()
+        print(f"{size / 1e6:.0f} MB of one split ({machine}, torch {torch.__version__})")
         for name, seconds in rows.items():
-            print(
-                f"{name:34}{seconds * 1e3:8.0f} ms {size / seconds / 1e9:6.2f} GB/s   {reference / seconds:5.2f} of numpy.load"
-            )
-        share = words_share(given.captions)
-        for name, value in share.items():
+            rate, share = size / seconds / 1e9, reference / seconds
+            print(f"{name:34}{seconds * 1e3:8.0f} ms {rate:6.2f} GB/s   {share:5.2f} of numpy.load")
+        words = words_share(given.captions)
+        for name, value in words.items():
             print(f"words, {name}: {value:.4g}")
-        result = {"date": datetime.now(UTC).isoformat(), "bytes": size, "seconds": rows, "words": share}
+        result = {"date": datetime.now(UTC).isoformat(), "bytes": size, "seconds": rows, "words": words}
         out = Path(__file__).parent / "results" / "store.json"
         out.parent.mkdir(exist_ok=True)
         out.write_text(json.dumps(result, indent=1))

@@ -12,7 +12,6 @@ import logging
 import os
 import re
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.metadata import version
@@ -24,13 +23,13 @@ from lab.backbones import DEFAULT_CLIP, DEFAULT_PANNS, load_clip, load_panns
 from lab.datasets import DATASETS, Collection, Dataset, get_dataset
 from lab.download import download
 from lab.errors import LabError
-from lab.extract import DecodeJob, Pass, Share, Spent
-from lab.ledger import Entry, tally
-from lab.lock import writing
+from lab.extract import Decoding, Pass, Share, Spent
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store import Store, open_store
-from lab.writer import StoreWriter, create_store
+from lab.store.ledger import Entry, tally
+from lab.store.lock import writing
+from lab.store.writer import StoreWriter, create_store
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone
@@ -84,8 +83,8 @@ def cache(options: Options) -> tuple[Store, Spent]:
         make_room(writer, new, sections, collection, clip, panns, sampling)
         if [video["file"] for video in store.videos] != _files(collection):
             writer.refresh_files(collection)
-        job = DecodeJob(sampling, clip.image if clip else ImageSpec(), True, None, DEADLINE_S, MAX_AUDIO_S)
-        run = Pass(collection, writer, frozenset(sections), clip, panns, job, options.share, options.workers)
+        decoding = Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
+        run = Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
         return open_store(path), run.run()
 
 
@@ -187,57 +186,6 @@ def store_path(options: Options, collection: Collection, sampling: Sampling) -> 
     return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")
 
 
-def dry_run(options: Options) -> str:
-    """Videos, bytes and expected time, from decoding and encoding up to three of the videos; nothing is written."""
-    dataset, collection = collect(options)
-    clip, panns = backbones(options, dataset)
-    sampling = parse_sampling(options.sampling or dataset.default_sampling)
-    files = [video.file for video in collection.videos if video.file is not None]
-    sizes = [file.stat().st_size for file in files if file.is_file()]
-    captions = sum(collection.videos[caption.video].file is not None for caption in collection.captions)
-    rows: list[list[object]] = [["videos with a file", len(files)], ["videos missing", len(collection.missing)],
-            ["bytes of video", f"{sum(sizes):,}"], ["captions to encode", captions],
-            ["store", store_path(options, collection, sampling)]]  # fmt: skip
-    job = DecodeJob(sampling, clip.image if clip else ImageSpec(), clip is not None,
-                    panns.sample_rate if panns else None, DEADLINE_S, MAX_AUDIO_S)  # fmt: skip
-    probed = [files[i] for i in sorted({0, len(files) // 2, len(files) - 1})] if files else []
-    decoding, encoding = _trial(job, probed, clip, panns)
-    if clip is not None and captions and "".join(options.only) != "frames":
-        sample = [caption.text for caption in collection.captions[:64]]
-        start = time.perf_counter()
-        clip.encode_texts(sample)
-        rows.append(["expected for captions", _clock((time.perf_counter() - start) / len(sample) * captions)])
-    if probed:
-        cores = os.cpu_count() or 1
-        if options.device == "cpu":  # the stages share the cores; encoding already used them all
-            seconds = (decoding / cores + encoding) * len(files) / len(probed)
-        else:
-            seconds = max(decoding / options.workers, encoding) * len(files) / len(probed)
-        rows.append(["expected for videos", f"{_clock(seconds)} (from {len(probed)} of them)"])
-    return "\n".join(f"{row[0]:24}{row[1]}" for row in rows)
-
-
-def _trial(
-    job: DecodeJob, files: Sequence[Path], clip: ClipBackbone | None, panns: PannsBackbone | None
-) -> tuple[float, float]:
-    """CPU seconds of decoding and wall seconds of encoding some files; those that fail cost nothing."""
-    decoding = encoding = 0.0
-    for file in files:
-        try:
-            decoded = job(file)
-        except Exception as error:
-            log.debug("%s: %s", file, error)
-            continue
-        decoding += decoded.seconds
-        start = time.perf_counter()
-        if clip is not None and len(decoded.pictures):
-            clip.encode_frames(decoded.pictures)
-        if panns is not None and decoded.audio is not None:
-            panns.encode(decoded.audio)
-        encoding += time.perf_counter() - start
-    return decoding, encoding
-
-
 def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
     """The table at the end of a pass, and the videos that failed."""
     entries = list(store.ledger)
@@ -299,6 +247,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     options = _options(given)
     if given["dry_run"]:
+        from lab.estimate import dry_run  # it asks this module what a pass would do
+
         cli.say(dry_run(options))
         return 0
     store, spent = cache(options)
@@ -319,16 +269,6 @@ def _options(given: dict[str, Any]) -> Options:
 
 def _files(collection: Collection) -> list[str]:
     return [os.path.relpath(video.file, collection.root) if video.file else "" for video in collection.videos]
-
-
-def _clock(seconds: float) -> str:
-    return (
-        f"{seconds:.0f} s"
-        if seconds < 120
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.1f} h"
-    )
 
 
 if __name__ == "__main__":

@@ -129,7 +129,7 @@ class _Verbose(argparse.Action):
 def _name(main: Callable[..., int]) -> str:
     """The module of ``main`` as its user called it: under ``python -m`` its ``__name__`` is ``__main__``."""
     spec = main.__globals__.get("__spec__") if hasattr(main, "__globals__") else None
-    return spec.name if spec is not None else main.__module__
+    return spec.name.removesuffix(".__main__") if spec is not None else main.__module__
 
 
 def _complain(name: str, line: str, code: int) -> int:

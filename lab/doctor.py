@@ -20,7 +20,7 @@ from lab import cli
 from lab.datasets import DATASETS, get_dataset
 from lab.errors import LabError
 from lab.examine import Finding, examine
-from lab.ledger import replace_text
+from lab.store.ledger import replace_text
 from lab.workers import DecodePool, WorkerTimeout
 
 DEADLINE_S = 60.0

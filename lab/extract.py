@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,13 +21,13 @@ from numpy.typing import NDArray
 
 from lab import cli
 from lab.datasets import Collection
-from lab.ledger import STORED, Entry
 from lab.media import Clip, MediaError, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.store.ledger import STORED, Entry
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, require_finite
 from lab.workers import DecodePool
-from lab.writer import AudioRow, FrameRow, StoreWriter, require_finite
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone
@@ -65,23 +66,22 @@ class Spent:
 
 
 @dataclass(frozen=True)
-class DecodeJob:
-    """What a decode process does with a file; small and picklable."""
+class Decoding:
+    """How a file is decoded: which frames, as what the image tower wants, and how long it may take or sound."""
 
     sampling: Sampling
     spec: ImageSpec
-    frames: bool
-    audio_hz: int | None
     deadline_s: float
     max_audio_s: float
 
-    def __call__(self, file: Path) -> Clip:
-        return read_clip(
-            file,
-            self.sampling,
-            self.spec,
-            frames=self.frames,
-            audio_hz=self.audio_hz,
+    def job(self, frames: bool, audio_hz: int | None) -> Callable[[Path], Clip]:
+        """What a decode process does with a file: of ``lab.media`` alone, so that none of them imports torch."""
+        return partial(
+            read_clip,
+            sampling=self.sampling,
+            spec=self.spec,
+            frames=frames,
+            audio_hz=audio_hz,
             deadline_s=self.deadline_s,
             max_audio_s=self.max_audio_s,
         )
@@ -105,7 +105,7 @@ class Pass:
     modalities: frozenset[str]
     clip: ClipBackbone | None
     panns: PannsBackbone | None
-    job: DecodeJob
+    decoding: Decoding
     share: Share = field(default_factory=Share)
     workers: int = 2
     spent: Spent = field(default_factory=Spent)
@@ -178,11 +178,11 @@ class Pass:
 
     def _decode_and_encode(self, units: list[Unit], modalities: frozenset[str]) -> None:
         audio_hz = self.panns.sample_rate if self.panns is not None and "audio" in modalities else None
-        job = replace(self.job, frames="frames" in modalities, audio_hz=audio_hz)
+        job = self.decoding.job("frames" in modalities, audio_hz)
         files = [file for unit in units for file in unit.files if file is not None]
         ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
-            DecodePool(self.workers, job, deadline_s=self.job.deadline_s + 10) as pool,
+            DecodePool(self.workers, job, deadline_s=self.decoding.deadline_s + 10) as pool,
             cli.bar(len(files), "videos", "video") as bar,
         ):
             results = pool.run(files, ahead)

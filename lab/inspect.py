@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from lab import cli, passport
-from lab.compare import Comparison, compare
+from lab import cli
 from lab.errors import LabError
-from lab.ledger import tally
-from lab.store import PRESENCE, Store, open_store
-from lab.verify import problems
+from lab.store import PRESENCE, Store, open_store, passport
+from lab.store.compare import Comparison, compare
+from lab.store.ledger import tally
+from lab.store.verify import problems
 
 #: Cosine of features that differ by no more than rounding and batch size do.
 SAME = 0.9999

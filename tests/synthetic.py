@@ -14,9 +14,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.datasets import Caption, Collection, Video
-from lab.ledger import Entry
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.ledger import Entry
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
 
 V, F, D, S, A, T = 37, 5, 7, 3, 11, 1031
 #: Videos without frames: one in the middle of a unit, one at the end of a split.

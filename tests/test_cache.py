@@ -14,7 +14,7 @@ import worlds
 from lab import cli, open_store
 from lab.cache import main
 from lab.inspect import main as inspect
-from lab.verify import problems
+from lab.store.verify import problems
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -204,7 +204,7 @@ def test_another_passport_names_the_fields_and_changes_nothing(world: Path, caps
 
 
 def test_two_passes_at_one_store(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from lab.lock import writing
+    from lab.store.lock import writing
 
     with writing(world / "features" / "whole.zarr"):
         assert cache(world, "--name", "whole") == 2

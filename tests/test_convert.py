@@ -16,17 +16,17 @@ import pytest
 import zarr
 
 from lab import cli, convert
-from lab.convert_features import Origin, import_features
-from lab.convert_hdf5_in import import_exported
-from lab.convert_hdf5_out import export_store
-from lab.convert_pack import pack_store
-from lab.convert_store import contents
+from lab.convert.features import Origin, import_features
+from lab.convert.hdf5_in import import_exported
+from lab.convert.hdf5_out import export_store
+from lab.convert.layouts import Choice, detect, open_features
+from lab.convert.pack import pack_store
+from lab.convert.store import contents
 from lab.datasets import Caption, Collection, Video
 from lab.errors import LabError
-from lab.layouts import Choice, detect, open_features
-from lab.ledger import Entry
 from lab.store import UNIT_VIDEOS, Store, open_store
-from lab.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.ledger import Entry
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
 
 V, F, D, S, A = 71, 3, 5, 2, 7  # 71 videos: more than a chunk
 T = 521  # more than a unit of captions

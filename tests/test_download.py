@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from lab import transfer
 from lab.download import Source, download, fetch, unpack
+from lab.download import http as transfer
 from lab.errors import LabError
 
 BODY = bytes(range(256)) * 1201  # 307,456 bytes, no repeating block where it could hide a gap

@@ -10,7 +10,7 @@ import polars
 import pytest
 
 from lab.errors import LabError
-from lab.ledger import FACTS, STORED, Entry, Ledger, replace_bytes, replace_text
+from lab.store.ledger import FACTS, STORED, Entry, Ledger, replace_bytes, replace_text
 
 
 def test_update_puts_rows_in_place_of_their_like(tmp_path: Path) -> None:

@@ -15,12 +15,12 @@ from pathlib import Path
 import pytest
 
 from lab.errors import LabError
-from lab.lock import alone, writing
+from lab.store.lock import alone, writing
 
 HOLD = """
 import sys, time
 from pathlib import Path
-from lab.lock import writing
+from lab.store.lock import writing
 with writing(Path(sys.argv[1]), (int(sys.argv[2]), int(sys.argv[3]))):
     print("held", flush=True)
     time.sleep(60)

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from lab.errors import LabError
-from lab.passport import differences, fingerprint, is_random, require_same
+from lab.store.passport import differences, fingerprint, is_random, require_same
 
 FRAMES = {"model": "ViT-B-32", "image": {"size": 224, "mean": (0.5, 0.25)}, "random": False}
 

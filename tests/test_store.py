@@ -16,9 +16,9 @@ from lab import open_store
 from lab.datasets import Caption, Collection, Video
 from lab.embeddings import RaggedWords, Texts
 from lab.errors import LabError
-from lab.ledger import Entry
 from lab.store import Store
-from lab.writer import FrameRow, StoreWriter, create_store
+from lab.store.ledger import Entry
+from lab.store.writer import FrameRow, StoreWriter, create_store
 
 
 @pytest.fixture

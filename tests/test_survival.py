@@ -18,7 +18,7 @@ import worlds
 
 from lab import cli, open_store
 from lab.cache import main
-from lab.verify import problems
+from lab.store.verify import problems
 
 KILLS = 20
 

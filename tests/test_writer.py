@@ -18,9 +18,9 @@ from synthetic import SECTIONS, A, D, F, S, T, V, World, exact
 
 from lab import open_store
 from lab.errors import LabError
-from lab.ledger import Entry
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.writer import AudioRow, FrameRow, StoreWriter, create_store, require_finite
+from lab.store.ledger import Entry
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store, require_finite
 
 
 def arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -264,7 +264,7 @@ def test_a_failure_leaves_nothing_half_made(
     def fail(*_: object) -> None:
         raise kind
 
-    monkeypatch.setattr(f"lab.writer.{stage}", fail)
+    monkeypatch.setattr(f"lab.store.writer.{stage}", fail)
     with pytest.raises(kind):
         create_store(tmp_path / "s.zarr", world.collection, {})
     assert list(tmp_path.iterdir()) == []
@@ -275,9 +275,9 @@ import sys
 from pathlib import Path
 import numpy as np
 from synthetic import D, F, V, make_world
-from lab.ledger import Entry
-from lab.lock import writing
-from lab.writer import StoreWriter
+from lab.store.ledger import Entry
+from lab.store.lock import writing
+from lab.store.writer import StoreWriter
 
 shard, where = int(sys.argv[1]), Path(sys.argv[2])
 world = make_world(where)

@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from lab.download import Source, fetch
+from lab.download.http import unreachable
 from lab.errors import LabError
-from lab.transfer import unreachable
 
 PROBE_S = 3.0
 

@@ -26,9 +26,9 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.convert_store import Contents, blocks, contents
+from lab.convert.layouts.hdf5 import RESERVED, dataset, opened, texts, values
+from lab.convert.store import Contents, blocks, contents
 from lab.errors import LabError, unknown
-from lab.layouts.hdf5 import RESERVED, dataset, opened, texts, values
 from lab.store import UNIT_CAPTIONS, Store
 
 LAYOUTS = ("per-video", "contiguous")

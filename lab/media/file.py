@@ -13,7 +13,7 @@ import av
 import av.error
 import av.logging
 
-from lab.media_length import Cut
+from lab.media.length import Cut
 
 MAX_PIXELS = 2**26  # 67 million: 8K fits; a header that claims more is damage or a trap, and would fill the memory
 

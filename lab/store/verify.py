@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError
-from lab.ledger import STORED, Entry
-from lab.store import CHUNK_VIDEOS, PRESENCE, Store
+from lab.store.ledger import STORED, Entry
+from lab.store.reader import CHUNK_VIDEOS, PRESENCE, Store
 
 
 def problems(store: Store) -> Iterator[str]:

@@ -21,11 +21,11 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from lab import passport as passports
 from lab.errors import LabError
-from lab.ledger import Entry, Ledger, replace_text
-from lab.lock import alone
-from lab.store import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store
+from lab.store import passport as passports
+from lab.store.ledger import Entry, Ledger, replace_text
+from lab.store.lock import alone
+from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -98,7 +98,7 @@ def _write_tables(store: Path, collection: Collection) -> None:
 
 
 class StoreWriter:
-    """Fills a store. Hold ``lab.lock.writing`` around its use. Rows are those of the video and caption tables."""
+    """Fills a store. Hold ``lab.store.lock.writing`` around its use. Rows are those of the video and caption tables."""
 
     def __init__(self, path: Path) -> None:
         self.store = Store(path)

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.passport import differences
-from lab.store import CHUNK_VIDEOS, Store
+from lab.store.passport import differences
+from lab.store.reader import CHUNK_VIDEOS, Store
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import zarr
 
-from lab.convert_store import blocks, contents, fresh_store
+from lab.convert.store import blocks, contents, fresh_store
 from lab.errors import LabError
 from lab.store import CHUNK_VIDEOS, Store, open_store
 

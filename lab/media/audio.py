@@ -9,7 +9,7 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.media_file import brief
+from lab.media.file import brief
 
 SILENCE = 1e-4  # no sample louder than this (-80 dB of full scale): dither and coding noise of a muted track
 MIN_AUDIO_S = 0.31  # Cnn14 needs 32 hops of 10 ms: 9,920 samples at 32 kHz (facts of the PANNs code)

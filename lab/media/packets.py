@@ -10,9 +10,9 @@ import av.error
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.media_file import Deadline, MediaError, brief
-from lab.media_listing import Listing
-from lab.media_picture import Picture
+from lab.media.file import Deadline, MediaError, brief
+from lab.media.listing import Listing
+from lab.media.picture import Picture
 
 Choose = Callable[[int, float], NDArray[np.int64]]  # (displayed frames, frames per second) -> indices to keep
 Convert = Callable[[Picture], Any]

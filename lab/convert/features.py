@@ -14,16 +14,16 @@ from pathlib import Path
 import numpy as np
 
 from lab.cli import bar
-from lab.convert_store import fresh_store
-from lab.convert_text import Spoken, write_texts
+from lab.convert.layouts import Choice, open_features
+from lab.convert.layouts.captions import collection_of, read_queries
+from lab.convert.layouts.survey import Rows, Survey, match
+from lab.convert.store import fresh_store
+from lab.convert.text import Spoken, write_texts
 from lab.datasets import Collection
 from lab.errors import LabError
-from lab.layouts import Choice, open_features
-from lab.layouts.captions import collection_of, read_queries
-from lab.layouts.survey import Rows, Survey, match
-from lab.ledger import Entry
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS, Store, open_store
-from lab.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.ledger import Entry
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
 
 log = logging.getLogger(__name__)
 

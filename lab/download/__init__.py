@@ -12,9 +12,9 @@ from pathlib import Path, PurePosixPath
 from typing import Protocol
 
 from lab.cli import bar
+from lab.download.http import forget, host_of, transfer, unreachable
+from lab.download.unpack import locked, unpack, unpacked
 from lab.errors import LabError
-from lab.transfer import forget, host_of, transfer, unreachable
-from lab.unpack import locked, unpack, unpacked
 
 __all__ = ["Source", "download", "fetch", "unpack"]
 

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.convert.layouts.features import Choice, Features
 from lab.errors import LabError
-from lab.layouts.features import Choice, Features
 
 
 @contextmanager

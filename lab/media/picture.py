@@ -11,7 +11,7 @@ from av.video.reformatter import ColorRange, Colorspace, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.media_file import MAX_PIXELS, MediaError
+from lab.media.file import MAX_PIXELS, MediaError
 
 Picture = NDArray[np.uint8]
 

@@ -11,8 +11,8 @@ import numpy as np
 from av.stream import Disposition
 from numpy.typing import NDArray
 
-from lab.media_file import MAX_PIXELS, Deadline, MediaError, brief
-from lab.media_length import Cut
+from lab.media.file import MAX_PIXELS, Deadline, MediaError, brief
+from lab.media.length import Cut
 
 # One packet is one displayed frame, at its packet's time, only here. Elsewhere (MPEG-4 with packed B-frames, VP8 with
 # invisible reference frames, field pairs in transport streams, any AVI) the decoder has to count.

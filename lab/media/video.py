@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from lab.media_counted import by_counting
-from lab.media_listing import Listing
-from lab.media_packets import Choose, Convert, Frames, Source
-from lab.media_picture import ToRGB
+from lab.media.counted import by_counting
+from lab.media.listing import Listing
+from lab.media.packets import Choose, Convert, Frames, Source
+from lab.media.picture import ToRGB
 
 
 def decode_frames(source: Source, choose: Choose, convert: Convert, *, told: bool) -> Frames:

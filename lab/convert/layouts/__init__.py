@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
+from lab.convert.layouts.features import Choice, Features
+from lab.convert.layouts.folders import mmt, npz
+from lab.convert.layouts.hdf5 import contiguous, looks_contiguous, per_video
+from lab.convert.layouts.pickles import pickled
 from lab.errors import LabError, unknown
-from lab.layouts.features import Choice, Features
-from lab.layouts.folders import mmt, npz
-from lab.layouts.hdf5 import contiguous, looks_contiguous, per_video
-from lab.layouts.pickles import pickled
 
 __all__ = ["LAYOUTS", "Choice", "Features", "detect", "open_features"]
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.cli import bar
+from lab.convert.layouts.features import Features
 from lab.datasets import Collection
 from lab.errors import LabError
-from lab.layouts.features import Features
 from lab.sampling import MAX_FRAMES, Sampling
 
 log = logging.getLogger(__name__)

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lab.errors import LabError
-from lab.worker_process import WorkerError, read, write
+from lab.workers.process import WorkerError, read, write
 
 __all__ = ["DecodePool", "WorkerCrash", "WorkerError", "WorkerTimeout"]
 
@@ -42,7 +42,7 @@ fd, parent, home, *path = sys.argv[1:]
 sys.path[:] = path
 lab = sys.modules["lab"] = types.ModuleType("lab")
 lab.__path__ = [home]
-from lab.worker_process import serve
+from lab.workers.process import serve
 serve(int(fd), int(parent))
 """
 

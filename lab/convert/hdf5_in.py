@@ -1,4 +1,4 @@
-"""The way back: an HDF5 file of ``lab.convert_hdf5_out`` as the store that it was, array for array."""
+"""The way back: an HDF5 file of ``lab.convert.hdf5_out`` as the store that it was, array for array."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lab.convert_hdf5_out import EXPORTED, WORDS, content_sha256, datasets_below, word_units
-from lab.convert_store import blocks, fresh_store, inside
+from lab.convert.hdf5_out import EXPORTED, WORDS, content_sha256, datasets_below, word_units
+from lab.convert.layouts.hdf5 import dataset, opened, texts, values
+from lab.convert.store import blocks, fresh_store, inside
 from lab.errors import LabError
-from lab.layouts.hdf5 import dataset, opened, texts, values
 from lab.store import Store, open_store
 
 

@@ -6,21 +6,20 @@ exported here becomes the same store again; anything else is read as features in
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import cli
-from lab.convert_features import Origin, import_features
-from lab.convert_hdf5_in import import_exported
-from lab.convert_hdf5_out import export_store, is_exported
-from lab.convert_pack import pack_store
+from lab.convert.features import Origin, import_features
+from lab.convert.hdf5_in import import_exported
+from lab.convert.hdf5_out import export_store, is_exported
+from lab.convert.layouts import LAYOUTS, Choice
+from lab.convert.pack import pack_store
 from lab.datasets import DATASETS, get_dataset
 from lab.errors import LabError
-from lab.layouts import LAYOUTS, Choice
-from lab.passport import flat
 from lab.store import Store, open_store
+from lab.store.passport import flat
 
 HDF5 = (".h5", ".hdf5", ".hdf")
 
@@ -105,7 +104,3 @@ def _told(store: Store) -> str:
     lines += [f"  {key:34} {value}" for key, value in flat(store.passport) if ".imported." in key]
     lines += [f"! {warning}" for warning in store.warnings]
     return "\n".join(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(cli.run(main))

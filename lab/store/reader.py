@@ -1,8 +1,4 @@
-"""The feature store, for reading: a zarr group on disk, handed out as plain tensors.
-
-``features/README.md`` describes the schema for those who open a store with other tools. Needs zarr, NumPy and torch; no
-codec and no backbone.
-"""
+"""A feature store, for reading: handed out as plain tensors. Needs zarr, NumPy and torch; no codec and no backbone."""
 
 from __future__ import annotations
 
@@ -18,10 +14,10 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from lab import passport as passports
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
-from lab.ledger import Entry, Ledger
+from lab.store import passport as passports
+from lab.store.ledger import Entry, Ledger
 
 if TYPE_CHECKING:
     import polars

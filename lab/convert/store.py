@@ -12,8 +12,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from lab.errors import LabError
-from lab.lock import writing
 from lab.store import Store
+from lab.store.lock import writing
 
 BLOCK_BYTES = 1 << 26
 

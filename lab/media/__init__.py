@@ -1,4 +1,4 @@
-"""One file → the frames asked for and 32 kHz mono. With its parts ``media_*`` the only codec user; imports no torch.
+"""One file → the frames asked for and 32 kHz mono. With its parts ``lab.media`` the only codec user; imports no torch.
 
 A decode process calls :func:`read_clip` for each video, ``doctor`` calls :func:`probe`. Both raise MediaError with a
 status for the ledger and a one-line reason, whatever lies under the path.
@@ -16,13 +16,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.media_audio import Listener, Wave
-from lab.media_file import Deadline, MediaError, brief, open_media, require_file
-from lab.media_length import Cut, cut_short
-from lab.media_listing import Listing, best_video, scan, told_by_packets
-from lab.media_packets import Source
-from lab.media_picture import thumbnail
-from lab.media_video import decode_frames, require_frame
+from lab.media.audio import Listener, Wave
+from lab.media.file import Deadline, MediaError, brief, open_media, require_file
+from lab.media.length import Cut, cut_short
+from lab.media.listing import Listing, best_video, scan, told_by_packets
+from lab.media.packets import Source
+from lab.media.picture import thumbnail
+from lab.media.video import decode_frames, require_frame
 from lab.preprocess import ImageSpec, fit
 from lab.sampling import Sampling, parse_sampling
 

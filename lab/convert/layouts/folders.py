@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy as np
 
+from lab.convert.layouts.features import Choice, Features, as_rows
+from lab.convert.layouts.hdf5 import dataset, opened, shown, values
 from lab.errors import LabError
-from lab.layouts.features import Choice, Features, as_rows
-from lab.layouts.hdf5 import dataset, opened, shown, values
 
 
 @contextmanager

@@ -15,8 +15,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.convert.layouts.features import Choice, Features
 from lab.errors import LabError
-from lab.layouts.features import Choice, Features
 
 #: Where an exported store keeps all that is not frames; no video's name.
 RESERVED = "lab"

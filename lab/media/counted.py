@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.media_file import MediaError
-from lab.media_listing import Listing
-from lab.media_packets import Choose, Convert, Frames, Source
-from lab.media_picture import ToRGB
+from lab.media.file import MediaError
+from lab.media.listing import Listing
+from lab.media.packets import Choose, Convert, Frames, Source
+from lab.media.picture import ToRGB
 
 
 def by_counting(source: Source, choose: Choose, convert: Convert) -> Frames:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from lab.convert.layouts.features import files_sha256
+from lab.convert.layouts.folders import load_query
 from lab.datasets import Collection
 from lab.errors import LabError
-from lab.layouts.features import files_sha256
-from lab.layouts.folders import load_query
-from lab.ledger import Entry
 from lab.store import UNIT_CAPTIONS
-from lab.writer import StoreWriter
+from lab.store.ledger import Entry
+from lab.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
 

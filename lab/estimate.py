@@ -1,0 +1,83 @@
+"""What a pass would do and how long it would take, from a few of its videos: ``python -m lab.cache --dry-run``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lab.cache import DEADLINE_S, MAX_AUDIO_S, Options, backbones, collect, store_path
+from lab.extract import Decoding
+from lab.media import Clip
+from lab.preprocess import ImageSpec
+from lab.sampling import parse_sampling
+
+if TYPE_CHECKING:
+    from lab.backbones.clip import ClipBackbone
+    from lab.backbones.panns import PannsBackbone
+
+log = logging.getLogger(__name__)
+
+
+def dry_run(options: Options) -> str:
+    """Videos, bytes and expected time, from decoding and encoding up to three of the videos; nothing is written."""
+    dataset, collection = collect(options)
+    clip, panns = backbones(options, dataset)
+    sampling = parse_sampling(options.sampling or dataset.default_sampling)
+    files = [video.file for video in collection.videos if video.file is not None]
+    sizes = [file.stat().st_size for file in files if file.is_file()]
+    captions = sum(collection.videos[caption.video].file is not None for caption in collection.captions)
+    rows: list[list[object]] = [["videos with a file", len(files)], ["videos missing", len(collection.missing)],
+            ["bytes of video", f"{sum(sizes):,}"], ["captions to encode", captions],
+            ["store", store_path(options, collection, sampling)]]  # fmt: skip
+    decoding = Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
+    job = decoding.job(clip is not None, panns.sample_rate if panns else None)
+    probed = [files[i] for i in sorted({0, len(files) // 2, len(files) - 1})] if files else []
+    decode_s, encode_s = _trial(job, probed, clip, panns)
+    if clip is not None and captions and "".join(options.only) != "frames":
+        sample = [caption.text for caption in collection.captions[:64]]
+        start = time.perf_counter()
+        clip.encode_texts(sample)
+        rows.append(["expected for captions", _clock((time.perf_counter() - start) / len(sample) * captions)])
+    if probed:
+        cores = os.cpu_count() or 1
+        if options.device == "cpu":  # the stages share the cores; encoding already used them all
+            seconds = (decode_s / cores + encode_s) * len(files) / len(probed)
+        else:
+            seconds = max(decode_s / options.workers, encode_s) * len(files) / len(probed)
+        rows.append(["expected for videos", f"{_clock(seconds)} (from {len(probed)} of them)"])
+    return "\n".join(f"{row[0]:24}{row[1]}" for row in rows)
+
+
+def _trial(
+    job: Callable[[Path], Clip], files: Sequence[Path], clip: ClipBackbone | None, panns: PannsBackbone | None
+) -> tuple[float, float]:
+    """CPU seconds of decoding and wall seconds of encoding some files; those that fail cost nothing."""
+    decoding = encoding = 0.0
+    for file in files:
+        try:
+            decoded = job(file)
+        except Exception as error:
+            log.debug("%s: %s", file, error)
+            continue
+        decoding += decoded.seconds
+        start = time.perf_counter()
+        if clip is not None and len(decoded.pictures):
+            clip.encode_frames(decoded.pictures)
+        if panns is not None and decoded.audio is not None:
+            panns.encode(decoded.audio)
+        encoding += time.perf_counter() - start
+    return decoding, encoding
+
+
+def _clock(seconds: float) -> str:
+    return (
+        f"{seconds:.0f} s"
+        if seconds < 120
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.1f} h"
+    )
