@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
+from lab.store import chunks
 from lab.store import passport as passports
 from lab.store.ledger import Entry, Ledger
 
@@ -258,8 +259,12 @@ class Store:
         return slab if np.array_equal(rows, np.arange(first, end)) else slab[rows - first]
 
     def _read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        array = self.array(name)
         try:
-            return np.asarray(self.array(name)[rows])
+            if chunks.readable(array):
+                first, end, _ = rows.indices(array.shape[0])
+                return chunks.read_rows(array, self.path / name, first, end)
+            return np.asarray(array[rows])
         except (ValueError, RuntimeError) as error:
             raise LabError(
                 f"{self.path}: array '{name}' cannot be read ({_told(error)}): "
