@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 MODALITIES = ("frames", "text", "audio")
-#: A file may not hold up the pass for longer than this.
+#: CPU seconds after which a file is given up.
 DEADLINE_S = 120.0
 #: Of longer sound the first part is heard; the passport says so.
 MAX_AUDIO_S = 600.0

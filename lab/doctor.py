@@ -68,7 +68,7 @@ def doctor_files(
     count = min(workers or os.cpu_count() or 1, len(items))
     findings: list[Finding] = []
     with (
-        DecodePool(count, job, deadline_s=2 * deadline_s + 10) as pool,
+        DecodePool(count, job, deadline_s=5 * deadline_s) as pool,
         cli.bar(len(items), "files", "file") as shown,
     ):
         for (video, file), outcome in pool.run(items, ahead=4 * count):

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 VIDEO_MODALITIES = ("frames", "audio")
+#: A file is given up after so many times its CPU limit by the clock: it blocks, or a busy machine starves it.
+BLOCKED_TIMES = 5
 PRESENCE_OF = {"ok": "present", "too_short": "present", "silent": "silent", "no_audio": "absent"}
 
 
@@ -182,7 +184,7 @@ class Pass:
         files = [file for unit in units for file in unit.files if file is not None]
         ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
-            DecodePool(self.workers, job, deadline_s=self.decoding.deadline_s + 10) as pool,
+            DecodePool(self.workers, job, deadline_s=BLOCKED_TIMES * self.decoding.deadline_s) as pool,
             cli.bar(len(files), "videos", "video") as bar,
         ):
             results = pool.run(files, ahead)

@@ -326,13 +326,13 @@ def test_the_time_for_a_file_is_bounded(tmp_path, whole):
     for door in (lambda: read(path, deadline_s=1e-9), lambda: probe(path, deadline_s=1e-9)):
         with pytest.raises(MediaError) as error:
             door()
-        assert (error.value.status, str(error.value)) == ("timeout", "decoding took longer than 1e-09 s")
+        assert (error.value.status, str(error.value)) == ("timeout", "decoding took longer than 1e-09 s of CPU time")
 
 
 def test_the_deadline_holds_within_a_long_file(tmp_path, whole, monkeypatch):
     path = put(tmp_path / "a.avi", whole["a.avi"])
     clock = iter(range(10**6))
-    monkeypatch.setattr(media_file.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(media_file.time, "process_time", lambda: next(clock))
     with pytest.raises(MediaError, match="took longer than 30 s"):
         read(path, deadline_s=30)
 

@@ -17,6 +17,10 @@ import threading
 import time
 from typing import Any
 
+#: Workers give way to the process that uses their results: on shared cores a network's threads wait for each other, so
+#: a decoder that takes half a core from one of them holds up all.
+NICE = 10
+
 
 class WorkerError(Exception):
     """Why an item has no result although the job itself raised nothing: its process died or had to be ended."""
@@ -59,6 +63,7 @@ def serve(fd: int, parent: int) -> None:
     """The life of a worker process: the job, then one item after the other until the pipe closes."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _die_with(parent)
+    os.nice(NICE)
     pipe = socket.socket(fileno=fd)
     try:
         job = pickle.loads(read(pipe)[0])  # noqa: S301 - from our own parent
