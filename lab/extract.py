@@ -96,6 +96,7 @@ class Unit:
     first: int
     files: tuple[Path | None, ...]
     modalities: frozenset[str]
+    settled: tuple[bool, ...]  # which of them come along, done already
 
 
 @dataclass
@@ -147,16 +148,18 @@ class Pass:
             known = {(e.video, e.modality): e for e in self.writer.ledger.read(_videos_block(block))}
             for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
                 files: list[Path | None] = []
+                settled: list[bool] = []
                 undone: set[str] = set()
                 for video in self.collection.videos[first : first + UNIT_VIDEOS]:
                     stands = {m: self._settled(known.get((video.id, m)), video.file) for m in self._wanted()}
                     within = video.file is not None and left > 0
                     left -= within
                     # What is done already comes along when its unit is done again, limit or not.
-                    files.append(video.file if within or all(stands.values()) else None)
-                    undone |= {m for m, settled in stands.items() if within and not settled}
+                    settled.append(all(stands.values()))
+                    files.append(video.file if within or settled[-1] else None)
+                    undone |= {m for m, stand in stands.items() if within and not stand}
                 if undone:
-                    yield Unit(first, tuple(files), frozenset(undone))
+                    yield Unit(first, tuple(files), frozenset(undone), tuple(settled))
 
     def _wanted(self) -> list[str]:
         return [name for name in VIDEO_MODALITIES if name in self.modalities]
@@ -190,12 +193,11 @@ class Pass:
             results = pool.run(files, ahead)
             for unit in units:
                 clips: list[Clip | Exception | None] = []
-                for file in unit.files:
-                    if file is None:
-                        clips.append(None)
-                        continue
-                    clips.append(next(results)[1])
-                    bar.update()
+                for file, settled in zip(unit.files, unit.settled, strict=True):
+                    clip = next(results)[1] if file is not None else None
+                    bar.update(file is not None)
+                    # What is stored stays where its file cannot be read any more: a disk may only be away.
+                    clips.append(None if settled and isinstance(clip, Exception) else clip)
                 self._commit(unit, clips)
 
     def _commit(self, unit: Unit, clips: list[Clip | Exception | None]) -> None:

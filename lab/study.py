@@ -15,6 +15,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from lab import cli
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
@@ -32,8 +34,12 @@ FEW = 100
 
 def find_store(features: Path, dataset: str | None) -> Store:
     """The one store under ``features`` (of a data set, if named). Raises ``LabError`` if there is none or several."""
-    stores = [open_store(path) for path in sorted(features.glob("*.zarr"))]
-    fitting = [store for store in stores if dataset in (None, store.name)]
+    fitting = []
+    for path in sorted(features.glob("*.zarr")):
+        try:
+            fitting += [store for store in [open_store(path)] if dataset in (None, store.name)]
+        except LabError as error:
+            log.warning("%s", error)
     if not fitting:
         of = f" of {dataset}" if dataset else ""
         raise LabError(f"no store{of} in {features}: make one with python -m lab.cache --dataset {dataset or 'NAME'}")
@@ -79,12 +85,13 @@ def study(settings: dict[str, Any], store: Store, protocol: str | None = None) -
     if "text" not in store.passport:
         raise LabError(f"{store.path} holds no captions: add them with python -m lab.cache --only text")
     texts, videos = _pairs(store, "train", protocol)
+    recipe = Recipe(**{"logit_scale": store.passport["text"]["logit_scale"], **settings.get("train", {})})
+    torch.manual_seed(recipe.seed)  # before the head, which may begin with random weights
     try:
         head = build_head(settings["head"], texts.dim, **settings.get("keywords", {}))
     except (TypeError, ValueError) as error:
         raise LabError(f"head '{settings['head']}' refuses its [keywords]: {error}") from None
-    scale = store.passport["text"]["logit_scale"]
-    train(head, texts, videos, Recipe(**{"logit_scale": scale, **settings.get("train", {})}))
+    train(head, texts, videos, recipe)
     queries, gallery = _pairs(store, "test", protocol)
     if queries.video is None:
         raise ValueError("the store's texts name their videos")

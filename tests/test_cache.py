@@ -144,6 +144,28 @@ def test_features_stay_when_their_file_has_gone(world: Path, tmp_path: Path) -> 
     assert mine["frame_count"] == whole["frame_count"]
 
 
+def test_features_stay_when_their_file_cannot_be_read_any_more(world: Path, tmp_path: Path) -> None:
+    root = tmp_path / "root"
+    shutil.copytree(world / "root", root)
+    (root / "clip001.mp4").rename(tmp_path / "clip001.mp4")
+    cache(tmp_path, "--name", "torn", root=root)
+    size = (root / "clip000.mp4").stat().st_size
+    (root / "clip000.mp4").write_bytes(bytes(size))  # as a disk gives that is failing
+    (tmp_path / "clip001.mp4").rename(root / "clip001.mp4")
+    assert cache(tmp_path, "--name", "torn", root=root) == 0
+    mine, whole = held(tmp_path, "torn"), held(world, "whole")
+    assert {name: mine[name] == whole[name] for name in ("frame_count", "audio_presence", "ledger")} == {
+        "frame_count": True, "audio_presence": True, "ledger": True}  # fmt: skip
+
+
+def test_a_packed_copy_is_for_reading(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from lab.convert.pack import pack_store
+
+    pack_store(open_store(world / "features" / "whole.zarr"), world / "features" / "packed.zarr", 128)
+    assert cache(world, "--name", "packed") == 2
+    assert "packed copy" in capsys.readouterr().err
+
+
 @pytest.fixture(scope="module")
 def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of good files and of everything that only has a video's name."""

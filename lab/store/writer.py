@@ -103,6 +103,8 @@ class StoreWriter:
     def __init__(self, path: Path) -> None:
         self.store = Store(path)
         self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        if "packed" in self.group.attrs:  # a unit is a part of a shard there, and writing it would rewrite the shard
+            raise LabError(f"{path} is a packed copy, for reading: go on with the store that it was made from")
         self.ledger = Ledger(path / TABLES / "ledger")
 
     def refresh_files(self, collection: Collection) -> None:
