@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -204,3 +205,10 @@ def test_examples_in_docstrings_are_true(module: str) -> None:
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted > 0
     assert result.failed == 0
+
+
+def test_the_readme_shows_every_file() -> None:
+    shown = (ROOT / "README.md").read_text(encoding="utf-8").split("## The tree")[1]
+    words = set(re.findall(r"[a-z_0-9]+", shown))
+    missing = [module for module in FILES if not {part for part in module.split(".") if part != "__main__"} <= words]
+    assert not missing
