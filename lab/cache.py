@@ -27,7 +27,7 @@ from lab.extract import Decoding, Pass, Share, Spent
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store import Store, open_store
-from lab.store.ledger import Entry, tally
+from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
 from lab.store.writer import StoreWriter, create_store
 
@@ -195,9 +195,9 @@ def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
     lines += [cli.table(["this run", "seconds"], [[name, f"{seconds:.1f}"] for name, seconds in stages])]
     lines += [f"{spent.videos} videos and {spent.captions} captions in this run", ""]
     failed = [entry for entry in entries if entry.failed]
-    broken = [entry for entry in failed if entry.status != "missing"]
+    broken = complaints(entry for entry in failed if entry.status != "missing")
     if broken:
-        lines += ["failed:", *(f"  {e.video}  {e.modality}  {e.status}: {e.reason}" for e in broken[:10])]
+        lines += ["failed:", *(f"  {line}" for line in broken[:10])]
         lines += [f"  ... and {len(broken) - 10} more, see python -m lab.inspect {store.path}"] * (len(broken) > 10)
     lines += [f"! {warning}" for warning in store.warnings]
     lines += [f"store: {store.path}"]

@@ -12,7 +12,7 @@ from lab import cli
 from lab.errors import LabError
 from lab.store import PRESENCE, Store, open_store, passport
 from lab.store.compare import Comparison, compare
-from lab.store.ledger import tally
+from lab.store.ledger import complaints, tally
 from lab.store.verify import problems
 
 #: Cosine of features that differ by no more than rounding and batch size do.
@@ -40,17 +40,17 @@ def describe(store: Store, show_all: bool = False) -> str:
     entries = list(store.ledger)
     lines += [cli.table(["modality", "status", "videos"], [[*key, n] for key, n in tally(entries).items()])]
     if "audio" in store.passport:
-        presence = np.asarray(store.array("audio_presence")[:])
+        presence = store.read("audio_presence")
         lines += [
             "",
             "sound: " + ", ".join(f"{name} {int((presence == code).sum())}" for name, code in PRESENCE.items()),
         ]
-    failed = [entry for entry in entries if entry.failed]
-    shown = failed if show_all else [entry for entry in failed if entry.status != "missing"][:20]
+    failed = complaints(entries)
+    shown = failed if show_all else complaints(entry for entry in entries if entry.status != "missing")[:20]
     if shown:
-        lines += ["", "failed:", *(f"  {e.video}  {e.modality}  {e.status}: {e.reason}" for e in shown)]
+        lines += ["", "failed:", *(f"  {line}" for line in shown)]
     if len(failed) > len(shown):
-        lines += [f"  {len(failed) - len(shown)} more rows of missing or failed files: --all lists them"]
+        lines += [f"  {len(failed) - len(shown)} more files are missing or failed: --all lists them"]
     return "\n".join([*lines, *(f"! {warning}" for warning in store.warnings)])
 
 
@@ -93,10 +93,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say("\n".join(report(result)))
         same = not result.fields and not result.only_first and not result.only_second
         return 0 if same and all((cosines >= SAME).all() for cosines in result.cosines.values()) else 1
-    cli.say(describe(store, given.all))
     if not given.verify:
+        cli.say(describe(store, given.all))
         return 0
     found = list(problems(store))
+    if not found:
+        cli.say(describe(store, given.all))
     cli.say("\n".join(["", *found]) if found else "\nverified: every array was read, and all is as the ledger says")
     return 1 if found else 0
 

@@ -81,6 +81,15 @@ def tally(entries: Iterable[Entry]) -> dict[tuple[str, str], int]:
     return dict(sorted(Counter((modality, status) for modality, status, _ in distinct).items()))
 
 
+def complaints(entries: Iterable[Entry]) -> list[str]:
+    """One line for each video and reason; a broken file fails in every modality, and is told once."""
+    told: dict[tuple[str, str, str], list[str]] = {}
+    for entry in entries:
+        if entry.failed:
+            told.setdefault((entry.video, entry.status, entry.reason), []).append(entry.modality)
+    return [f"{video}  {'+'.join(names)}  {status}: {reason}" for (video, status, reason), names in told.items()]
+
+
 def replace_text(file: Path, text: str) -> None:
     """``replace_bytes`` in UTF-8; the odd bytes of a file name (lone surrogates here) become the escapes of JSON."""
     replace_bytes(file, text.encode("utf-8", "backslashreplace"))

@@ -135,7 +135,7 @@ class Store:
                 schema={"videos": ("id", "file", "splits", "duration_s"), "captions": ("video", "text", "splits")}[name]
             )
         frame = pl.read_ndjson(self.path / TABLES / f"{name}.ndjson", infer_schema_length=None)
-        return frame.with_columns(duration_s=pl.Series(self._read("duration_s"))) if name == "videos" else frame
+        return frame.with_columns(duration_s=pl.Series(self.read("duration_s"))) if name == "videos" else frame
 
     # -- features ------------------------------------------------------------------------------------------------
 
@@ -182,14 +182,14 @@ class Store:
     def unit_thumbnails(self, unit: int) -> list[list[bytes]]:
         """The thumbnails of every video of a unit, which lie together."""
         rows = slice(unit * UNIT_VIDEOS, (unit + 1) * UNIT_VIDEOS)
-        shown = [bool(sizes.any()) for sizes in self._read("thumbnail_bytes", rows)]
+        shown = [bool(sizes.any()) for sizes in self.read("thumbnail_bytes", rows)]
         if not any(shown):
             return [[] for _ in shown]
         name = f"thumbnails/{unit:06d}"
         if not (self.path / name).exists():
             name += ".old"  # a pass died while it changed one for the other
         sizes = np.asarray(self.array(name).attrs["bytes"], np.int64)
-        ends, blob = np.cumsum(sizes).reshape(sizes.shape), self._read(name).tobytes()
+        ends, blob = np.cumsum(sizes).reshape(sizes.shape), self.read(name).tobytes()
         return [
             [blob[end - size : end] for end, size in zip(*row, strict=True) if size and there]
             for *row, there in zip(ends, sizes, shown, strict=True)
@@ -199,8 +199,13 @@ class Store:
         if split not in self.splits_of(protocol):
             raise unknown(f"split of {self.name} {protocol}", split, self.splits_of(protocol))
         V, T = len(self.videos), len(self.captions)
-        seen = self._read("frame_count") > 0 if "frames" in self.passport else np.zeros(V, bool)
-        encoded = self._read("encoded") > 0 if "text" in self.passport else np.zeros(T, bool)
+        seen = self.read("frame_count") > 0 if "frames" in self.passport else np.zeros(V, bool)
+        encoded = self.read("encoded") > 0 if "text" in self.passport else np.zeros(T, bool)
+        if (len(seen), len(encoded)) != (V, T):
+            raise LabError(
+                f"{self.path} is damaged: its tables have {V} videos and {T} captions, "
+                f"its arrays {len(seen)} and {len(encoded)}"
+            )
         listed = np.fromiter((video["splits"].get(protocol) == split for video in self.videos), bool, V)
         asked = np.fromiter((caption["splits"].get(protocol) == split for caption in self.captions), bool, T)
         owner = np.fromiter((caption["video"] for caption in self.captions), np.int64, T)
@@ -218,7 +223,7 @@ class Store:
             start, count = self._take("word_start", rows), self._take("word_count", rows).astype(np.int64)
             width = self.array("words").chunks[0]
             first = rows[0] // UNIT_CAPTIONS * width
-            values = self._read("words", slice(first, (rows[-1] // UNIT_CAPTIONS + 1) * width))
+            values = self.read("words", slice(first, (rows[-1] // UNIT_CAPTIONS + 1) * width))
             if 2 * count.sum() < len(values):  # a protocol that uses a few captions of many: keep only these
                 ends = np.cumsum(count)
                 values = values[np.repeat(start - first - (ends - count), count) + np.arange(ends[-1])]
@@ -255,10 +260,11 @@ class Store:
     def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of an array, in any order, out of one slab: splits are nearly contiguous, a random read costs 1 ms."""
         first, end = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
-        slab = self._read(name, slice(first, end))
+        slab = self.read(name, slice(first, end))
         return slab if np.array_equal(rows, np.arange(first, end)) else slab[rows - first]
 
-    def _read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+    def read(self, name: str, rows: slice = slice(None)) -> NDArray[Any]:
+        """Rows of an array, in memory. Raises ``LabError`` if its files are damaged."""
         array = self.array(name)
         try:
             if chunks.readable(array):

@@ -50,19 +50,18 @@ def _shaped(store: Store, name: str, rows: int) -> Iterator[str]:
 
 def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
-    arrays = {name: store.array(name) for name in ("frames", "frame_times_s", "frame_count", "thumbnail_bytes")}
-    for name in arrays:
+    for name in ("frames", "frame_times_s", "frame_count", "thumbnail_bytes"):
         yield from _shaped(store, name, V)
-    counts = np.asarray(arrays["frame_count"][:])
-    F = arrays["frames"].shape[1]
+    counts = store.read("frame_count")
+    F = store.array("frames").shape[1]
     imported = "imported" in store.passport["frames"]  # features from elsewhere bring no times and no pictures
     if ((counts < 0) | (counts > F)).any():
         yield f"frame_count: must lie in 0..{F}"
     for first in range(0, V, CHUNK_VIDEOS):
         block = slice(first, first + CHUNK_VIDEOS)
         real = np.arange(F) < counts[block, None]
-        yield from _nan_outside(store, "frames", arrays["frames"][block], real, first)
-        times = arrays["frame_times_s"][block]
+        yield from _nan_outside(store, "frames", store.read("frames", block), real, first)
+        times = store.read("frame_times_s", block)
         if not imported:
             yield from _nan_outside(store, "frame_times_s", times, real, first)
         for row in np.flatnonzero([(np.diff(t[: c]) < 0).any() or (t[:c] < 0).any()
@@ -79,13 +78,13 @@ def _audio(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
     for name in ("audio", "audio_segments", "audio_segment_count", "audio_presence"):
         yield from _shaped(store, name, V)
-    counts, presence = np.asarray(store.array("audio_segment_count")[:]), np.asarray(store.array("audio_presence")[:])
+    counts, presence = store.read("audio_segment_count"), store.read("audio_presence")
     segments = store.array("audio_segments")
     for first in range(0, V, CHUNK_VIDEOS):
         block = slice(first, first + CHUNK_VIDEOS)
         real = np.arange(segments.shape[1]) < counts[block, None]
-        yield from _nan_outside(store, "audio_segments", segments[block], real, first)
-        yield from _nan_outside(store, "audio", store.array("audio")[block], counts[block] > 0, first)
+        yield from _nan_outside(store, "audio_segments", store.read("audio_segments", block), real, first)
+        yield from _nan_outside(store, "audio", store.read("audio", block), counts[block] > 0, first)
     odd = (counts > 0) != np.isin(presence, (PRESENCE["silent"], PRESENCE["present"]))
     for row in np.flatnonzero(odd):
         yield f"{store.videos[row]['id']}: audio_presence {presence[row]} with {counts[row]} segments"
@@ -97,8 +96,8 @@ def _text(store: Store, entries: list[Entry]) -> Iterator[str]:
     names = ("sentences", "encoded", "word_start", "word_count")
     for name in names:
         yield from _shaped(store, name, T)
-    done = np.asarray(store.array("encoded")[:]) > 0
-    start, count = (np.asarray(store.array(name)[:], np.int64) for name in ("word_start", "word_count"))
+    done = store.read("encoded") > 0
+    start, count = (store.read(name).astype(np.int64) for name in ("word_start", "word_count"))
     words, unit = store.array("words"), store.array("sentences").chunks[0]
     width = words.chunks[0]
     for first in range(0, T, unit):
@@ -108,8 +107,8 @@ def _text(store: Store, entries: list[Entry]) -> Iterator[str]:
         if (count[block] < 0).any() or (local < 0).any() or (local + count[block] > width).any():
             yield f"word_start: captions {first} to {first + unit - 1} leave their unit"
             continue
-        bad = ~np.isfinite(store.array("sentences")[block]).all(1) & done[block]
-        held: NDArray[Any] = np.isfinite(words[base : base + width]).all(1)
+        bad = ~np.isfinite(store.read("sentences", block)).all(1) & done[block]
+        held: NDArray[Any] = np.isfinite(store.read("words", slice(base, base + width))).all(1)
         spoken = [bool(held[s : s + c].all()) for s, c in zip(local, count[block], strict=True)]
         bad |= ~np.asarray(spoken, bool) & done[block]
         for row in np.flatnonzero(bad):
