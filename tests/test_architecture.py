@@ -168,6 +168,9 @@ class Without:
     def find_spec(self, name, path=None, target=None):
         return None if name.split(".")[0] in {absent!r} else self.finder.find_spec(name, path, target)
 
+    def __getattr__(self, name):  # what importlib.metadata asks a finder for
+        return getattr(self.finder, name)
+
 sys.meta_path[:] = map(Without, sys.meta_path)
 import lab
 from lab import build_head, open_store

@@ -18,6 +18,8 @@ from lab.media.length import Cut
 MAX_PIXELS = 2**26  # 67 million: 8K fits; a header that claims more is damage or a trap, and would fill the memory
 
 # Only the file itself: a playlist, an SDP or a concat script in an .mp4's clothes must not make us open anything else.
+# Titles in an odd encoding are no reason to refuse a file. PyAV 19 dropped the switch and is never strict.
+_METADATA: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 _OPTIONS = {"protocol_whitelist": "file"}
 # Demuxers of lists and devices; a file that asks for one of these is not a video, whatever it points to.
 _NOT_MEDIA = {"hls", "concat", "dash", "sdp", "rtsp", "imf", "tty", "lrc", "webvtt", "srt", "ass", "subviewer"}
@@ -117,9 +119,7 @@ def open_media(path: Path, deadline: Deadline, cut: Cut | None = None) -> Iterat
 def _open(path: Path, deadline: Deadline) -> Any:
     # "file:" keeps a name with a colon from being read as a protocol; the timeouts bound probing and each read. The
     # options are for the container alone: given for its streams too, PyAV 15 crashes on files that name none up front.
-    return av.open(
-        f"file:{path}", container_options=_OPTIONS, metadata_errors="replace", timeout=(deadline.left, deadline.left)
-    )
+    return av.open(f"file:{path}", container_options=_OPTIONS, timeout=(deadline.left, deadline.left), **_METADATA)
 
 
 def open_reason(path: Path, deadline: Deadline, error: Exception) -> str:

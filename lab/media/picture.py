@@ -33,7 +33,7 @@ class ToRGB:
         if frame.width * frame.height > MAX_PIXELS:
             raise MediaError("undecodable", f"a picture of {frame.width}×{frame.height} is beyond {MAX_PIXELS} pixels")
         picture = self._convert(frame).to_ndarray().astype(np.uint8, copy=False)
-        matrix = next((data for data in frame.side_data if data.type == SideData.DISPLAYMATRIX), None)
+        matrix = frame.side_data.get(SideData.DISPLAYMATRIX)
         if matrix is not None:
             picture = upright(picture, np.frombuffer(bytes(matrix), dtype=np.int32))
         return np.ascontiguousarray(picture)
