@@ -104,6 +104,12 @@ def collect(options: Options) -> tuple[Dataset, Collection]:
     return dataset, collection
 
 
+def _gpu_is_there() -> bool:
+    import torch
+
+    return bool(torch.cuda.is_available())
+
+
 def _complete(dataset: Dataset, root: Path) -> bool:
     """Whether everything is on this disk already; --download is then for the weights alone."""
     try:
@@ -115,6 +121,8 @@ def _complete(dataset: Dataset, root: Path) -> bool:
 def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, PannsBackbone | None]:
     """The networks that the wanted modalities need. Raises ``LabError`` where their weights cannot be had."""
     wanted = set(options.only or MODALITIES)
+    if options.device == "cpu" and _gpu_is_there():
+        log.info("torch sees a GPU: --device cuda would encode on it")
     keywords: dict[str, Any] = {"device": options.device, "precision": options.precision, "download": options.download}
     clip = panns = None
     if wanted & {"frames", "text"}:
