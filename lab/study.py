@@ -99,6 +99,11 @@ def study(settings: dict[str, Any], store: Store, protocol: str | None = None) -
 
 
 def _pairs(store: Store, split: str, protocol: str | None) -> tuple[Texts, Videos]:
+    if split not in store.splits_of(protocol):
+        raise LabError(
+            f"a study needs the split '{split}', {store.path} has {', '.join(store.splits_of(protocol))}: "
+            "give captions.csv a split column, or cache the folder with --split 70/10/20"
+        )
     texts, videos = store.load(split, protocol, words=False)
     if not len(texts):
         raise LabError(f"no caption of split '{split}' has features in {store.path}: run the pass on it first")
