@@ -338,9 +338,14 @@ def test_a_damaged_table_is_named(copy: Path, table: str) -> None:
     assert str(file) in one_line(error)
 
 
-def test_thumbnails_of_a_change_that_died_are_the_old_ones(world: World, copy: Path) -> None:
-    (copy / "thumbnails" / "000000").rename(copy / "thumbnails" / "000000.old")
-    assert Store(copy).thumbnails(3) == list(world.frames[3].thumbnails)
+def test_a_damaged_archive_of_thumbnails_is_named(copy: Path) -> None:
+    file = copy / "thumbnails" / "000000.zip"
+    file.write_bytes(file.read_bytes()[:100])
+    with pytest.raises(LabError) as error:
+        Store(copy).thumbnails(3)
+    assert str(file) in one_line(error)
+    file.unlink()
+    assert Store(copy).thumbnails(3) == []
 
 
 def test_a_ledger_row_has_every_field(full: Path) -> None:

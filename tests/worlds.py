@@ -59,11 +59,12 @@ def contents(store: Path) -> dict[str, object]:
     """All that a store holds but for timings and paths: bytes of every array, tables, passport, ledger."""
     group = zarr.open_group(store, mode="r")
     held: dict[str, object] = {"attributes": json.dumps(dict(group.attrs), sort_keys=True)}
-    for name, array in [*group.arrays(), *((f"thumbnails/{n}", a) for n, a in _thumbnails(group))]:
+    for name, array in group.arrays():
         values = np.ascontiguousarray(array[:])
         held[name] = (values.shape, str(values.dtype), values.tobytes())
     for file in sorted((store / "tables").glob("*.ndjson")):
         held[file.name] = file.read_text()
+    held |= {f"thumbnails/{file.stem}": file.read_bytes() for file in (store / "thumbnails").glob("*.zip")}
     rows = []
     for file in sorted((store / "tables" / "ledger").glob("*.ndjson")):
         for line in file.read_text().splitlines():
@@ -72,10 +73,6 @@ def contents(store: Path) -> dict[str, object]:
             rows.append((file.name, json.dumps(row, sort_keys=True)))
     held["ledger"] = sorted(rows)
     return held
-
-
-def _thumbnails(group: zarr.Group) -> list[tuple[str, zarr.Array]]:
-    return list(group["thumbnails"].arrays()) if "thumbnails" in group else []
 
 
 def tree(root: Path) -> dict[str, tuple[int, bytes]]:

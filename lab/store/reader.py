@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
-from lab.store import chunks
+from lab.store import chunks, thumbnails
 from lab.store import passport as passports
 from lab.store.ledger import Entry, Ledger
 
@@ -176,24 +176,11 @@ class Store:
 
     def thumbnails(self, row: int) -> list[bytes]:
         """A JPEG of every sampled frame of the video in a row; an empty list if it has none."""
-        unit, place = divmod(row, UNIT_VIDEOS)
-        return self.unit_thumbnails(unit)[place]
+        return thumbnails.read(self.thumbnail_file(row)).get(row, [])
 
-    def unit_thumbnails(self, unit: int) -> list[list[bytes]]:
-        """The thumbnails of every video of a unit, which lie together."""
-        rows = slice(unit * UNIT_VIDEOS, (unit + 1) * UNIT_VIDEOS)
-        shown = [bool(sizes.any()) for sizes in self.read("thumbnail_bytes", rows)]
-        if not any(shown):
-            return [[] for _ in shown]
-        name = f"thumbnails/{unit:06d}"
-        if not (self.path / name).exists():
-            name += ".old"  # a pass died while it changed one for the other
-        sizes = np.asarray(self.array(name).attrs["bytes"], np.int64)
-        ends, blob = np.cumsum(sizes).reshape(sizes.shape), self.read(name).tobytes()
-        return [
-            [blob[end - size : end] for end, size in zip(*row, strict=True) if size and there]
-            for *row, there in zip(ends, sizes, shown, strict=True)
-        ]
+    def thumbnail_file(self, row: int) -> Path:
+        """The archive that holds the thumbnails of a video and of its unit."""
+        return self.path / "thumbnails" / f"{row // UNIT_VIDEOS:06d}.zip"
 
     def _rows(self, split: str, protocol: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Coverage]:
         if split not in self.splits_of(protocol):

@@ -50,7 +50,7 @@ def _shaped(store: Store, name: str, rows: int) -> Iterator[str]:
 
 def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
-    for name in ("frames", "frame_times_s", "frame_count", "thumbnail_bytes"):
+    for name in ("frames", "frame_times_s", "frame_count"):
         yield from _shaped(store, name, V)
     counts = store.read("frame_count")
     F = store.array("frames").shape[1]

@@ -23,6 +23,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lab.errors import LabError
 from lab.store import passport as passports
+from lab.store import thumbnails
 from lab.store.ledger import Entry, Ledger, replace_text
 from lab.store.lock import alone
 from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store
@@ -121,7 +122,6 @@ class StoreWriter:
                 self._array("frames", (V, frames, dim), "f2", (CHUNK_VIDEOS, frames, dim), NAN)
                 self._array("frame_times_s", (V, frames), "f4", (CHUNK_VIDEOS, frames), NAN)
                 self._array("frame_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
-                self._array("thumbnail_bytes", (V, frames), "i4", (CHUNK_VIDEOS, frames), 0)
                 self.group.require_group("thumbnails")
 
     def add_text(
@@ -211,50 +211,29 @@ class StoreWriter:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
         features, times = self._held("frames")[block], self._held("frame_times_s")[block]
-        durations, sizes = self._held("duration_s")[block], self._held("thumbnail_bytes")[block]
-        counts = self._held("frame_count")[block]
+        durations, counts = self._held("duration_s")[block], self._held("frame_count")[block]
         shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
                 continue
-            features[i], times[i], sizes[i] = np.nan, np.nan, 0
+            features[i], times[i] = np.nan, np.nan
             features[i, : len(row.features)] = row.features
             times[i, : len(row.times_s)] = row.times_s
-            sizes[i, : len(row.thumbnails)] = [len(picture) for picture in row.thumbnails]
             durations[i], counts[i] = row.duration_s, len(row.features)
         self._hide("frame_count", block, shown, counts)
         self._held("frames")[block] = features
         self._held("frame_times_s")[block] = times
         self._held("duration_s")[block] = durations
         self._write_thumbnails(first, rows)
-        self._held("thumbnail_bytes")[block] = sizes
         self._held("frame_count")[block] = counts
 
     def _write_thumbnails(self, first: int, rows: Sequence[FrameRow | None]) -> None:
-        """The pictures of a unit in one array of bytes, with those of the rows that stay.
-
-        They may be the only ones left of a video whose file has gone, so the old array is moved aside whole, and goes
-        when the new one is in its place; each tells the sizes of its own pictures.
-        """
-        unit, place = divmod(first, UNIT_VIDEOS)
-        pictures: list[Sequence[bytes]] = [*self.store.unit_thumbnails(unit)]
-        for i, row in enumerate(rows, place):
-            if row is not None:
-                pictures[i] = row.thumbnails
-        blob = np.frombuffer(b"".join(picture for video in pictures for picture in video), np.uint8)
-        if not len(blob):
-            return
-        sizes = np.zeros((len(pictures), self._held("thumbnail_bytes").shape[1]), int)
-        for size, video in zip(sizes, pictures, strict=True):
-            size[: len(video)] = [len(picture) for picture in video]
-        name = f"thumbnails/{unit:06d}"
-        now, fresh, old = (self.store.path / f"{name}{end}" for end in ("", ".new", ".old"))
-        self._array(f"{name}.new", blob.shape, "u1", blob.shape, 0, {"bytes": sizes.tolist()})[:] = blob
-        if now.exists():
-            shutil.rmtree(old, ignore_errors=True)
-            now.rename(old)
-        fresh.rename(now)
-        shutil.rmtree(old, ignore_errors=True)
+        """The pictures of these rows, beside those of the unit's other rows: their files may have gone."""
+        file = self.store.thumbnail_file(first)
+        held = thumbnails.read(file)
+        fresh = held | {first + i: list(row.thumbnails) for i, row in enumerate(rows) if row is not None}
+        if fresh != held and any(fresh.values()):
+            thumbnails.replace(file, fresh)
 
     def _hide(self, name: str, block: slice, shown: NDArray[Any], counts: NDArray[Any]) -> None:
         """Before a row gets shorter (its file is broken now): what will be no more must not be seen half-gone."""
