@@ -68,7 +68,7 @@ def render_sample(root: Path | str, n: int = 96, seed: int = 0) -> Path:
         shade = int(rng.integers(15, 60))
         _render(root / name, colour, shape, move, SOUNDS[sound][2], sound != "absent", shade)
         split = ("train", "train", "val", "train", "test", "train", "test", "train")[i % 8]
-        first = f"a {colour} {shape} {move} {SOUNDS[sound][0]}".strip()
+        first = f"{'an' if colour[0] in 'aeiou' else 'a'} {colour} {shape} {move} {SOUNDS[sound][0]}".strip()
         rows += [(name, first, split), (name, f"the {colour} {shape} {MOVES[move]} {SOUNDS[sound][1]}", split)]
     table = root / "captions.csv"
     with table.open("w", newline="", encoding="utf-8") as file:
