@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 MODALITIES = ("frames", "text", "audio")
 #: CPU seconds after which a file is given up.
 DEADLINE_S = 120.0
+#: Data sets whose distributed clips have no audio stream (facts of the MSVD authors and of collaborative-experts).
+SOUNDLESS = frozenset({"msvd"})
 #: Of longer sound the first part is heard; the passport says so.
 MAX_AUDIO_S = 600.0
 
@@ -83,7 +85,7 @@ def cache(options: Options) -> tuple[Store, Spent]:
         make_room(writer, new, sections, collection, clip, panns, sampling)
         if [video["file"] for video in store.videos] != _files(collection):
             writer.refresh_files(collection)
-        decoding = Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
+        decoding = decoding_for(clip, sampling)
         run = Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
         return open_store(path), run.run()
 
@@ -134,15 +136,16 @@ def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, 
         if silent and options.panns is None:
             log.info("%s is distributed without sound: no audio features (--panns cnn14 to look for some all the same)",
                      dataset.name)  # fmt: skip
-        panns = None if spec == "none" else load_panns(spec, **keywords)
+        panns = load_panns(spec, **keywords)
     for backbone in (clip, panns):
         if backbone is not None and backbone.is_random:
             log.warning("%s has RANDOM weights: its features mean nothing and the store says so", backbone.name)
     return clip, panns
 
 
-#: Data sets whose distributed clips have no audio stream (facts of the MSVD authors and of collaborative-experts).
-SOUNDLESS = frozenset({"msvd"})
+def decoding_for(clip: ClipBackbone | None, sampling: Sampling) -> Decoding:
+    """How this pass decodes; without an image tower no picture is kept, so its size is nobody's."""
+    return Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
 
 
 def passport_sections(

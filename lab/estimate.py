@@ -9,10 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cache import DEADLINE_S, MAX_AUDIO_S, Options, backbones, collect, store_path
-from lab.extract import Decoding
+from lab.cache import Options, backbones, collect, decoding_for, store_path
 from lab.media import Clip
-from lab.preprocess import ImageSpec
 from lab.sampling import parse_sampling
 
 if TYPE_CHECKING:
@@ -33,8 +31,7 @@ def dry_run(options: Options) -> str:
     rows: list[list[object]] = [["videos with a file", len(files)], ["videos missing", len(collection.missing)],
             ["bytes of video", f"{sum(sizes):,}"], ["captions to encode", captions],
             ["store", store_path(options, collection, sampling)]]  # fmt: skip
-    decoding = Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
-    job = decoding.job(clip is not None, panns.sample_rate if panns else None)
+    job = decoding_for(clip, sampling).job(clip is not None, panns.sample_rate if panns else None)
     probed = [files[i] for i in sorted({0, len(files) // 2, len(files) - 1})] if files else []
     decode_s, encode_s = _trial(job, probed, clip, panns)
     if clip is not None and captions and "".join(options.only) != "frames":

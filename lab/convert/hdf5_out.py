@@ -30,6 +30,7 @@ from lab.convert.layouts.hdf5 import RESERVED, dataset, opened, texts, values
 from lab.convert.store import Contents, blocks, contents
 from lab.errors import LabError, unknown
 from lab.store import UNIT_CAPTIONS, Store
+from lab.store.reader import token_rows
 
 LAYOUTS = ("per-video", "contiguous")
 EXPORTED = 1  # version of this arrangement
@@ -144,8 +145,7 @@ def word_units(start: NDArray[Any], count: NDArray[Any], length: int) -> Iterato
     first = 0
     for unit in range(0, len(count), UNIT_CAPTIONS):
         own, begin = count[unit : unit + UNIT_CAPTIONS], start[unit : unit + UNIT_CAPTIONS]
-        ends = np.cumsum(own)
-        rows = np.repeat(begin - (ends - own), own) + np.arange(int(own.sum()))
+        rows = token_rows(begin, own)
         if len(rows) and not (rows.min() >= 0 and rows.max() < length):
             raise LabError(
                 "words lie outside their array: the file or store is damaged; python -m lab.inspect --verify"

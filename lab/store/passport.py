@@ -15,8 +15,6 @@ from typing import Any
 
 from lab.errors import LabError
 
-Passport = dict[str, Any]
-
 
 def fingerprint(passport: Mapping[str, Any]) -> str:
     """SHA-256 of the passport in canonical JSON, in hex."""

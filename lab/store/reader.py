@@ -212,9 +212,8 @@ class Store:
             first = rows[0] // UNIT_CAPTIONS * width
             values = self.read("words", slice(first, (rows[-1] // UNIT_CAPTIONS + 1) * width))
             if 2 * count.sum() < len(values):  # a protocol that uses a few captions of many: keep only these
-                ends = np.cumsum(count)
-                values = values[np.repeat(start - first - (ends - count), count) + np.arange(ends[-1])]
-                start, first = ends - count, 0
+                values = values[token_rows(start - first, count)]
+                start, first = np.cumsum(count) - count, 0
             ragged = RaggedWords(torch.from_numpy(values), torch.from_numpy(start - first), torch.from_numpy(count))
         sentences = torch.from_numpy(self._take("sentences", rows)).to(dtype)
         return Texts(sentences, ragged, None, torch.from_numpy(np.searchsorted(videos, owner)), torch.from_numpy(rows))
@@ -278,6 +277,12 @@ class Store:
         if protocol not in self.protocols:
             raise unknown(f"protocol of {self.name}", protocol, self.protocols)
         return protocol
+
+
+def token_rows(start: NDArray[Any], count: NDArray[Any]) -> NDArray[np.int64]:
+    """The rows of the tokens of ragged texts, text after text: text t has ``count[t]`` of them from ``start[t]`` on."""
+    before = np.cumsum(count, dtype=np.int64) - count
+    return np.repeat(start - before, count) + np.arange(int(count.sum()))
 
 
 def _counted(counts: NDArray[Any], width: int) -> torch.Tensor:

@@ -26,7 +26,7 @@ from lab.store import passport as passports
 from lab.store import thumbnails
 from lab.store.ledger import Entry, Ledger, replace_text
 from lab.store.lock import alone
-from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store
+from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store, token_rows
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -135,7 +135,7 @@ class StoreWriter:
         if len(self.store.captions) != len(count):
             raise ValueError(f"{len(count)} token counts for {len(self.store.captions)} captions")
         start, width, N = _placed(count)
-        rows = np.repeat(start - (np.cumsum(count, dtype=np.int64) - count), count) + np.arange(int(count.sum()))
+        rows = token_rows(start, count)
         with self._room("text", section) as missing:
             if missing:
                 T = len(count)
@@ -184,7 +184,6 @@ class StoreWriter:
         dtype: str,
         chunks: Sequence[int],
         fill: float,
-        attributes: dict[str, Any] | None = None,
     ) -> Any:
         # Float16 features do not compress (7 %), a codec would cost more than it saves. The fill of a feature is NaN,
         # never 0: a row that was not written must not look like one.
@@ -195,7 +194,6 @@ class StoreWriter:
             chunks=tuple(chunks),
             compressors=None,
             fill_value=fill,
-            attributes=attributes,
             overwrite=True,
         )
 
@@ -267,11 +265,10 @@ class StoreWriter:
         width = self._held("words").chunks[0]
         base = int(rows[0]) // UNIT_CAPTIONS * width
         tokens = self._held("words")[base : base + width]
-        own = count[local]
-        ends = np.cumsum(own)
-        if ends[-1] != len(words):
-            raise ValueError(f"{len(words)} word vectors for {ends[-1]} tokens")
-        tokens[np.repeat(start[local] - base - (ends - own), own) + np.arange(len(words))] = words
+        places = token_rows(start[local] - base, count[local])
+        if len(places) != len(words):
+            raise ValueError(f"{len(words)} word vectors for {len(places)} tokens")
+        tokens[places] = words
         flags = self._held("encoded")[unit]
         flags[local] = 1
         self._held("sentences")[unit] = held
