@@ -10,6 +10,9 @@ from lab.datasets.tree import some
 from lab.errors import LabError
 
 Row = tuple[str, Splits]  # a caption and where it counts
+TrueRow = tuple[
+    str, Splits, tuple[float, float] | None, bool | None
+]  # the same, its seconds, and if it needs the sound
 
 
 def refuse_split(dataset: str, split: str | None) -> None:
@@ -51,13 +54,16 @@ def assemble(
     root: Path,
     *,
     videos: Mapping[str, Splits],
-    captions: Mapping[str, Sequence[Row]],
+    captions: Mapping[str, Sequence[Row | TrueRow]],
     files: Mapping[str, Path | None],
     protocols: Sequence[str],
     expected: Expected,
     notes: Iterable[str] = (),
 ) -> Collection:
-    """The Collection of ``videos`` (ids in their order) and of the rows of ``captions`` whose video is listed."""
+    """The Collection of ``videos`` (ids in their order) and of the rows of ``captions`` whose video is listed.
+
+    Paragraphs (DiDeMo, ActivityNet) tell of the whole video and so have no seconds of their own.
+    """
     told = list(notes)
     first = protocols[0]
     places = {split: place for place, split in enumerate(SPLIT_ORDER)}
@@ -66,9 +72,9 @@ def assemble(
     bare, empty = [], []
     for row, key in enumerate(order):
         before = len(kept)
-        for text, splits in captions.get(key, ()):
-            if text.strip():
-                kept.append(Caption(row, text, splits))
+        for told_row in captions.get(key, ()):
+            if told_row[0].strip():
+                kept.append(Caption(row, *told_row))
             else:
                 empty.append(key)
         if len(kept) == before:

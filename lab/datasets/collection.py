@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -30,11 +31,27 @@ class Video:
 
 @dataclass(frozen=True, slots=True)
 class Caption:
-    """One caption row. ``video`` is a row of ``Collection.videos``; ``splits`` says where it is a query or a sample."""
+    """One caption row. ``video`` is a row of ``Collection.videos``; ``splits`` says where it is a query or a sample.
+
+    ``seconds`` and ``needs_sound`` are ground truth, which a made world has and real data sets lack: from when until
+    before when the video shows what the caption tells, and whether the picture alone cannot tell. None is unknown. They
+    are for measuring heads and enter no feature. Raises ValueError for a stretch that is none.
+    """
 
     video: int
     text: str
     splits: Splits
+    seconds: tuple[float, float] | None = None
+    needs_sound: bool | None = None
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0 <= self.seconds[0] < self.seconds[1] < math.inf:
+            raise ValueError(f"0 <= start < end must hold of a caption's seconds, got {self.seconds}: {self.text!r}")
+
+    @property
+    def has_truth(self) -> bool:
+        """Whether any of its ground truth is known."""
+        return self.seconds is not None or self.needs_sound is not None
 
 
 @dataclass(frozen=True)
@@ -60,7 +77,10 @@ class Collection:
 
     @cached_property
     def version(self) -> str:
-        """SHA-256 (hex) over ids, captions and splits: what the data set says, not which files are present or where."""
+        """SHA-256 (hex) over ids, captions and splits: what the data set says, not which files are present or where.
+
+        Ground truth counts where there is some; without any the version is that of a data set that cannot have it.
+        """
         table: dict[str, int] = {}  # the few distinct splits, so that 200,000 captions cost one number each
 
         def number(splits: Splits) -> int:
@@ -74,7 +94,9 @@ class Collection:
                 by_identity[key] = number(caption.splits)
             captions.append((caption.video, caption.text, by_identity[key]))
         videos = [(video.id, number(video.splits)) for video in self.videos]
-        return hashlib.sha256(json.dumps([videos, captions, list(table)]).encode()).hexdigest()
+        said: list[object] = [videos, captions, list(table)]
+        truth = [(row, c.seconds, c.needs_sound) for row, c in enumerate(self.captions) if c.has_truth]
+        return hashlib.sha256(json.dumps([*said, truth] if truth else said).encode()).hexdigest()
 
     def splits(self, protocol: str) -> dict[str, tuple[int, int]]:
         """Split -> (videos, captions) that a protocol holds, in the order train, val, test, all."""

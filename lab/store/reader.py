@@ -37,6 +37,8 @@ UNIT_CAPTIONS = 512
 TABLES = "tables"
 #: What ``audio_presence`` holds. Papers that feed zeros for absent sound cannot tell these apart.
 PRESENCE = {"unknown": 0, "absent": 1, "silent": 2, "present": 3}
+#: The ground truth of a caption of which none is known. The table's file leaves out what is not known.
+UNKNOWN: dict[str, Any] = {"start_s": None, "end_s": None, "needs_sound": None}
 
 
 @dataclass(frozen=True)
@@ -92,8 +94,12 @@ class Store:
 
     @cached_property
     def captions(self) -> list[dict[str, Any]]:
-        """The caption table: ``video`` (row of the video table), ``text``, ``splits``."""
-        return self._table("captions")
+        """The caption table: ``video`` (row of the video table), ``text``, ``splits``, and the ground truth.
+
+        That is ``start_s`` and ``end_s``, between which the video shows what the caption tells (the end apart), and
+        ``needs_sound``; None where unknown, and in all rows of a store that was made before there were any.
+        """
+        return [UNKNOWN | row for row in self._table("captions")]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -130,12 +136,15 @@ class Store:
 
         if name == "ledger":
             return pl.DataFrame(list(self.ledger), schema=list(Entry.__dataclass_fields__), infer_schema_length=None)
-        if not getattr(self, name):  # polars cannot read an empty file
-            return pl.DataFrame(
-                schema={"videos": ("id", "file", "splits", "duration_s"), "captions": ("video", "text", "splits")}[name]
-            )
-        frame = pl.read_ndjson(self.path / TABLES / f"{name}.ndjson", infer_schema_length=None)
-        return frame.with_columns(duration_s=pl.Series(self.read("duration_s"))) if name == "videos" else frame
+        columns = {"videos": ("id", "file", "splits"), "captions": ("video", "text", "splits")}[name]
+        file = self.path / TABLES / f"{name}.ndjson"
+        # polars cannot read an empty file
+        frame = pl.read_ndjson(file, infer_schema_length=None) if getattr(self, name) else pl.DataFrame(schema=columns)
+        if name == "videos":
+            return frame.with_columns(duration_s=pl.Series(self.read("duration_s")))
+        types = {"start_s": pl.Float64, "end_s": pl.Float64, "needs_sound": pl.Boolean}
+        held = {column: pl.col(column) if column in frame.columns else pl.lit(None) for column in types}
+        return frame.with_columns(**{column: held[column].cast(types[column]) for column in types})
 
     # -- features ------------------------------------------------------------------------------------------------
 

@@ -37,9 +37,20 @@ def _tables(store: Store) -> Iterator[str]:
     stray = sum(not 0 <= caption["video"] < V for caption in store.captions)
     if stray:
         yield f"captions.ndjson: {stray} captions name a video that is in no row"
+    untold = sum(not _is_truth(caption) for caption in store.captions)
+    if untold:
+        yield f"captions.ndjson: {untold} captions break 0 <= start_s < end_s, or needs_sound is neither true nor false"
     foreign = {name for row in (*store.videos, *store.captions) for name in row["splits"]} - set(store.protocols)
     if foreign:
         yield f"tables: splits of protocols that the store does not declare: {', '.join(sorted(foreign))}"
+
+
+def _is_truth(caption: dict[str, Any]) -> bool:
+    """Whether a caption's ground truth is well-formed; all of it may be unknown, but not one end of a stretch."""
+    start_s, end_s, needs_sound = (caption[name] for name in ("start_s", "end_s", "needs_sound"))
+    known = isinstance(start_s, int | float) and isinstance(end_s, int | float)
+    told = 0 <= start_s < end_s if known else start_s is None and end_s is None
+    return told and (needs_sound is None or isinstance(needs_sound, bool))
 
 
 def _shaped(store: Store, name: str, rows: int) -> Iterator[str]:

@@ -29,7 +29,7 @@ from lab.store.lock import alone
 from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store, token_rows
 
 if TYPE_CHECKING:
-    from lab.datasets import Collection
+    from lab.datasets import Caption, Collection
 
 NAN = float("nan")
 
@@ -91,11 +91,18 @@ def _write_tables(store: Path, collection: Collection) -> None:
         return os.path.relpath(video.file, collection.root) if video.file else ""
 
     videos = [{"id": v.id, "file": file(v), "splits": dict(v.splits)} for v in collection.videos]
-    captions = [{"video": c.video, "text": c.text, "splits": dict(c.splits)} for c in collection.captions]
+    captions = [{"video": c.video, "text": c.text, "splits": dict(c.splits)} | _truth(c) for c in collection.captions]
     for name, rows in (("videos", videos), ("captions", captions)):
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         replace_text(store / TABLES / f"{name}.ndjson", "".join(lines))
     replace_text(store / TABLES / "root.txt", f"{collection.root}\n")
+
+
+def _truth(caption: Caption) -> dict[str, Any]:
+    """What is known of a caption's ground truth, by column; no key where it is not, which most data sets never do."""
+    start_s, end_s = caption.seconds or (None, None)
+    known = {"start_s": start_s, "end_s": end_s, "needs_sound": caption.needs_sound}
+    return {name: value for name, value in known.items() if value is not None}
 
 
 class StoreWriter:
