@@ -18,6 +18,7 @@ anything, NaN included.
 
 from __future__ import annotations
 
+from copy import copy
 from dataclasses import dataclass, replace
 
 import torch
@@ -50,9 +51,13 @@ class RaggedWords:
         rows = rows.to(self.starts.device)
         return replace(self, starts=self.starts[rows], counts=self.counts[rows])
 
-    def pad(self) -> tuple[Tensor, Tensor]:
-        """Padded float32 words (T, W, D), zeros in the padding, and their mask (T, W); W is the longest text here."""
-        width = int(self.counts.max()) if len(self) else 0
+    def pad(self, width: int | None = None) -> tuple[Tensor, Tensor]:
+        """Padded float32 words (T, W, D), zeros in the padding, and their mask (T, W); W is the longest text here.
+
+        ``width`` is that W, for a caller who knows it already: to ask a GPU for it is to wait for the GPU.
+        """
+        if width is None:
+            width = int(self.counts.max()) if len(self) else 0
         steps = torch.arange(width, device=self.values.device)
         mask = steps < self.counts[:, None]
         rows = (self.starts[:, None] + steps).masked_fill(~mask, 0)
@@ -171,8 +176,10 @@ class Videos:
 
     def select(self, rows: Tensor) -> Videos:
         """Some of the videos, in the order of ``rows`` (V',), an index tensor."""
-        columns = (self.frame_mask, self.audio, self.audio_mask, self.rows)
-        return Videos(self.frames[rows.to(self.frames.device)], *(_take(column, rows) for column in columns))
+        part = copy(self)  # not made anew: rows of what was checked need no check, which would make a GPU wait
+        for name in ("frames", "frame_mask", "audio", "audio_mask", "rows"):
+            object.__setattr__(part, name, _take(getattr(self, name), rows))
+        return part
 
     def to(self, device: torch.device | str) -> Videos:
         """The same on another device."""

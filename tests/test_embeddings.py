@@ -194,3 +194,21 @@ def test_to_moves_everything() -> None:
     videos = Videos(torch.zeros(V, F, D), audio=torch.zeros(V, S, A), rows=torch.arange(V)).to("cpu")
     assert videos.audio_mask is not None
     assert videos.rows is not None
+
+
+def test_words_can_be_padded_to_a_width_that_is_known() -> None:
+    words = RaggedWords(torch.arange(10.0).reshape(5, 2), torch.tensor([0, 2]), torch.tensor([2, 3]))
+    values, mask = words.pad(4)
+    assert values.shape == (2, 4, 2)
+    assert mask.tolist() == [[True, True, False, False], [True, True, True, False]]
+    assert torch.equal(values[:, :3], words.pad()[0])
+
+
+def test_selected_videos_share_nothing_with_the_whole() -> None:
+    videos = Videos(torch.randn(3, 2, 2), torch.tensor([[True, False], [True, True], [False, True]]))
+    part = videos.select(torch.tensor([2, 0, 2]))
+    part.frames.zero_()
+    assert part.frame_mask is not None
+    assert part.frame_mask.tolist() == [[False, True], [True, False], [False, True]]
+    assert len(videos) == 3
+    assert videos.frames.all()
