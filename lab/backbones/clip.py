@@ -19,9 +19,10 @@ from lab.backbones import torchscript, words
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_state
 from lab.backbones.clip_build import as_open_clip, build
 from lab.backbones.clip_names import image_spec, resolve
-from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics, pick_device
+from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics
 from lab.backbones.text_tower import TextTower
 from lab.backbones.words import Tokens
+from lab.device import pick_device
 from lab.errors import LabError
 from lab.preprocess import ImageSpec
 

@@ -1,4 +1,4 @@
-"""Where and how exactly a frozen network computes: the device, the number format, and what makes a run repeatable."""
+"""How exactly a frozen network computes: the number format, and what makes a run repeatable."""
 
 from __future__ import annotations
 
@@ -12,21 +12,6 @@ from lab.errors import LabError, unknown
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-def pick_device(name: str) -> torch.device:
-    """The device called ``cpu``, ``cuda`` or ``cuda:1``. Raises LabError where the machine has no such device."""
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise unknown("device", name, ["cpu", "cuda"]) from None
-    if device.type == "cuda":
-        count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        if (device.index or 0) >= count:
-            raise LabError(f"--device {name} needs a GPU that torch can use, and it sees {count}: use --device cpu")
-    elif device.type != "cpu":
-        raise unknown("device", name, ["cpu", "cuda"])
-    return device
 
 
 def check_precision(name: str) -> Precision:

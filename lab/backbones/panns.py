@@ -18,9 +18,10 @@ from torch import Tensor
 
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_file, sha256_of_state
 from lab.backbones.cnn import COMPUTED, Cnn, CnnSpec
-from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics, pick_device
+from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics
 from lab.backbones.logmel import mel_filters
 from lab.backbones.panns_names import resolve
+from lab.device import pick_device
 from lab.errors import LabError
 
 log = logging.getLogger(__name__)

@@ -158,15 +158,16 @@ class Store:
         protocol: str | None = None,
         device: torch.device | str = "cpu",
         *,
-        audio: Literal["clip", "segments"] = "clip",
+        audio: Literal["clip", "segments"] | None = "clip",
         words: bool = True,
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Texts, Videos]:
         """One split, whole, in memory: its texts (T) and videos (V), with ``texts.video`` pointing into the latter.
 
         A video without frames in the store is not in the gallery, nor are its captions among the texts; a warning
-        counts them. ``audio``: one vector a clip (S = 1), or the segments. ``dtype`` is that of sentences, frames and
-        audio; words stay ragged and float16. Raises ``LabError`` if nothing of the split is there.
+        counts them. ``audio``: one vector a clip (S = 1), the segments, or None to leave it out. ``dtype`` is that of
+        sentences, frames and audio; words stay ragged and float16. Raises ``LabError`` if nothing of the split is
+        there.
         """
         protocol = self._protocol(protocol)
         videos, texts, held = self._rows(split, protocol)
@@ -227,10 +228,10 @@ class Store:
         sentences = torch.from_numpy(self._take("sentences", rows)).to(dtype)
         return Texts(sentences, ragged, None, torch.from_numpy(np.searchsorted(videos, owner)), torch.from_numpy(rows))
 
-    def _videos(self, rows: NDArray[np.int64], audio: Literal["clip", "segments"], dtype: torch.dtype) -> Videos:
+    def _videos(self, rows: NDArray[np.int64], audio: Literal["clip", "segments"] | None, dtype: torch.dtype) -> Videos:
         frames = torch.from_numpy(self._take("frames", rows)).to(dtype)
         mask = _counted(self._take("frame_count", rows), frames.shape[1])
-        if "audio" not in self.passport:
+        if audio is None or "audio" not in self.passport:
             return Videos(frames, mask, rows=torch.from_numpy(rows))
         if audio == "clip":
             sound = torch.from_numpy(self._take("audio", rows)).to(dtype)[:, None]
