@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from lab.errors import LabError
     from lab.heads import build_head
     from lab.metrics import retrieval_metrics
+    from lab.similarity import similarity_matrix
     from lab.store import Store, open_store
 
-__all__ = ["LabError", "RaggedWords", "Store", "Texts", "Videos", "build_head", "open_store", "retrieval_metrics"]
+__all__ = [
+    "LabError",
+    "RaggedWords",
+    "Store",
+    "Texts",
+    "Videos",
+    "build_head",
+    "open_store",
+    "retrieval_metrics",
+    "similarity_matrix",
+]
 
 _HOMES = {
     "LabError": "lab.errors",
@@ -28,6 +39,7 @@ _HOMES = {
     "build_head": "lab.heads",
     "open_store": "lab.store",
     "retrieval_metrics": "lab.metrics",
+    "similarity_matrix": "lab.similarity",
 }
 
 

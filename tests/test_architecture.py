@@ -17,7 +17,23 @@ ROOT = Path(__file__).parent.parent
 LAB = ROOT / "lab"
 
 #: What reads stores. It must run where neither a codec nor a backbone is installed.
-STUDY_SIDE = ("", "cli", "embeddings", "errors", "heads", "metrics", "store", "study", "train")
+STUDY_SIDE = (
+    "",
+    "cli",
+    "device",
+    "embeddings",
+    "errors",
+    "evaluate",
+    "heads",
+    "metrics",
+    "reads",
+    "recipe",
+    "runs",
+    "similarity",
+    "store",
+    "study",
+    "train",
+)
 ABSENT = ("av", "open_clip", "polars", "PIL", "torchvision", "h5py", "optuna", "matplotlib", "sklearn", "safetensors")
 CACHE_SIDE = (
     "lab.backbones",

@@ -1,14 +1,33 @@
-"""X-Pool: a text attends to the frames that are closest to it (Gorti et al., CVPR 2022, equations 9 to 14)."""
+"""X-Pool: a text attends to the frames that are closest to it (Gorti et al., CVPR 2022, equations 9 to 14).
+
+The weights of a pair sum to one, so what follows the softmax folds into vectors that a frame has once: W_O with its
+bias directly, LN because its variance is a quadratic form in the weights, FC because it is linear. Training then does
+two products of F × D for a pair in place of two of D × D; scoring needs inner products with the text only.
+"""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
+from lab.similarity import TINY, clean_frames, frame_mask, quadratic, sentences_of, softmax_frames
+
+
+@dataclass(frozen=True)
+class XPoolIndex:
+    """What scoring keeps of V videos; γ3, β3 are those of the last LayerNorm, σ its deviation, s = a / σ2."""
+
+    keys: Tensor  # (V, F, D) over sqrt(D)
+    values: Tensor  # (V, F, D) γ3 ⊙ m_f: the part of the centred (1 + FC) LN2 that frame f brings
+    forms: Tensor  # (V, 3 F + 3, F): the variance of LN2, that of LN3, |values|²; three linear ones below
+    mask: Tensor  # (V, F)
+    rest: Tensor  # (D,) γ3 ⊙ n: the part that no frame brings
+    rest_variance: Tensor  # () n · n / D
 
 
 class XPool(nn.Module):
@@ -31,25 +50,80 @@ class XPool(nn.Module):
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
-        frames = _clean(videos)
-        weights = self._weights(texts, frames, videos)
-        value = self.value(self.norm_in(frames))
-        pooled = self.norm_pooled(self.out(torch.einsum("tvf,vfd->tvd", weights, value)))
-        seen = self.norm_out(pooled + self.dropout(self.residual(pooled)))
-        return torch.einsum("td,tvd->tv", F.normalize(texts.sentences.float(), dim=-1), F.normalize(seen, dim=-1))
+        sentences, frames = sentences_of(texts, self.dim), self._frames(videos)
+        weights = self._weights(sentences, self._keys(frames), frame_mask(videos))
+        centred, gram = self._pooled(frames)
+        shares = (weights / (quadratic(gram, weights) + self.norm_pooled.eps).sqrt()[:, None]).mT  # (V, T, F) a / σ2
+        pooled = torch.bmm(shares, centred) + self.norm_pooled.bias
+        turned = torch.bmm(shares, F.linear(centred, self.residual.weight)) + self.residual(self.norm_pooled.bias)
+        seen = self.norm_out(pooled + self.dropout(turned))  # (V, T, D)
+        product: Tensor = (seen * F.normalize(sentences, dim=-1)).sum(-1)
+        similarity: Tensor = product / seen.norm(dim=-1).clamp_min(TINY)
+        return similarity.T
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The attention (T, V, F) of each text over each video's frames; rows sum to one, padding has zero."""
-        return self._weights(texts, _clean(videos), videos)
+        keys = self._keys(self._frames(videos))
+        return self._weights(sentences_of(texts, self.dim), keys, frame_mask(videos)).permute(2, 0, 1)
 
-    def _weights(self, texts: Texts, frames: Tensor, videos: Videos) -> Tensor:
-        query = self.query(self.norm_in(texts.sentences.float()))
-        logits = torch.einsum("td,vfd->tvf", query, self.key(self.norm_in(frames))) / math.sqrt(self.dim)
-        mask = videos.frame_mask
-        return logits.masked_fill(~mask, float("-inf")).softmax(-1) if mask is not None else logits.softmax(-1)
+    def index(self, videos: Videos) -> XPoolIndex:
+        """Keys, values and the forms that give both variances and the length of the result."""
+        frames = self._frames(videos)
+        centred, gram = self._pooled(frames)
+        brought = _centre(centred + F.linear(centred, self.residual.weight))  # m_f
+        rest = _centre(self.norm_pooled.bias + self.residual(self.norm_pooled.bias))  # n
+        scale, shift = self.norm_out.weight, self.norm_out.bias
+        values = brought * scale
+        lines = torch.stack([brought @ rest / self.dim, values @ (rest * scale), values @ shift], 1)
+        return XPoolIndex(
+            self._keys(frames),
+            values,
+            torch.cat([gram, brought @ brought.mT / self.dim, values @ values.mT, lines], 1),
+            frame_mask(videos),
+            rest * scale,
+            rest @ rest / self.dim,
+        )
+
+    def score(self, texts: Texts, index: XPoolIndex) -> Tensor:
+        """Cosine similarity (T, V)."""
+        sentences, frames = sentences_of(texts, self.dim), index.mask.shape[1]
+        weights = self._weights(sentences, index.keys, index.mask)
+        unit, shift = F.normalize(sentences, dim=-1), self.norm_out.bias
+        formed = torch.bmm(index.forms, weights)
+        squares = (formed[:, : 3 * frames].unflatten(1, (3, frames)) * weights[:, None]).sum(2)  # (V, 3, T)
+        lines = formed[:, 3 * frames :]
+        inverse = (squares[:, 0].clamp_min(0) + self.norm_pooled.eps).rsqrt()  # 1 / σ2
+        variance = inverse * (inverse * squares[:, 1] + 2 * lines[:, 0]) + index.rest_variance
+        outer = (variance.clamp_min(0) + self.norm_out.eps).rsqrt()  # 1 / σ3
+        product = (torch.einsum("vfd,td->vft", index.values, unit) * weights).sum(1)
+        product = (product * inverse + unit @ index.rest) * outer + unit @ shift
+        length = inverse * (inverse * squares[:, 2] + 2 * lines[:, 1]) + index.rest @ index.rest
+        length = outer * (outer * length + 2 * (inverse * lines[:, 2] + index.rest @ shift)) + shift @ shift
+        similarity: Tensor = product / length.clamp_min(TINY**2).sqrt()
+        return similarity.T
+
+    def floats(self, frames: int, words: int) -> tuple[int, int]:
+        """See ``Head``."""
+        return frames * (6 * self.dim + 4 * frames), 12 * frames
+
+    def _frames(self, videos: Videos) -> Tensor:
+        frames: Tensor = self.norm_in(clean_frames(videos, self.dim))
+        return frames
+
+    def _keys(self, frames: Tensor) -> Tensor:
+        keys: Tensor = self.key(frames) / math.sqrt(self.dim)
+        return keys
+
+    def _weights(self, sentences: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
+        """softmax(q kᵀ / sqrt(D)) as (V, F, T)."""
+        query = self.query(self.norm_in(sentences))
+        return softmax_frames(torch.einsum("vfd,td->vft", keys, query), mask)
+
+    def _pooled(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """γ2 ⊙ (u_f − mean) (V, F, D) with u = W_O v + b, and the form (V, F, F) of the variance of Σ a_f u_f."""
+        centred = _centre(self.out(self.value(frames)))
+        return centred * self.norm_pooled.weight, centred @ centred.mT / self.dim
 
 
-def _clean(videos: Videos) -> Tensor:
-    """Frames (V, F, D) with zeros in the padding: NaN × 0 is NaN, so a weight of zero would not keep it out."""
-    frames = videos.frames.float()
-    return frames if videos.frame_mask is None else frames.masked_fill(~videos.frame_mask[..., None], 0.0)
+def _centre(values: Tensor) -> Tensor:
+    return values - values.mean(-1, keepdim=True)

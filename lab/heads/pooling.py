@@ -1,0 +1,196 @@
+"""Pooling without attention weights to learn: the mean, the top k, and a softmax with a temperature.
+
+All three work on cosines between the text and each frame (X-Pool, equations 7 and 8), and the similarity is the cosine
+between the text and the weighted sum of the frames, |Σ a_f x_f|² being aᵀ G a with the frames' Gram matrix G.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError, unknown
+from lab.similarity import TINY, clean_frames, frame_mask, quadratic, sentences_of, softmax_frames
+
+PROJECTIONS = ("none", "linear")
+
+
+@dataclass(frozen=True)
+class Frames:
+    """What pooling keeps of V videos."""
+
+    values: Tensor  # (V, F, D) what is pooled; zeros in the padding
+    lengths: Tensor  # (V, F) |values|, so that a product with a text becomes a cosine
+    gram: Tensor  # (V, F, F) inner products of the values
+    mask: Tensor  # (V, F)
+
+
+class Space(nn.Module):
+    """Where texts and frames are compared: as they come, or each through a linear map without bias.
+
+    ``linear`` is the frozen counterpart of a fine-tuned CLIP: its last projections alone, starting as the identity.
+    """
+
+    def __init__(self, dim: int, projection: str, normalize: bool) -> None:
+        super().__init__()
+        if projection not in PROJECTIONS:
+            raise unknown("projection", projection, PROJECTIONS)
+        self.dim, self.normalize = dim, normalize
+        if projection == "linear":
+            self.text, self.frame = (_identity(dim) for _ in range(2))
+        else:
+            self.text, self.frame = nn.Identity(), nn.Identity()
+
+    def texts(self, texts: Texts) -> Tensor:
+        """Sentences (T, D) of length one."""
+        return F.normalize(self.text(sentences_of(texts, self.dim)), dim=-1)
+
+    def frames(self, videos: Videos) -> Frames:
+        """Frames, of length one if ``normalize``, with their Gram matrix."""
+        values = self.frame(clean_frames(videos, self.dim))
+        values = F.normalize(values, dim=-1) if self.normalize else values
+        gram = values @ values.mT
+        lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(TINY**2).sqrt()
+        return Frames(values, lengths, gram, frame_mask(videos))
+
+
+def _identity(dim: int) -> nn.Module:
+    layer = nn.Linear(dim, dim, bias=False)
+    nn.init.eye_(layer.weight)
+    return layer
+
+
+def products(texts: Tensor, frames: Frames) -> Tensor:
+    """Inner products (V, F, T) of frames with texts (T, D) of length one."""
+    V, F_, D = frames.values.shape
+    return (frames.values.reshape(V * F_, D) @ texts.T).view(V, F_, -1)
+
+
+def pooled_cosine(weights: Tensor, product: Tensor, gram: Tensor) -> Tensor:
+    """Cosines (T, V) of texts with Σ a_f x_f, from weights and products (V, F, T)."""
+    length = quadratic(gram, weights).clamp_min(TINY**2).sqrt()
+    return ((weights * product).sum(1) / length).T
+
+
+class MeanPooling(nn.Module):
+    """The average of a video's frames, whatever the text: CLIP4Clip-meanP, and zero-shot CLIP without a projection.
+
+    ``normalize``: average frames of length one, as the authors' code does; ``False`` averages them as they come.
+    """
+
+    def __init__(self, dim: int = 512, *, projection: str = "none", normalize: bool = True) -> None:
+        super().__init__()
+        self.dim, self.space = dim, Space(dim, projection, normalize)
+
+    def forward(self, texts: Texts, videos: Videos) -> Tensor:
+        """Cosine similarity (T, V), every text with every video."""
+        return self.score(texts, self.index(videos))
+
+    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
+        """One over the number of real frames (T, V, F)."""
+        return even_weights(frame_mask(videos)).expand(len(texts), -1, -1)
+
+    def index(self, videos: Videos) -> Tensor:
+        """One vector (V, D) of length one a video."""
+        frames = self.space.frames(videos)
+        return F.normalize(torch.einsum("vf,vfd->vd", even_weights(frames.mask), frames.values), dim=-1)
+
+    def score(self, texts: Texts, index: Tensor) -> Tensor:
+        """Cosine similarity (T, V)."""
+        return self.space.texts(texts) @ index.T
+
+    def floats(self, frames: int, words: int) -> tuple[int, int]:
+        """See ``Head``."""
+        return 4 * frames * self.dim, 2
+
+
+class TopKPooling(nn.Module):
+    """The mean of the ``top_k`` frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
+
+    A video with fewer real frames has all of them averaged. ``normalize``: average frames of length one, as the
+    authors' code does; ``False`` is equation 7 to the letter. Raises ``LabError`` for ``top_k`` beyond the frames.
+    """
+
+    def __init__(self, dim: int = 512, *, top_k: int = 3, projection: str = "none", normalize: bool = True) -> None:
+        super().__init__()
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise LabError(f"1 <= top_k <= frames must hold, a whole number, got top_k={top_k!r}")
+        self.dim, self.top_k, self.space = dim, top_k, Space(dim, projection, normalize)
+
+    def forward(self, texts: Texts, videos: Videos) -> Tensor:
+        """Cosine similarity (T, V), every text with every video."""
+        return self.score(texts, self.index(videos))
+
+    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
+        """One over k for the k frames that count (T, V, F)."""
+        index = self.index(videos)
+        return self._weights(products(self.space.texts(texts), index), index).permute(2, 0, 1)
+
+    def index(self, videos: Videos) -> Frames:
+        """Frames and their Gram matrices."""
+        if self.top_k > videos.frames.shape[1]:
+            raise LabError(f"1 <= top_k <= {videos.frames.shape[1]} frames must hold, got top_k={self.top_k}")
+        return self.space.frames(videos)
+
+    def score(self, texts: Texts, index: Frames) -> Tensor:
+        """Cosine similarity (T, V)."""
+        product = products(self.space.texts(texts), index)
+        return pooled_cosine(self._weights(product, index), product, index.gram)
+
+    def floats(self, frames: int, words: int) -> tuple[int, int]:
+        """See ``Head``."""
+        return frames * (4 * self.dim + frames), 6 * frames
+
+    def _weights(self, product: Tensor, index: Frames) -> Tensor:
+        cosine = (product.detach() / index.lengths[..., None]).masked_fill(~index.mask[..., None], float("-inf"))
+        chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
+        return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
+
+
+class SoftmaxPooling(nn.Module):
+    """Frames weighted by softmax(cosine / ``temperature``): near zero the closest frame alone, at infinity the mean.
+
+    0.01 is what the authors of X-Pool use in their code. ``normalize`` as for top-k.
+    """
+
+    def __init__(
+        self, dim: int = 512, *, temperature: float = 0.01, projection: str = "none", normalize: bool = True
+    ) -> None:
+        super().__init__()
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature > 0:
+            raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={temperature!r}")
+        self.dim, self.temperature, self.space = dim, float(temperature), Space(dim, projection, normalize)
+
+    def forward(self, texts: Texts, videos: Videos) -> Tensor:
+        """Cosine similarity (T, V), every text with every video."""
+        return self.score(texts, self.index(videos))
+
+    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
+        """The softmax (T, V, F)."""
+        index = self.index(videos)
+        return self._weights(products(self.space.texts(texts), index), index).permute(2, 0, 1)
+
+    def index(self, videos: Videos) -> Frames:
+        """Frames and their Gram matrices."""
+        return self.space.frames(videos)
+
+    def score(self, texts: Texts, index: Frames) -> Tensor:
+        """Cosine similarity (T, V)."""
+        product = products(self.space.texts(texts), index)
+        return pooled_cosine(self._weights(product, index), product, index.gram)
+
+    def floats(self, frames: int, words: int) -> tuple[int, int]:
+        """See ``Head``."""
+        return frames * (4 * self.dim + frames), 6 * frames
+
+    def _weights(self, product: Tensor, index: Frames) -> Tensor:
+        return softmax_frames(product / (index.lengths[..., None] * self.temperature), index.mask)
+
+
+def even_weights(mask: Tensor) -> Tensor:
+    """One over the number of real frames (V, F), zero in the padding."""
+    return mask / mask.sum(1, keepdim=True)

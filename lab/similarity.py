@@ -1,0 +1,247 @@
+"""Every text with every video: what a head is, what heads share, and scoring by tiles under a memory cap.
+
+A head is a rule for weighting a video's frames by a text, and a tail that turns the weighted sum into a similarity.
+The weights of a pair sum to one, so what comes after them folds into vectors and F × F forms that each video has once:
+heads hand those out as ``index(videos)`` and use them in ``score(texts, index)``. Inside, arrays are videos × frames ×
+texts: a softmax or a sum over frames then runs along contiguous texts, which is what a CPU does well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from lab.embeddings import RaggedWords, Texts, Videos
+from lab.errors import LabError
+
+#: Texts a tile: more would not make the matrix products faster, and leaves less of them in the processor's cache.
+TILE = 256
+#: A norm is not taken to be smaller: a video whose features are all zero is at similarity 0, and has a gradient.
+TINY = 1e-12
+
+
+class Head(Protocol):
+    """What every head of ``lab.heads.HEADS`` offers; ``forward`` alone is enough for a head of your own.
+
+    ``needs_words`` and ``needs_audio``, where a head has them and they are true, say what else ``store.load`` must
+    give. ``floats`` says what scoring takes: float32 numbers in the index a video, and in ``score`` a pair.
+    """
+
+    dim: int
+
+    def __call__(self, texts: Texts, videos: Videos) -> Tensor:
+        """Similarity (T, V) in [-1, 1] of every text with every video, differentiable."""
+        ...
+
+    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
+        """(T, V, F): what each frame counts for a pair; rows sum to one over real frames, padding has zero."""
+        ...
+
+    def index(self, videos: Videos) -> Any:
+        """All that can be computed once per video, in eval mode."""
+        ...
+
+    def score(self, texts: Texts, index: Any) -> Tensor:
+        """Similarity (T, V), equal to ``forward`` in eval mode to 1e-5."""
+        ...
+
+    def floats(self, frames: int, words: int) -> tuple[int, int]:
+        """Float32 numbers held for each video in the index, and for each pair in ``score``."""
+        ...
+
+
+def similarity_matrix(
+    head: nn.Module, texts: Texts, videos: Videos, *, memory_mb: float = 1024, tile: int | None = None
+) -> Tensor:
+    """Similarity (T, V), float32 on the CPU, of every text with every video; the head is in eval mode meanwhile.
+
+    Computed on the head's device, ``tile`` texts at a time. What is held beyond the inputs and the result stays below
+    ``memory_mb`` (1 MB = 2**20 bytes), as far as the head knows its own needs; if all videos' indexes do not fit, they
+    are taken in blocks. A head that has no ``index`` and ``score`` is called directly, tile by tile.
+
+    Raises ``LabError`` where head and features do not fit each other, or features are not finite.
+    """
+    check_inputs(head, texts, videos)
+    if not memory_mb > 0 or (tile is not None and tile < 1):
+        raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
+    block, step = _plan(head, texts, videos, memory_mb * 2**20 / 4, tile)
+    order = _by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
+    device, result = _device(head, videos), torch.empty(len(texts), len(videos))
+    with evaluating(head):
+        for columns in torch.arange(len(videos)).split(block):
+            index = index_videos(head, videos.select(columns).to(device))
+            for rows in order.split(step):
+                found = score_texts(head, texts.select(rows).to(device), index).float().cpu()
+                result[rows[:, None], columns] = found
+    return result
+
+
+def index_videos(head: nn.Module, videos: Videos) -> Any:
+    """What ``score_texts`` takes: ``head.index(videos)``, or the videos themselves for a head that has only forward."""
+    return head.index(videos) if hasattr(head, "index") else videos  # type: ignore[operator]
+
+
+def score_texts(head: nn.Module, texts: Texts, index: Any) -> Tensor:
+    """Similarity (T, V) of texts, one or many, against what ``index_videos`` gave."""
+    scored: Tensor = head.score(texts, index) if hasattr(head, "score") else head(texts, index)  # type: ignore[operator]
+    return scored
+
+
+@contextmanager
+def evaluating(head: nn.Module) -> Iterator[None]:
+    """Eval mode without gradients; afterwards every module is in the mode it was in, also where modes are mixed."""
+    modes = {module: module.training for module in head.modules()}
+    head.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+# -- checks ----------------------------------------------------------------------------------------------------------
+
+
+def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
+    """Raises ``LabError`` where dimensions do not fit, a modality that the head needs is absent, or NaN is not masked.
+
+    Reads every feature once, so it is for entry points; ``forward`` itself checks dimensions only.
+    """
+    fit(getattr(head, "dim", texts.dim), texts.dim, "texts")
+    fit(getattr(head, "dim", videos.dim), videos.dim, "videos")
+    if getattr(head, "needs_words", False):
+        need_words(texts)
+    if getattr(head, "needs_audio", False):
+        need_audio(videos)
+    _finite("texts", "sentence features", torch.isfinite(texts.sentences).all(-1))
+    _finite("videos", "frame features", _rows_finite(videos.frames, videos.frame_mask))
+    if getattr(head, "needs_audio", False):
+        _finite("videos", "audio features", _rows_finite(videos.audio, videos.audio_mask))
+    if getattr(head, "needs_words", False):
+        if isinstance(texts.words, RaggedWords):
+            _finite("word tokens", "features", torch.isfinite(texts.words.values).all(-1))
+        else:
+            _finite("texts", "word features", _rows_finite(texts.words, texts.word_mask))
+
+
+def fit(dim: int, found: int, what: str) -> None:
+    """Raises ``LabError`` where features are not as wide as the head."""
+    if dim != found:
+        raise LabError(f"the head has D={dim} but {what} have D={found}: build it with dim={found}")
+
+
+def need_words(texts: Texts) -> None:
+    """Raises ``LabError`` where texts carry no words, or one of them has none."""
+    if texts.words is None:
+        raise LabError("this head reads words, these texts carry none: load them with store.load(..., words=True)")
+    counts = texts.words.counts if isinstance(texts.words, RaggedWords) else texts.word_mask
+    empty = [] if counts is None else (~counts.bool().reshape(len(texts), -1).any(1)).nonzero().flatten().tolist()
+    if empty:
+        raise LabError(f"every text needs at least one real word, texts {empty[:5]} have none: leave them out")
+
+
+def need_audio(videos: Videos) -> None:
+    """Raises ``LabError`` where videos carry no audio at all; single videos without sound are fine."""
+    if videos.audio is None:
+        raise LabError(
+            "this head reads audio, these videos carry none: load it with store.load(..., audio='clip') or 'segments'"
+        )
+
+
+def _rows_finite(values: Tensor | None, mask: Tensor | None) -> Tensor:
+    if values is None or mask is None:
+        raise ValueError("features and their mask must be there")
+    return (torch.isfinite(values).all(-1) | ~mask).all(-1)
+
+
+def _finite(what: str, kind: str, fine: Tensor) -> None:
+    if not bool(fine.all()):
+        rows = (~fine).nonzero().flatten().tolist()
+        raise LabError(
+            f"features must be finite where they are not masked: {len(rows)} {what} have {kind} that are not, first "
+            f"rows {rows[:5]}: mask them, or run the pass on them again"
+        )
+
+
+# -- tiles -----------------------------------------------------------------------------------------------------------
+
+
+def _plan(head: nn.Module, texts: Texts, videos: Videos, floats: float, tile: int | None) -> tuple[int, int]:
+    """Videos a block and texts a tile, so that an index and the scratch of a tile stay below so many floats."""
+    words = _longest(texts) if getattr(head, "needs_words", False) else 0
+    frames = videos.frames.shape[1]
+    if hasattr(head, "floats"):
+        per_video, per_pair = head.floats(frames, words)  # type: ignore[operator]
+    else:  # a head of one's own is called directly: it likely makes some vectors for each pair
+        per_video, per_pair = 4 * frames * videos.dim, 8 * videos.dim + (4 + 2 * words) * frames
+    step = tile or TILE
+    block = max(1, min(len(videos), int(floats / 2 / max(1, per_video))))
+    room = floats - block * per_video
+    step = max(1, min(step, int(room / max(1, per_pair * block))))
+    if step * per_pair * block > room:  # even one text is too much for all of the block
+        block = max(1, int(floats / (per_pair + per_video)))
+    return block, step
+
+
+def _longest(texts: Texts) -> int:
+    if isinstance(texts.words, RaggedWords):
+        return int(texts.words.counts.max()) if len(texts) else 0
+    return 0 if texts.words is None else int(texts.words.shape[1])
+
+
+def _by_length(texts: Texts) -> Tensor:
+    """Rows of the texts, short ones first: a tile of like lengths has little padding."""
+    return texts.words.counts.cpu().argsort(stable=True) if isinstance(texts.words, RaggedWords) \
+        else torch.arange(len(texts))  # fmt: skip
+
+
+def _device(head: nn.Module, videos: Videos) -> torch.device:
+    weight = next(iter(head.parameters()), None)
+    return videos.frames.device if weight is None else weight.device
+
+
+# -- what heads share ------------------------------------------------------------------------------------------------
+
+
+def sentences_of(texts: Texts, dim: int) -> Tensor:
+    """Sentences (T, D) in float32. Raises ``LabError`` where D is not the head's."""
+    fit(dim, texts.dim, "texts")
+    return texts.sentences.float()
+
+
+def clean_frames(videos: Videos, dim: int | None = None) -> Tensor:
+    """Frames (V, F, D) in float32 with zeros in the padding: NaN × 0 is NaN, so a zero weight would not keep it out.
+
+    Raises ``LabError`` where D is not ``dim``, if that is given.
+    """
+    fit(videos.dim if dim is None else dim, videos.dim, "videos")
+    return videos.frames.float().masked_fill(~frame_mask(videos)[..., None], 0.0)
+
+
+def frame_mask(videos: Videos) -> Tensor:
+    """The mask (V, F) of real frames."""
+    if videos.frame_mask is None:
+        raise ValueError("Videos make a mask where none is given")
+    return videos.frame_mask
+
+
+def clean_words(texts: Texts) -> tuple[Tensor, Tensor]:
+    """Words (T, W, D) in float32 with zeros in the padding, and their mask. Raises ``LabError`` for a wordless text."""
+    need_words(texts)
+    words, mask = texts.padded_words()
+    return words.masked_fill(~mask[..., None], 0.0), mask
+
+
+def softmax_frames(logits: Tensor, mask: Tensor) -> Tensor:
+    """Softmax over real frames of logits (V, F, T), for a mask (V, F); padding gets exactly zero."""
+    return logits.masked_fill(~mask[..., None], float("-inf")).softmax(1)
+
+
+def quadratic(form: Tensor, weights: Tensor) -> Tensor:
+    """aᵀ G a of every pair (V, T), for forms (V, F, F) and weights (V, F, T)."""
+    return (torch.bmm(form, weights) * weights).sum(1)
