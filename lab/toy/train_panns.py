@@ -1,0 +1,200 @@
+"""The toy world's PANN, trained from scratch to tag mixed sounds of the toy world that are in no world.
+
+The network, its front end and its pooling are those of ``lab.backbones.cnn``; the loss is AudioSet tagging's, one
+binary cross-entropy a kind (Kong et al. 2020). Every clip is synthesised once: there is no epoch.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+
+from lab import cli
+from lab.backbones.cnn import COMPUTED, Cnn
+from lab.backbones.names import TOY
+from lab.backbones.panns import PannsBackbone
+from lab.backbones.panns_names import read_config
+from lab.toy.dice import Dice
+from lab.toy.sounds import HZ, SOUNDS, Part, soundtrack
+from lab.toy.world import BACKBONES, VERSION
+
+KINDS = tuple(SOUNDS)
+Sound = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the shipped weights were trained."""
+
+    steps: int = 600
+    batch: int = 32
+    lr: float = 3e-3
+    weight_decay: float = 1e-2
+    warmup: int = 50
+    dropout: float = 0.2  # of the embedding
+    seed: int = 0
+    precision: str = "bf16"  # of the convolutions
+
+
+def stray_sound(*seed: object, seconds: float | None = None) -> tuple[Sound, list[str]]:
+    """A clip's sound that is in no world (n,), and the kinds in it: one to four scenes, most with a sound of its own.
+
+    Drawn from ``seed`` alone. The sounds' own seeds begin at 2 ** 31, where those of every world end.
+    """
+    dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", *seed)
+    seconds = dice.between(1.5, 8.0) if seconds is None else seconds
+    scenes = min(1 + dice.below(4), max(1, round(seconds / 1.4)))
+    cuts = [seconds * (i + (dice.between(-0.15, 0.15) if 0 < i < scenes else 0)) / scenes for i in range(scenes + 1)]
+    parts = [_part(dice, a, b) for a, b in zip(cuts[:-1], cuts[1:], strict=True) if dice.chance(0.8)]
+    if dice.chance(0.15):  # now and then two at once
+        parts.append(_part(dice, cuts[0], cuts[-1]))
+    wave = soundtrack(parts, seconds, _seed(dice), bed=dice.chance(0.85))
+    if dice.chance(0.3):  # what a codec leaves of silence
+        wave += np.float32(10 ** dice.between(-6, -3.5)) * np.random.RandomState(dice.below(2**31)).randn(len(wave))
+    return wave.astype(np.float32), [part.kind for part in parts]
+
+
+def _part(dice: Dice, start: float, end: float) -> Part:
+    return Part(dice.choice(KINDS), start, end, _seed(dice), 10 ** dice.between(-0.7, 0.0))
+
+
+def _seed(dice: Dice) -> int:
+    return 2**31 + dice.below(2**31)
+
+
+def tags(model: Cnn, decibels: Tensor, *, dropout: float = 0.0, half: bool = False) -> tuple[Tensor, Tensor]:
+    """Spectrograms of one length (B, frames, mels) → embeddings (B, A) and the logits of the kinds (B, classes).
+
+    ``Cnn.forward`` with ``pool``, for a batch and with gradients.
+    """
+    hidden = model.bn0(decibels.transpose(1, 2)[..., None])[..., 0].transpose(1, 2)[:, None]
+    with torch.autocast("cpu", torch.bfloat16, enabled=half):
+        for number in range(len(model.spec.channels)):
+            hidden = model.get_submodule(f"conv_block{number + 1}")(hidden, 2 if number < model.spec.pools else 1)
+    steps = hidden.float().mean(dim=3)
+    embedding = F.relu(model.fc1(steps.amax(dim=2) + steps.mean(dim=2)))
+    return embedding, model.fc_audioset(F.dropout(embedding, dropout, training=model.training))
+
+
+def train(settings: Settings, into: Path = TOY) -> dict[str, Any]:
+    """Trains ``panns.json`` on one core, and writes ``panns.safetensors`` and ``panns.log.json``. Returns the log."""
+    torch.set_num_threads(1)  # so that two runs add up in the same order
+    torch.manual_seed(settings.seed)
+    model = Cnn(read_config(TOY / "panns.json"))
+    nn.init.constant_(model.fc_audioset.bias, -math.log(len(KINDS) / 2))  # two kinds a clip
+    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.lr)
+    losses, start = [], time.perf_counter()
+    model.train()
+    with cli.bar(settings.steps, "training the toy PANN", "step") as bar:
+        for step, (decibels, truth) in zip(range(settings.steps), _batches(model, settings), strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * _schedule(step, settings)
+            _, logits = tags(model, decibels, dropout=settings.dropout, half=settings.precision == "bf16")
+            # Summed over kinds: of a mean over kinds, most of which are absent, the gradients would be tiny.
+            loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(truth)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
+            optimizer.step()
+            losses.append(loss.item())
+            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
+            bar.update()
+    log = {
+        "settings": asdict(settings),
+        "network": json.loads((TOY / "panns.json").read_text(encoding="utf-8")),
+        "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "kinds": KINDS,
+        "seconds": round(time.perf_counter() - start),
+        "threads": 1,
+        "torch": torch.__version__,
+        "loss of 50": [round(float(np.mean(losses[i : i + 50])), 4) for i in range(0, len(losses), 50)],
+    }
+    log |= probe(model)
+    _save(model, into, log)
+    return log
+
+
+def probe(model: Cnn, each: int = 18, mixtures: int = 400) -> dict[str, float]:
+    """How useful the frozen clip vectors are on sounds never heard: through the real pass, in percent.
+
+    ``single``: clips of one kind, ``each`` of a kind, two thirds of them for a linear classifier of the vectors and a
+    third to test it. ``mixtures``: the network's own tags of mixed clips, mean average precision over kinds.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.metrics import average_precision_score
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    panns = PannsBackbone(model, name="toy", weights={"random": False})
+    vectors: list[NDArray[np.float32]] = []
+    for kind in KINDS:
+        vectors += [panns.encode(_single(kind, i))[0] for i in range(each)]
+    known = np.tile(np.arange(each) % 3 < 2, len(KINDS))
+    labels, values = np.repeat(np.arange(len(KINDS)), each), np.stack(vectors)
+    linear = make_pipeline(StandardScaler(), LogisticRegression(max_iter=500)).fit(values[known], labels[known])
+    truth, scores = np.zeros((mixtures, len(KINDS)), bool), np.zeros((mixtures, len(KINDS)))
+    for i in range(mixtures):
+        wave, kinds = stray_sound("panns", "probe", i)
+        truth[i, [KINDS.index(kind) for kind in kinds]] = True
+        scores[i] = model.fc_audioset(torch.from_numpy(panns.encode(wave)[0])).numpy()
+    return {
+        "probe: single, linear accuracy": round(100 * float(linear.score(values[~known], labels[~known])), 2),
+        "probe: mixtures, mean average precision": round(
+            100 * float(np.mean([average_precision_score(t, s) for t, s in zip(truth.T, scores.T, strict=True)])), 2
+        ),
+    }
+
+
+def _single(kind: str, i: int) -> Sound:
+    """A clip with one kind from start to end, over a background."""
+    dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", "panns", "probe", kind, i)
+    seconds = dice.between(1.5, 5.0)
+    return soundtrack([_part(dice, 0.0, seconds)._replace(kind=kind)], seconds, _seed(dice))
+
+
+def _batches(model: Cnn, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
+    """Spectrograms (B, frames, mels) of one length and their kinds (B, classes), each clip from its own seed."""
+    for step in range(settings.steps):
+        seconds = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", "panns", settings.seed, step).between(1.5, 7.5)
+        truth, decibels = torch.zeros(settings.batch, len(KINDS)), []
+        for row in range(settings.batch):
+            wave, kinds = stray_sound("panns", settings.seed, step, row, seconds=seconds)
+            truth[row, [KINDS.index(kind) for kind in kinds]] = 1.0
+            with torch.no_grad():
+                decibels.append(model.logmel_extractor(torch.from_numpy(wave)))
+        yield torch.stack(decibels), truth
+
+
+def _schedule(step: int, settings: Settings) -> float:
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
+
+
+def _groups(model: Cnn, decay: float) -> list[dict[str, Any]]:
+    """Kernels and matrices decay; gains and biases do not."""
+    free = [p for p in model.parameters() if p.requires_grad]
+    return [
+        {"params": [p for p in free if p.ndim > 1], "weight_decay": decay},
+        {"params": [p for p in free if p.ndim <= 1], "weight_decay": 0.0},
+    ]
+
+
+def _save(model: Cnn, into: Path, log: dict[str, Any]) -> None:
+    """What the front end computes stays out of the file."""
+    into.mkdir(parents=True, exist_ok=True)
+    state = {key: value.detach().contiguous() for key, value in model.state_dict().items() if key not in COMPUTED}
+    save_file(state, into / "panns.safetensors")
+    (into / "panns.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
