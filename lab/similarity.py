@@ -49,8 +49,8 @@ class Head(Protocol):
         """Similarity (T, V), equal to ``forward`` in eval mode to 1e-5."""
         ...
 
-    def floats(self, frames: int, words: int) -> tuple[int, int]:
-        """Float32 numbers held for each video in the index, and for each pair in ``score``."""
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
+        """Float32 numbers held for each video to make its index, and for each pair in ``score``."""
         ...
 
 
@@ -174,9 +174,9 @@ def _finite(what: str, kind: str, fine: Tensor) -> None:
 def _plan(head: nn.Module, texts: Texts, videos: Videos, floats: float, tile: int | None) -> tuple[int, int]:
     """Videos a block and texts a tile, so that an index and the scratch of a tile stay below so many floats."""
     words = _longest(texts) if getattr(head, "needs_words", False) else 0
-    frames = videos.frames.shape[1]
+    frames, segments = videos.frames.shape[1], 0 if videos.audio is None else videos.audio.shape[1]
     if hasattr(head, "floats"):
-        per_video, per_pair = head.floats(frames, words)  # type: ignore[operator]
+        per_video, per_pair = head.floats(frames, words, segments)  # type: ignore[operator]
     else:  # a head of one's own is called directly: it likely makes some vectors for each pair
         per_video, per_pair = 4 * frames * videos.dim, 8 * videos.dim + (4 + 2 * words) * frames
     step = tile or TILE

@@ -13,14 +13,23 @@ from typing import Any
 from torch import nn
 
 from lab.errors import LabError, unknown
+from lab.heads.cmfi import CMFI
+from lab.heads.mgfi import MGFI, SentenceFrame, WordFrame
 from lab.heads.pooling import MeanPooling, SoftmaxPooling, TopKPooling
+from lab.heads.temporal import SeqLSTM, SeqTransf
 from lab.heads.xpool import XPool
 
 HEADS: dict[str, type[nn.Module]] = {
     "mean": MeanPooling,
     "topk": TopKPooling,
     "softmax": SoftmaxPooling,
+    "seqlstm": SeqLSTM,
+    "seqtransf": SeqTransf,
     "xpool": XPool,
+    "sf": SentenceFrame,
+    "wf": WordFrame,
+    "mgfi": MGFI,
+    "cmfi": CMFI,
 }
 
 

@@ -103,7 +103,7 @@ class MeanPooling(nn.Module):
         """Cosine similarity (T, V)."""
         return self.space.texts(texts) @ index.T
 
-    def floats(self, frames: int, words: int) -> tuple[int, int]:
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return 4 * frames * self.dim, 2
 
@@ -141,7 +141,7 @@ class TopKPooling(nn.Module):
         product = products(self.space.texts(texts), index)
         return pooled_cosine(self._weights(product, index), product, index.gram)
 
-    def floats(self, frames: int, words: int) -> tuple[int, int]:
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 6 * frames
 
@@ -183,7 +183,7 @@ class SoftmaxPooling(nn.Module):
         product = products(self.space.texts(texts), index)
         return pooled_cosine(self._weights(product, index), product, index.gram)
 
-    def floats(self, frames: int, words: int) -> tuple[int, int]:
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 6 * frames
 

@@ -102,7 +102,7 @@ class XPool(nn.Module):
         similarity: Tensor = product / length.clamp_min(TINY**2).sqrt()
         return similarity.T
 
-    def floats(self, frames: int, words: int) -> tuple[int, int]:
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (6 * self.dim + 4 * frames), 12 * frames
 
