@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 from lab import cli
 from lab.backbones import DEFAULT_CLIP, DEFAULT_PANNS, load_clip, load_panns
 from lab.datasets import DATASETS, Collection, Dataset, get_dataset
+from lab.datasets.toy import Toy
 from lab.download import download
 from lab.errors import LabError
 from lab.extract import Decoding, Pass, Share, Spent
@@ -52,7 +53,7 @@ class Options:
 
     dataset: str
     root: Path | None = None
-    clip: str = DEFAULT_CLIP
+    clip: str | None = None
     panns: str | None = None
     sampling: str | None = None
     features: Path = Path("features")
@@ -70,6 +71,7 @@ class Options:
 
 def cache(options: Options) -> tuple[Store, Spent]:
     """Runs the pass, or goes on with it. Returns the store and where the time went. Raises ``LabError``."""
+    make(options)
     dataset, collection = collect(options)
     clip, panns = backbones(options, dataset)
     sampling = parse_sampling(options.sampling or dataset.default_sampling)
@@ -88,6 +90,18 @@ def cache(options: Options) -> tuple[Store, Spent]:
         decoding = decoding_for(clip, sampling)
         run = Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
         return open_store(path), run.run()
+
+
+def make(options: Options) -> None:
+    """Renders what is missing of a data set that is made and not downloaded."""
+    dataset = get_dataset(options.dataset)
+    if isinstance(dataset, Toy) and set(options.only) != {"text"}:
+        dataset.render(options.root or Path("data") / dataset.name, options.workers)
+
+
+def clip_name(options: Options) -> str:
+    """``--clip``, or what stands for it where nothing was said: the toy world has a CLIP of its own."""
+    return options.clip or ("toy" if options.dataset == Toy.name else DEFAULT_CLIP)
 
 
 def collect(options: Options) -> tuple[Dataset, Collection]:
@@ -129,10 +143,11 @@ def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, 
     clip = panns = None
     if wanted & {"frames", "text"}:
         batch = {"batch": options.batch} if options.batch else {}
-        clip = load_clip(options.clip, **keywords, **batch)
+        clip = load_clip(clip_name(options), **keywords, **batch)
     if "audio" in wanted:
         silent = dataset.name in SOUNDLESS
-        spec = options.panns or ("none" if silent else DEFAULT_PANNS)
+        usual = "toy" if dataset.name == Toy.name else DEFAULT_PANNS
+        spec = options.panns or ("none" if silent else usual)
         if silent and options.panns is None:
             log.info("%s is distributed without sound: no audio features (--panns cnn14 to look for some all the same)",
                      dataset.name)  # fmt: skip
@@ -191,8 +206,10 @@ def store_path(options: Options, collection: Collection, sampling: Sampling) -> 
                 f"a store's name has letters, digits, '.', '-', '_' and '+' only, got --name '{options.name}'"
             )
         return options.features / (options.name.removesuffix(".zarr") + ".zarr")
-    where = f"-{collection.root.resolve().name}" if collection.name == "folder" else ""
-    clip = re.sub(r"[^\w.-]+", "-", Path(options.clip).name if "/" in options.clip else options.clip)
+    place = collection.root.resolve().name
+    where = f"-{place}" if collection.name in ("folder", Toy.name) and place != collection.name else ""
+    name = clip_name(options)
+    clip = re.sub(r"[^\w.-]+", "-", Path(name).name if "/" in name else name)
     split = f"-{re.sub(r'[^0-9]+', '_', options.split)}-seed{options.seed}" if options.split else ""
     return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")
 
@@ -235,10 +252,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add = parser.add_argument
     add("--dataset", required=True, help=f"one of {', '.join(DATASETS)}")
     add("--root", type=Path, help="where its videos and captions are (default: data/DATASET)")
-    add("--clip", default=default.clip, help="MODEL:TAG, MODEL:FILE, toy, random (default: %(default)s)")
+    add("--clip", help=f"MODEL:TAG, MODEL:FILE, toy, random (default: {DEFAULT_CLIP}; toy for --dataset toy)")
     add(
         "--panns",
-        help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd has no sound)",
+        help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd has no sound; toy for toy)",
     )
     add("--sampling", help="midpoints-N, xpool-N, fps1-N, uniform-N (default: what the papers use on the data set)")
     add("--features", type=Path, default=default.features, help="directory of stores (default: %(default)s)")

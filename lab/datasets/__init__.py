@@ -9,12 +9,13 @@ from lab.datasets.folder import Folder
 from lab.datasets.lsmdc import LSMDC
 from lab.datasets.msrvtt import MSRVTT
 from lab.datasets.msvd import MSVD
+from lab.datasets.toy import Toy
 from lab.datasets.vatex import VATEX
 from lab.errors import unknown
 
 __all__ = ["DATASETS", "Caption", "Collection", "Dataset", "Expected", "Splits", "Video", "get_dataset"]
 
-_ALL: tuple[Dataset, ...] = (MSVD(), MSRVTT(), DiDeMo(), LSMDC(), ActivityNet(), VATEX(), Folder())
+_ALL: tuple[Dataset, ...] = (MSVD(), MSRVTT(), DiDeMo(), LSMDC(), ActivityNet(), VATEX(), Folder(), Toy())
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
 
 

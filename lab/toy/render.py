@@ -1,0 +1,144 @@
+"""Toy clips as files: ``python -m lab.toy.render --world 1 --root data/toy-1`` writes a world of mp4 files.
+
+The command is for development worlds; ``python -m lab.cache --dataset toy`` renders the release world by itself. What is
+there already is not rendered again, so a render that was killed goes on.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab import cli
+from lab.errors import LabError
+from lab.toy.actors import ACTORS
+from lab.toy.draw import draw
+from lab.toy.sounds import Part as Voice
+from lab.toy.sounds import soundtrack
+from lab.toy.sprites import sprite
+from lab.toy.world import FPS, RELEASE, SPLITS, VERSION, Clip, world
+from lab.toy.write import write_clip
+
+_X264 = {"preset": "superfast", "crf": "20"}
+
+
+def render(clip: Clip, path: Path) -> Path:
+    """One clip as a file: H.264 at 8 frames a second and, unless it has none, AAC sound at 32 kHz."""
+    audio = None if clip.audio == "absent" else waveform(clip)
+    part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
+    try:
+        write_clip(part, pictures(clip), FPS, options=_X264, audio=audio)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+    return path
+
+
+def pictures(clip: Clip) -> Iterator[NDArray[np.uint8]]:
+    """The frames (128, 128, 3) of a clip, scene after scene."""
+    for scene in clip.scenes:
+        count = round((scene.end_s - scene.start_s) * FPS)
+        for i in range(count):
+            yield draw(scene, i / (count - 1))
+
+
+def waveform(clip: Clip) -> NDArray[np.float32]:
+    """The sound (N,) of a clip at 32 kHz: what is heard in each scene over a faint background, or zeros."""
+    if clip.audio != "sound":
+        return np.zeros(round(clip.seconds * 32000), np.float32)
+    voices = [
+        Voice(ACTORS[scene.heard].sound or "", scene.start_s, scene.end_s, scene.sound_seed or 0)
+        for scene in clip.scenes
+        if scene.heard is not None
+    ]
+    return soundtrack(voices, clip.seconds, clip.scenes[0].look)
+
+
+def read_world(root: Path) -> tuple[int, dict[str, int]]:
+    """Which world a folder holds, and how many clips of each split; the whole release world where it says nothing.
+
+    Raises ``LabError`` for a world of another version, whose clips would not fit these captions.
+    """
+    file = root / "world.json"
+    if not file.exists():
+        return RELEASE, dict(SPLITS)
+    try:
+        said = json.loads(file.read_text(encoding="utf-8"))
+        version, number, sizes = said["version"], int(said["world"]), {k: int(said["sizes"][k]) for k in SPLITS}
+    except (ValueError, KeyError, TypeError) as error:
+        raise LabError(
+            f"{file} does not tell which world it is ({error}): delete the folder, it is made again"
+        ) from None
+    if version != VERSION:
+        raise LabError(
+            f"{root} holds version {version} of the toy world and this lab makes {VERSION}: delete the folder, "
+            "or give another --root"
+        )
+    return number, sizes
+
+
+def render_world(
+    root: Path, number: int | None = None, sizes: Mapping[str, int] | None = None, workers: int = 0
+) -> int:
+    """Renders what ``root`` lacks of a world, by default the one that it holds; returns how many clips that was.
+
+    Raises ``LabError`` where the folder holds another world already.
+    """
+    asked = (RELEASE if number is None else number, {**SPLITS, **(sizes or {})})
+    if (root / "world.json").exists():
+        held = read_world(root)
+        if number is not None and held != asked:
+            raise LabError(f"{root} holds world {held[0]} with {held[1]} clips already: give another --root")
+        asked = held
+    lacking = [clip for clip in world(*asked) if not (root / f"{clip.id}.mp4").exists()]
+    if not lacking:
+        return 0
+    sprite("dog")  # a missing package is one line here, not a traceback out of a worker
+    root.mkdir(parents=True, exist_ok=True)
+    for leftover in root.glob("*.part.mp4"):
+        with suppress(OSError):
+            leftover.unlink()
+    (root / "world.json").write_text(json.dumps({"version": VERSION, "world": asked[0], "sizes": asked[1]}) + "\n")
+    with (
+        ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool,
+        cli.bar(len(lacking), "rendering the toy world", "clip") as bar,
+    ):
+        for _ in pool.map(render, lacking, [root / f"{clip.id}.mp4" for clip in lacking], chunksize=8):
+            bar.update()
+    return len(lacking)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.parser(
+        "lab.toy.render",
+        "Render a world of toy clips. World 0 is the release, 1 to 99 are for development.",
+        "python -m lab.toy.render --world 1 --root data/toy-1",
+    )
+    parser.add_argument("--world", type=int, default=RELEASE, help="which world (default: %(default)s)")
+    parser.add_argument("--root", type=Path, help="folder to write into (default: data/toy)")
+    for split, count in SPLITS.items():
+        parser.add_argument(f"--{split}", type=int, default=count, help=f"clips of {split} (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=0, help="processes (default: one a core)")
+    given: dict[str, Any] = vars(parser.parse_args(argv))
+    for split in SPLITS:
+        if not 1 <= given[split] <= SPLITS[split]:
+            raise LabError(f"1 <= --{split} <= {SPLITS[split]} must hold, got {given[split]}")
+    root = given["root"] or Path("data") / "toy"
+    made = render_world(root, given["world"], {split: given[split] for split in SPLITS}, given["workers"])
+    cli.say(f"{made} clips rendered into {root}: cache them with python -m lab.cache --dataset toy --root {root}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

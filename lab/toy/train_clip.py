@@ -1,0 +1,162 @@
+"""The toy world's CLIP, trained from scratch on pictures of scenes that are in no world, with a caption each.
+
+The loss is CLIP's. Scenes and captions come from the generator of the worlds under seeds of their own, and every picture
+is drawn once: there is no epoch and nothing to memorise.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812 - its usual name
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.data import DataLoader, IterableDataset
+
+from lab import cli
+from lab.backbones.clip_names import read_config
+from lab.backbones.names import TOY
+from lab.backbones.text_tower import TextTower
+from lab.toy import grammar
+from lab.toy.dice import Dice
+from lab.toy.draw import draw
+from lab.toy.world import stray_scene
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How the shipped weights were trained."""
+
+    steps: int = 3000
+    batch: int = 128
+    lr: float = 1e-3
+    weight_decay: float = 0.1
+    warmup: int = 150
+    clip_norm: float = 1.0
+    seed: int = 0
+    precision: str = "bf16"
+    dark_captions: float = (
+        0.12  # pictures dimmed but visible, told of as dark: the text tower must go on naming the actor
+    )
+
+
+class Pairs(IterableDataset[tuple[NDArray[np.uint8], NDArray[np.int64]]]):
+    """Batches of pictures (B, 64, 64, 3) and token ids (B, C), one after the other, each from its own seed."""
+
+    def __init__(self, settings: Settings, side: int, context: int, first: int = 0) -> None:
+        self.settings, self.side, self.context, self.first = settings, side, context, first
+
+    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+        """Forever; worker w of n makes every n-th batch, so that the order does not depend on n."""
+        worker = torch.utils.data.get_worker_info()
+        at, every = (worker.id, worker.num_workers) if worker else (0, 1)
+        for step in itertools.count(self.first + at, every):
+            pairs = [
+                pair(("clip", self.settings.seed, step, i), self.settings, self.side)
+                for i in range(self.settings.batch)
+            ]
+            tokens = open_clip.tokenize([text for _, text in pairs], self.context).numpy()
+            yield np.stack([picture for picture, _ in pairs]), tokens
+
+
+def pair(seed: tuple[object, ...], settings: Settings, side: int) -> tuple[NDArray[np.uint8], str]:
+    """One picture (side, side, 3) and one caption of it."""
+    dice, scene = stray_scene(*seed)
+    picture = draw(scene, dice.between(0.0, 1.0), side).astype(np.float32)
+    noun = scene.parts[0].noun
+    if scene.heard == noun and dice.chance(settings.dark_captions):
+        picture *= dice.between(0.12, 0.4)
+        text = grammar.in_the_dark(dice, noun)
+    elif scene.heard == noun and dice.chance(settings.dark_captions):
+        text = grammar.unseen(dice, noun, scene.place)
+    else:
+        text = grammar.seen(dice, scene)
+    noise = np.random.RandomState(dice.below(2**31)).randn(side, side, 1) * dice.between(0, 4)
+    return (picture + noise).clip(0, 255).astype(np.uint8), text
+
+
+def train(settings: Settings, into: Path = TOY) -> dict[str, Any]:
+    """Trains, and writes ``clip.safetensors`` and ``clip.log.json`` into a folder. Returns the log."""
+    config, preprocess = read_config(TOY / "clip.json")
+    torch.manual_seed(settings.seed)
+    model = open_clip.CLIP(**config)
+    used = torch.zeros(config["text_cfg"]["vocab_size"], dtype=torch.bool)
+    side, context = config["vision_cfg"]["image_size"], config["text_cfg"]["context_length"]
+    mean, std = (torch.tensor(preprocess[key])[:, None, None] for key in ("mean", "std"))
+    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
+    batches = DataLoader(Pairs(settings, side, context), batch_size=None, num_workers=1, prefetch_factor=4)
+    curve, start = [], time.perf_counter()
+    with cli.bar(settings.steps, "training the toy CLIP", "step") as bar:
+        for step, (pictures, tokens) in zip(range(settings.steps), batches, strict=False):
+            for group in optimizer.param_groups:
+                group["lr"] = settings.lr * _schedule(step, settings)
+            used[tokens] = True
+            pixels = (pictures.permute(0, 3, 1, 2).float() / 255 - mean) / std
+            loss, matched = _loss(model, pixels, tokens[:, : int((tokens != 0).sum(1).max())], settings)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
+            optimizer.step()
+            model.logit_scale.data.clamp_(0, math.log(100))
+            curve.append((loss.item(), matched))
+            if (step + 1) % 50 == 0:
+                recent = np.mean(curve[-50:], axis=0).round(4).tolist()
+                bar.set_postfix(loss=recent[0], matched=recent[1])
+            if (step + 1) % 500 == 0 or step + 1 == settings.steps:
+                log = {"settings": asdict(settings), "seconds": round(time.perf_counter() - start), "steps": step + 1,
+                       "threads": torch.get_num_threads(), "torch": torch.__version__, "parameters": _count(model),
+                       "loss, matched of 50": [np.mean(curve[i : i + 50], axis=0).round(4).tolist() for i in range(0, len(curve), 50)]}  # fmt: skip
+                _save(model, used, into, log)
+            bar.update()
+    return log
+
+
+def _loss(model: nn.Module, pixels: Tensor, tokens: Tensor, settings: Settings) -> tuple[Tensor, float]:
+    """CLIP's loss on a batch, and the share of captions that find their picture in it."""
+    half = settings.precision == "bf16"
+    # torch's fused attention is six times slower backwards in bfloat16 on a CPU than the plain formula
+    with sdpa_kernel(SDPBackend.MATH), torch.autocast("cpu", torch.bfloat16, enabled=half):
+        images = model.encode_image(pixels, normalize=True)
+        texts, _ = TextTower(model, "toy")(tokens, (tokens != 0).sum(1) - 2)
+    logits = model.logit_scale.exp() * F.normalize(texts.float(), dim=-1) @ images.float().T
+    own = torch.arange(len(logits))
+    loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
+    return loss, float((logits.argmax(1) == own).float().mean())
+
+
+def _schedule(step: int, settings: Settings) -> float:
+    if step < settings.warmup:
+        return (step + 1) / settings.warmup
+    return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
+
+
+def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
+    """Matrices decay; gains, biases, embeddings and the scale do not."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
+    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
+    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
+
+
+def _count(model: nn.Module) -> int:
+    return sum(p.numel() for p in model.parameters())
+
+
+def _save(model: nn.Module, used: Tensor, into: Path, log: dict[str, Any]) -> None:
+    """Half precision; a token that no caption had is a row of zeros: it says nothing, and packs into nothing."""
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    state["token_embedding.weight"][~used] = 0
+    into.mkdir(parents=True, exist_ok=True)
+    save_file({name: value.half().contiguous() for name, value in state.items()}, into / "clip.safetensors")
+    (into / "clip.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")
