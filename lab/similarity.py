@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from dataclasses import fields
+from typing import Any, Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -20,8 +21,12 @@ from lab.errors import LabError
 
 #: Texts a tile: more would not make the matrix products faster, and leaves less of them in the processor's cache.
 TILE = 256
+#: Pairs that a head works on at once: some ten numbers a frame for each, which a processor's cache can hold.
+PAIRS = 16384
 #: A norm is not taken to be smaller: a video whose features are all zero is at similarity 0, and has a gradient.
 TINY = 1e-12
+
+Index = TypeVar("Index")
 
 
 class Head(Protocol):
@@ -237,9 +242,26 @@ def clean_words(texts: Texts) -> tuple[Tensor, Tensor]:
     return words.masked_fill(~mask[..., None], 0.0), mask
 
 
-def softmax_frames(logits: Tensor, mask: Tensor) -> Tensor:
-    """Softmax over real frames of logits (V, F, T), for a mask (V, F); padding gets exactly zero."""
-    return logits.masked_fill(~mask[..., None], float("-inf")).softmax(1)
+def products(vectors: Tensor, texts: Tensor) -> Tensor:
+    """Inner products (V, F, T) of vectors (V, F, D) with texts (T, D)."""
+    return (vectors.flatten(0, 1) @ texts.T).view(*vectors.shape[:2], -1)
+
+
+def hide_padding(logits: Tensor, mask: Tensor) -> Tensor:
+    """Logits (V, F, T) with −inf in the padding, for a mask (V, F); they are written to."""
+    return logits if bool(mask.all()) else logits.masked_fill_(~mask[..., None], float("-inf"))
+
+
+def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
+    """An index, a dataclass of tensors with videos in front, by some videos at a time: ``pairs`` pairs with the texts.
+
+    What is made for each pair then stays in a processor's cache. A GPU would only wait between parts: it gets larger
+    ones.
+    """
+    columns: list[Tensor] = [getattr(index, field.name) for field in fields(index)]  # type: ignore[arg-type]
+    step = max(1, pairs * (1 if columns[0].device.type == "cpu" else 64) // max(1, texts))
+    for start in range(0, len(columns[0]), step):
+        yield type(index)(*(column[start : start + step] for column in columns))
 
 
 def quadratic(form: Tensor, weights: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -21,7 +21,17 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import TINY, clean_frames, clean_words, frame_mask, quadratic, sentences_of, softmax_frames
+from lab.similarity import (
+    TINY,
+    clean_frames,
+    clean_words,
+    frame_mask,
+    hide_padding,
+    parts,
+    products,
+    quadratic,
+    sentences_of,
+)
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -42,10 +52,6 @@ class MGFIIndex:
     gram: Tensor  # (V, F, F) of the centred values, over D: the variance of z
     hidden: Tensor  # (V, tails, F, H) γ ⊙ (values − mean) W_1: what each frame brings to FF's inside, over σ
     mask: Tensor  # (V, F)
-
-    def rows(self, rows: slice) -> MGFIIndex:
-        """Some of the videos."""
-        return MGFIIndex(*(getattr(self, field.name)[rows] for field in fields(self)))
 
 
 class FeedForward(nn.Module):
@@ -154,23 +160,21 @@ class MGFI(nn.Module):
 
     def score(self, texts: Texts, index: MGFIIndex) -> Tensor:
         """Cosine similarity (T, V), some videos at a time."""
-        step = max(1, PAIRS // max(1, len(texts)))
-        parts = [index.rows(slice(first, first + step)) for first in range(0, len(index.mask), step)]
         sentences = sentences_of(texts, self.dim)
-        found = [self._cosine(self._weights(texts, part), sentences, part) for part in parts]
+        found = [self._cosine(self._weights(texts, part), sentences, part) for part in parts(index, len(texts), PAIRS)]
         return torch.cat(found, 1)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        return frames * (9 * self.dim + 2 * sum(tail.first.out_features for tail in self._tails())), 6 * frames
+        return frames * (9 * self.dim + 2 * sum(tail.first.out_features for tail in self._tails())), 3
 
     def _weights(self, texts: Texts, index: MGFIIndex) -> list[Tensor]:
         """The weights (V, F, T) of each branch."""
         found = []
         if "sentence" in self.branches:
             query = self.queries["sentence"](self.norm_text(sentences_of(texts, self.dim)))
-            logits = torch.einsum("vfd,td->vft", index.keys, query) / math.sqrt(self.dim)
-            found.append(softmax_frames(logits, index.mask))
+            logits = products(index.keys, query) / math.sqrt(self.dim)
+            found.append(hide_padding(logits, index.mask).softmax(1))
         if "word" in self.branches:
             words, mask = clean_words(texts)
             found.append(self._word_weights(self.queries["word"](self.norm_text(words)), mask, index))
@@ -179,8 +183,7 @@ class MGFI(nn.Module):
     def _word_weights(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> Tensor:
         """Equations 5 to 7: each word's attention, weighted by a softmax over words of its best frame."""
         (T, W, D), (V, F_) = query.shape, index.mask.shape
-        product = torch.einsum("vfd,nd->vfn", index.keys, query.reshape(T * W, D))  # a
-        product = product.masked_fill(~index.mask[..., None], float("-inf"))
+        product = hide_padding(products(index.keys, query.reshape(T * W, D)), index.mask)  # a
         best = product.amax(1).view(V, T, W) * self.word_scale
         share = best.masked_fill(~mask, float("-inf")).softmax(-1)
         attention = (product / math.sqrt(self.dim)).softmax(1).view(V, F_, T, W)

@@ -6,6 +6,7 @@ between the text and the weighted sum of the frames, |Σ a_f x_f|² being aᵀ G
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import TINY, clean_frames, frame_mask, quadratic, sentences_of, softmax_frames
+from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, parts, products, quadratic, sentences_of
 
 PROJECTIONS = ("none", "linear")
 
@@ -64,16 +65,18 @@ def _identity(dim: int) -> nn.Module:
     return layer
 
 
-def products(texts: Tensor, frames: Frames) -> Tensor:
-    """Inner products (V, F, T) of frames with texts (T, D) of length one."""
-    V, F_, D = frames.values.shape
-    return (frames.values.reshape(V * F_, D) @ texts.T).view(V, F_, -1)
+def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frames], Tensor]) -> Tensor:
+    """Cosines (T, V) of texts (T, D) of length one with Σ a_f x_f; ``weigh`` makes a of the frames' products (V, F, T).
 
-
-def pooled_cosine(weights: Tensor, product: Tensor, gram: Tensor) -> Tensor:
-    """Cosines (T, V) of texts with Σ a_f x_f, from weights and products (V, F, T)."""
-    length = quadratic(gram, weights).clamp_min(TINY**2).sqrt()
-    return ((weights * product).sum(1) / length).T
+    Some videos at a time.
+    """
+    found = []
+    for part in parts(frames, len(texts)):
+        product = products(part.values, texts)
+        weights = weigh(product, part)
+        length = quadratic(part.gram, weights).clamp_min(TINY**2).sqrt()
+        found.append((weights * product).sum(1) / length)
+    return torch.cat(found).T
 
 
 class MeanPooling(nn.Module):
@@ -128,7 +131,7 @@ class TopKPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over k for the k frames that count (T, V, F)."""
         index = self.index(videos)
-        return self._weights(products(self.space.texts(texts), index), index).permute(2, 0, 1)
+        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
@@ -138,15 +141,14 @@ class TopKPooling(nn.Module):
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        product = products(self.space.texts(texts), index)
-        return pooled_cosine(self._weights(product, index), product, index.gram)
+        return pooled_cosines(self.space.texts(texts), index, self._weights)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        return frames * (4 * self.dim + frames), 6 * frames
+        return frames * (4 * self.dim + frames), 3
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        cosine = (product.detach() / index.lengths[..., None]).masked_fill(~index.mask[..., None], float("-inf"))
+        cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
         chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
         return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
 
@@ -172,7 +174,7 @@ class SoftmaxPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The softmax (T, V, F)."""
         index = self.index(videos)
-        return self._weights(products(self.space.texts(texts), index), index).permute(2, 0, 1)
+        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
@@ -180,15 +182,14 @@ class SoftmaxPooling(nn.Module):
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        product = products(self.space.texts(texts), index)
-        return pooled_cosine(self._weights(product, index), product, index.gram)
+        return pooled_cosines(self.space.texts(texts), index, self._weights)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        return frames * (4 * self.dim + frames), 6 * frames
+        return frames * (4 * self.dim + frames), 3
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        return softmax_frames(product / (index.lengths[..., None] * self.temperature), index.mask)
+        return hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask).softmax(1)
 
 
 def even_weights(mask: Tensor) -> Tensor:

@@ -15,19 +15,20 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
-from lab.similarity import TINY, clean_frames, frame_mask, quadratic, sentences_of, softmax_frames
+from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, parts, products, quadratic, sentences_of
 
 
 @dataclass(frozen=True)
 class XPoolIndex:
-    """What scoring keeps of V videos; γ3, β3 are those of the last LayerNorm, σ its deviation, s = a / σ2."""
+    """What scoring keeps of V videos. Let m_f be what frame f brings to (1 + FC) LN2, but for LN2's deviation, and n
+    what no frame brings, both centred; γ3 and β3 belong to LN3, which comes next.
+    """
 
     keys: Tensor  # (V, F, D) over sqrt(D)
-    values: Tensor  # (V, F, D) γ3 ⊙ m_f: the part of the centred (1 + FC) LN2 that frame f brings
-    forms: Tensor  # (V, 3 F + 3, F): the variance of LN2, that of LN3, |values|²; three linear ones below
+    values: Tensor  # (V, F, D) γ3 ⊙ m_f
+    forms: Tensor  # (V, 3 F, F) quadratic forms of LN2's variance, of LN3's, and of |values|²
+    lines: Tensor  # (V, 4, F) m_f · n / D, values · (γ3 ⊙ n), values · β3, and ones
     mask: Tensor  # (V, F)
-    rest: Tensor  # (D,) γ3 ⊙ n: the part that no frame brings
-    rest_variance: Tensor  # () n · n / D
 
 
 class XPool(nn.Module):
@@ -70,41 +71,49 @@ class XPool(nn.Module):
         """Keys, values and the forms that give both variances and the length of the result."""
         frames = self._frames(videos)
         centred, gram = self._pooled(frames)
-        brought = _centre(centred + F.linear(centred, self.residual.weight))  # m_f
-        rest = _centre(self.norm_pooled.bias + self.residual(self.norm_pooled.bias))  # n
+        brought, rest = _centre(centred + F.linear(centred, self.residual.weight)), self._rest()
         scale, shift = self.norm_out.weight, self.norm_out.bias
         values = brought * scale
-        lines = torch.stack([brought @ rest / self.dim, values @ (rest * scale), values @ shift], 1)
         return XPoolIndex(
             self._keys(frames),
             values,
-            torch.cat([gram, brought @ brought.mT / self.dim, values @ values.mT, lines], 1),
+            torch.cat([gram, brought @ brought.mT / self.dim, values @ values.mT], 1),
+            torch.stack(
+                [brought @ rest / self.dim, values @ (rest * scale), values @ shift, torch.ones_like(values[..., 0])], 1
+            ),
             frame_mask(videos),
-            rest * scale,
-            rest @ rest / self.dim,
         )
 
     def score(self, texts: Texts, index: XPoolIndex) -> Tensor:
         """Cosine similarity (T, V)."""
-        sentences, frames = sentences_of(texts, self.dim), index.mask.shape[1]
-        weights = self._weights(sentences, index.keys, index.mask)
-        unit, shift = F.normalize(sentences, dim=-1), self.norm_out.bias
-        formed = torch.bmm(index.forms, weights)
-        squares = (formed[:, : 3 * frames].unflatten(1, (3, frames)) * weights[:, None]).sum(2)  # (V, 3, T)
-        lines = formed[:, 3 * frames :]
-        inverse = (squares[:, 0].clamp_min(0) + self.norm_pooled.eps).rsqrt()  # 1 / σ2
-        variance = inverse * (inverse * squares[:, 1] + 2 * lines[:, 0]) + index.rest_variance
+        sentences = sentences_of(texts, self.dim)
+        query, unit = self.query(self.norm_in(sentences)), F.normalize(sentences, dim=-1)
+        rest = self._rest()
+        return torch.cat([self._cosine(query, unit, rest, part) for part in parts(index, len(texts))]).T
+
+    def _cosine(self, query: Tensor, unit: Tensor, rest: Tensor, index: XPoolIndex) -> Tensor:
+        """Cosines (V, T) from queries and texts of length one (T, D), by inner products with the texts only."""
+        V, frames = index.mask.shape
+        logits = hide_padding(products(index.keys, query), index.mask)
+        # Not divided by their sum, as the deviation divides it out again: s = a / σ2 = e / sqrt(eᵀ G e + ε (Σ e)²).
+        e = (logits - logits.detach().amax(1, keepdim=True)).exp_()
+        squares = (torch.bmm(index.forms, e).view(V, 3, frames, -1) * e[:, None]).sum(2)
+        with_rest, along_rest, along_shift, total = torch.bmm(index.lines, e).unbind(1)
+        inverse = (squares[:, 0].clamp_min(0) + self.norm_pooled.eps * total * total).rsqrt()
+        shift = self.norm_out.bias
+        variance = inverse * (inverse * squares[:, 1] + 2 * with_rest) + rest @ rest / self.dim
         outer = (variance.clamp_min(0) + self.norm_out.eps).rsqrt()  # 1 / σ3
-        product = (torch.einsum("vfd,td->vft", index.values, unit) * weights).sum(1)
-        product = (product * inverse + unit @ index.rest) * outer + unit @ shift
-        length = inverse * (inverse * squares[:, 2] + 2 * lines[:, 1]) + index.rest @ index.rest
-        length = outer * (outer * length + 2 * (inverse * lines[:, 2] + index.rest @ shift)) + shift @ shift
-        similarity: Tensor = product / length.clamp_min(TINY**2).sqrt()
-        return similarity.T
+        rest = rest * self.norm_out.weight
+        product = (products(index.values, unit) * e).sum(1)
+        product = (inverse * product + unit @ rest) * outer + unit @ shift
+        length = inverse * (inverse * squares[:, 2] + 2 * along_rest) + rest @ rest
+        length = outer * (outer * length + 2 * (inverse * along_shift + rest @ shift)) + shift @ shift
+        cosine: Tensor = product * length.clamp_min(TINY**2).rsqrt()
+        return cosine
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        return frames * (6 * self.dim + 4 * frames), 12 * frames
+        return frames * (6 * self.dim + 4 * frames), 3
 
     def _frames(self, videos: Videos) -> Tensor:
         frames: Tensor = self.norm_in(clean_frames(videos, self.dim))
@@ -117,12 +126,16 @@ class XPool(nn.Module):
     def _weights(self, sentences: Tensor, keys: Tensor, mask: Tensor) -> Tensor:
         """softmax(q kᵀ / sqrt(D)) as (V, F, T)."""
         query = self.query(self.norm_in(sentences))
-        return softmax_frames(torch.einsum("vfd,td->vft", keys, query), mask)
+        return hide_padding(products(keys, query), mask).softmax(1)
 
     def _pooled(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """γ2 ⊙ (u_f − mean) (V, F, D) with u = W_O v + b, and the form (V, F, F) of the variance of Σ a_f u_f."""
         centred = _centre(self.out(self.value(frames)))
         return centred * self.norm_pooled.weight, centred @ centred.mT / self.dim
+
+    def _rest(self) -> Tensor:
+        """What no frame brings to (1 + FC) LN2, centred: n (D,)."""
+        return _centre(self.norm_pooled.bias + self.residual(self.norm_pooled.bias))
 
 
 def _centre(values: Tensor) -> Tensor:
