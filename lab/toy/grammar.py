@@ -1,7 +1,8 @@
-"""What people say of a toy clip: captions from a grammar, each about one scene, with the truth of what it tells of.
+"""What people say of a toy clip: captions from a grammar, each about one scene, with the truth of it.
 
-A caption names the actor and how it moves, often the place, sometimes a companion or the sound. It needs the sound where
-its subject is heard and not seen, in the dark or out of the picture. The truth goes beside the text, never into it.
+A caption names the actor and how it moves, often the place, sometimes a companion or the sound. It needs the sound
+where its subject is heard and not seen, in the dark or out of the picture. The truth goes beside the text,
+never into it.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "desert": ("in the desert", "among the dunes"),
     "snow": ("in the snow", "on a snowy day"),
     "city": ("in the city", "between tall buildings", "downtown"),
-    "room": ("in a room", "inside a house", "indoors"),
+    "room": ("in a room", "indoors"),
     "meadow": ("in a meadow", "among the flowers", "on the grass"),
     "sea": ("under water", "in the deep sea", "among bubbles"),
     "mountains": ("in the mountains", "below the peaks"),

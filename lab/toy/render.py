@@ -1,7 +1,7 @@
-"""Toy clips as files: ``python -m lab.toy.render --world 1 --root data/toy-1`` writes a world of mp4 files.
+"""Toy clips as files: ``python -m lab.toy.render --world 1 --root data/toy-1`` writes a world of files.
 
-The command is for development worlds; ``python -m lab.cache --dataset toy`` renders the release world by itself. What is
-there already is not rendered again, so a render that was killed goes on.
+The command is for development worlds; ``python -m lab.cache --dataset toy`` renders the release world by itself. What
+is there already is not rendered again, so a render that was killed goes on.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache
 from io import BytesIO
 
 from PIL import Image
@@ -14,7 +14,7 @@ from lab.toy.actors import ACTORS
 PIXELS = 160
 
 
-@lru_cache(maxsize=None)
+@cache
 def sprite(noun: str) -> Image.Image:
     """The actor's picture, RGBA, cropped to what is drawn and centred in a square of ``PIXELS``.
 

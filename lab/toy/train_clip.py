@@ -1,7 +1,7 @@
-"""The toy world's CLIP, trained from scratch on pictures of scenes that are in no world, with a caption each.
+"""The toy world's CLIP, trained from scratch on pictures of scenes that are in no world, and captions.
 
-The loss is CLIP's. Scenes and captions come from the generator of the worlds under seeds of their own, and every picture
-is drawn once: there is no epoch and nothing to memorise.
+The loss is CLIP's. Scenes and captions come from the generator of the worlds under seeds of their own, and every
+picture is drawn once: there is no epoch and nothing to memorise.
 """
 
 from __future__ import annotations
@@ -30,9 +30,12 @@ from lab.backbones.clip_names import read_config
 from lab.backbones.names import TOY
 from lab.backbones.text_tower import TextTower
 from lab.toy import grammar
-from lab.toy.dice import Dice
 from lab.toy.draw import draw
 from lab.toy.world import stray_scene
+
+Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
+
+_EVERY = 50  # steps to a line of the log
 
 
 @dataclass(frozen=True)
@@ -52,21 +55,19 @@ class Settings:
     )
 
 
-class Pairs(IterableDataset[tuple[NDArray[np.uint8], NDArray[np.int64]]]):
+class Pairs(IterableDataset[Batch]):
     """Batches of pictures (B, 64, 64, 3) and token ids (B, C), one after the other, each from its own seed."""
 
     def __init__(self, settings: Settings, side: int, context: int, first: int = 0) -> None:
         self.settings, self.side, self.context, self.first = settings, side, context, first
 
-    def __iter__(self) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    def __iter__(self) -> Iterator[Batch]:
         """Forever; worker w of n makes every n-th batch, so that the order does not depend on n."""
         worker = torch.utils.data.get_worker_info()
         at, every = (worker.id, worker.num_workers) if worker else (0, 1)
         for step in itertools.count(self.first + at, every):
-            pairs = [
-                pair(("clip", self.settings.seed, step, i), self.settings, self.side)
-                for i in range(self.settings.batch)
-            ]
+            seeds = [("clip", self.settings.seed, step, i) for i in range(self.settings.batch)]
+            pairs = [pair(seed, self.settings, self.side) for seed in seeds]
             tokens = open_clip.tokenize([text for _, text in pairs], self.context).numpy()
             yield np.stack([picture for picture, _ in pairs]), tokens
 
@@ -111,19 +112,28 @@ def train(settings: Settings, into: Path = TOY) -> dict[str, Any]:
             optimizer.step()
             model.logit_scale.data.clamp_(0, math.log(100))
             curve.append((loss.item(), matched))
-            if (step + 1) % 50 == 0:
-                recent = np.mean(curve[-50:], axis=0).round(4).tolist()
-                bar.set_postfix(loss=recent[0], matched=recent[1])
+            if (step + 1) % _EVERY == 0:
+                bar.set_postfix_str("loss {:.3f}, matched {:.3f}".format(*np.mean(curve[-_EVERY:], axis=0)))
             if (step + 1) % 500 == 0 or step + 1 == settings.steps:
-                log = {"settings": asdict(settings), "seconds": round(time.perf_counter() - start), "steps": step + 1,
-                       "threads": torch.get_num_threads(), "torch": torch.__version__, "parameters": _count(model),
-                       "loss, matched of 50": [np.mean(curve[i : i + 50], axis=0).round(4).tolist() for i in range(0, len(curve), 50)]}  # fmt: skip
-                _save(model, used, into, log)
+                _save(model, used, into, _log(settings, curve, time.perf_counter() - start))
             bar.update()
-    return log
+    return _log(settings, curve, time.perf_counter() - start)
 
 
-def _loss(model: nn.Module, pixels: Tensor, tokens: Tensor, settings: Settings) -> tuple[Tensor, float]:
+def _log(settings: Settings, curve: list[tuple[float, float]], seconds: float) -> dict[str, Any]:
+    """What is kept beside the weights: settings, time, machine, and how loss and matches in the batch went."""
+    means = [np.mean(curve[i : i + _EVERY], axis=0).round(4).tolist() for i in range(0, len(curve), _EVERY)]
+    return {
+        "settings": asdict(settings),
+        "steps": len(curve),
+        "seconds": round(seconds),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        f"mean loss and share matched in the batch, by {_EVERY} steps": means,
+    }
+
+
+def _loss(model: open_clip.CLIP, pixels: Tensor, tokens: Tensor, settings: Settings) -> tuple[Tensor, float]:
     """CLIP's loss on a batch, and the share of captions that find their picture in it."""
     half = settings.precision == "bf16"
     # torch's fused attention is six times slower backwards in bfloat16 on a CPU than the plain formula
@@ -147,10 +157,6 @@ def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
     matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
     others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
     return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _count(model: nn.Module) -> int:
-    return sum(p.numel() for p in model.parameters())
 
 
 def _save(model: nn.Module, used: Tensor, into: Path, log: dict[str, Any]) -> None:

@@ -141,5 +141,12 @@ def stray_scene(*seed: object) -> tuple[Dice, Scene]:
     dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", *seed)
     cast = iter(dice.sample([noun for noun in ACTORS if noun not in SOUNDING], 4))
     made = _scene(dice, 0.0, 2.0, True, False, cast, iter(dice.sample(SOUNDING, 2)))
-    seed = 0 if ACTORS[made.parts[0].noun].sound else None
-    return dice, replace(made, unseen=None, extras=(), sound_seed=seed)
+    sound = 0 if ACTORS[made.parts[0].noun].sound else None
+    return dice, replace(made, unseen=None, extras=(), sound_seed=sound)
+
+
+def probe_scene(number: int, index: int, noun: str) -> tuple[Dice, Scene]:
+    """A scene with one given actor, beside the clips of a world, and the dice that made it."""
+    dice = Dice(f"toy-{VERSION}", f"world-{number}", "probe", index)
+    main = _part(dice, noun, dice.between(0.34, 0.46), dice.choice(MOVES))
+    return dice, Scene(0.0, 2.0, dice.choice(PLACES), dice.below(2**31), False, (main,), (), None, None)
