@@ -83,12 +83,22 @@ def bootstrap_interval(
     queries (those that need the sound, say); videos without any are then not drawn. Raises ``ValueError`` for what does
     not fit, ranks below 1, an unknown metric, and fewer than two videos, which have no spread to tell of.
     """
-    ranks, cluster = _queries(rank, video, where)
-    statistic = _statistic(ranks, cluster, metric)
-    drawn = _resample([statistic], cluster, level, resamples, seed)[0]
-    C = int(cluster.max()) + 1
-    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(metric, _as_is(statistic, C), float(low), float(high), level, len(cluster), C)
+    ranks, cluster = _ranked(rank, video, where)
+    return _interval(metric, _statistic(ranks, cluster, metric), cluster, level, resamples, seed)
+
+
+def mean_interval(
+    values: ArrayLike,
+    video: ArrayLike,
+    *,
+    where: ArrayLike | None = None,
+    level: float = 0.95,
+    resamples: int = 10_000,
+    seed: int = 0,
+) -> Interval:
+    """The same of the mean of any finite number that each query (T,) has, such as a difference between two heads."""
+    found, cluster = _queries(values, video, where)
+    return _interval("mean", _mean(found[None], cluster), cluster, level, resamples, seed)
 
 
 def paired_test(
@@ -106,7 +116,7 @@ def paired_test(
 
     Arguments and errors are those of ``bootstrap_interval``; the two may have different numbers of seeds.
     """
-    (one, cluster), (other, _) = _queries(first, video, where), _queries(second, video, where)
+    (one, cluster), (other, _) = _ranked(first, video, where), _ranked(second, video, where)
     statistics = [_statistic(ranks, cluster, metric) for ranks in (one, other)]
     drawn = _resample(statistics, cluster, level, resamples, seed)
     C = int(cluster.max()) + 1
@@ -136,24 +146,42 @@ def _largest(level: float, resamples: int) -> int:
     return math.ceil((1 - level) * (1 + resamples) - 1) - 1
 
 
-def _queries(
+def _interval(
+    metric: str, statistic: Statistic, cluster: NDArray[np.int64], level: float, resamples: int, seed: int
+) -> Interval:
+    drawn = _resample([statistic], cluster, level, resamples, seed)[0]
+    C = int(cluster.max()) + 1
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(metric, _as_is(statistic, C), float(low), float(high), level, len(cluster), C)
+
+
+def _ranked(
     rank: ArrayLike, video: ArrayLike, where: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """The picked ranks (R, T') and the number, from 0 to C − 1, of each one's video (T',)."""
-    ranks, videos = np.atleast_2d(np.asarray(rank, np.float64)), np.asarray(video)
-    if ranks.ndim != 2 or videos.shape != ranks.shape[1:]:
-        raise ValueError(f"ranks must be (T,) or (R, T) and video (T,), got {np.shape(rank)} and {videos.shape}")
-    if not (ranks >= 1).all() or not np.isfinite(ranks).all():
-        raise ValueError("ranks must be finite and count from 1: take them from lab.metrics.ranks")
+    ranks, cluster = _queries(rank, video, where)
+    if not (ranks >= 1).all():
+        raise ValueError("ranks count from 1: take them from lab.metrics.ranks")
+    return ranks, cluster
+
+
+def _queries(
+    values: ArrayLike, video: ArrayLike, where: ArrayLike | None
+) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """The picked values (R, T') and the number, from 0 to C − 1, of each one's video (T',)."""
+    found, videos = np.atleast_2d(np.asarray(values, np.float64)), np.asarray(video)
+    if found.ndim != 2 or videos.shape != found.shape[1:]:
+        raise ValueError(f"values must be (T,) or (R, T) and video (T,), got {np.shape(values)} and {videos.shape}")
     if where is not None:
         chosen = np.asarray(where)
         if chosen.shape != videos.shape or chosen.dtype != np.bool_:
             raise ValueError(f"where must be bool of shape {videos.shape}, got {chosen.dtype} of {chosen.shape}")
-        ranks, videos = ranks[:, chosen], videos[chosen]
+        found, videos = found[:, chosen], videos[chosen]
+    if not np.isfinite(found).all():
+        raise ValueError(f"values must be finite, {int((~np.isfinite(found)).sum())} are not")
     names, cluster = np.unique(videos, return_inverse=True)
-    if len(names) < 2 or not len(ranks):
+    if len(names) < 2 or not len(found):
         raise ValueError(f"resampling needs queries of at least two videos, got {len(names)}")
-    return ranks, np.asarray(cluster, np.int64)
+    return found, np.asarray(cluster, np.int64)
 
 
 def _statistic(ranks: NDArray[np.float64], cluster: NDArray[np.int64], metric: str) -> Statistic:
@@ -161,14 +189,18 @@ def _statistic(ranks: NDArray[np.float64], cluster: NDArray[np.int64], metric: s
     if metric == "MdR":
         return _median(ranks, cluster)
     names = ("R@1", "R@5", "R@10") if metric == GEOMETRIC_MEAN else (metric,)
-    values = np.concatenate([query_values(ranks, name) for name in names])  # (names × R, T')
-    sums = np.stack([np.bincount(cluster, row) for row in values], axis=1)
+    return _mean(np.stack([query_values(ranks, name) for name in names]), cluster)
+
+
+def _mean(values: NDArray[np.float64], cluster: NDArray[np.int64]) -> Statistic:
+    """The mean over queries of ``values`` (names, R, T'), then the geometric mean over names, then the mean over R."""
+    names, runs, _ = values.shape
+    sums = np.stack([np.bincount(cluster, row) for row in values.reshape(names * runs, -1)], axis=1)
     sizes = np.bincount(cluster).astype(np.float64)
 
     def mean(drawn: NDArray[np.float64]) -> NDArray[np.float64]:
-        means = (drawn @ sums) / (drawn @ sizes)[:, None]
-        product = means.reshape(len(drawn), len(names), len(ranks)).prod(1)
-        return np.asarray((product ** (1 / len(names))).mean(1), np.float64)
+        means = ((drawn @ sums) / (drawn @ sizes)[:, None]).reshape(len(drawn), names, runs)
+        return np.asarray((means[:, 0] if names == 1 else means.prod(1) ** (1 / names)).mean(1), np.float64)
 
     return mean
 

@@ -11,7 +11,7 @@ import pytest
 
 from lab import significance
 from lab.metrics import geometric_mean, ranks, summarise, v2t_ranks
-from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
+from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, mean_interval, paired_test
 
 #: Five videos with 1 to 4 captions each, and the ranks that two heads give these.
 VIDEO = np.array([7, 3, 3, 9, 9, 9, 4, 4, 4, 4, 5, 5])
@@ -61,6 +61,17 @@ def test_two_videos_by_hand() -> None:
     assert (test.first, test.second, test.difference, test.lower_bound) == (50, 0, 50, 0)
     assert (test.low, test.high) == (0, 100)
     assert test.p_value == pytest.approx(0.5, abs=0.02)
+
+
+def test_the_mean_of_anything() -> None:
+    hits = np.where(FIRST <= 1, 100.0, 0.0)
+    recall, mean = bootstrap_interval(FIRST, VIDEO), mean_interval(hits, VIDEO)
+    assert (mean.value, mean.low, mean.high) == (recall.value, recall.low, recall.high)
+    shifted = mean_interval(-0.5 - hits, VIDEO, where=np.array(VIDEO != 4))  # below zero, where a rank cannot be
+    assert shifted.value == pytest.approx(-0.5 - hits[VIDEO != 4].mean())
+    assert shifted.videos == 4
+    with pytest.raises(ValueError, match="values must be finite, 1 are not"):
+        mean_interval([float("nan"), 1], [0, 1])
 
 
 def test_any_cutoff() -> None:
