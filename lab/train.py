@@ -1,103 +1,164 @@
-"""Training a head on stored features: one flat loop, features resident, batches of row numbers."""
+"""Training a head on stored features: one flat loop, features resident, batches of row numbers.
+
+``python -m lab.train HEAD --dataset D --set key=value`` trains, chooses the epoch on the validation split, and saves a
+run (see ``lab.runs``). It reads ``train`` and ``val`` and no other split; ``python -m lab.evaluate`` reads the test.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab import cli
-from lab.embeddings import Texts, Videos
+from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
+from lab.loss import Truth, contrastive_loss
+from lab.metrics import retrieval_metrics
+from lab.recipe import DEFAULT, PRESETS, Recipe, divide, parse_settings
+from lab.runs import RUNS, Run, require_free, save_run, sections
+from lab.similarity import check_inputs, similarity_matrix
+from lab.stages import Epoch, History, Stage, only, stages_of
+from lab.store.find import given_store, store_options
+from lab.task import Task, prepare
+
+#: CLIP's bound of the logit scale: a factor of 100.
+MAX_LOG_SCALE = math.log(100)
+#: Steps after which the losses are looked at. A look makes the host wait for the GPU, so not each step has one.
+LOOK = 100
+
+OnEpoch = Callable[[int, dict[str, float]], None]
+Split = tuple[Texts, Videos]
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """How to train. The defaults are X-Pool's, but for the rate, which suits a head on frozen features.
+# -- training --------------------------------------------------------------------------------------------------------
 
-    Raises ``LabError`` for a value that is out of its range.
+
+def train(
+    head: nn.Module,
+    texts: Texts,
+    videos: Videos,
+    recipe: Recipe,
+    *,
+    validation: Split | None = None,
+    parameters: Iterable[nn.Parameter] | None = None,
+    same_text: Tensor | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> History:
+    """Trains in place, on the device of the features, and leaves the head in eval mode with the kept epoch's weights.
+
+    That is the best epoch on ``validation`` by ``Epoch.quality``, ties going to the earlier; without a validation split
+    the last, for there is nothing to choose by. ``parameters``: train these alone. Otherwise all, in one stage; a head
+    with an audio side (``head.video``, ``head.audio_parameters()``) in two, as its paper does: the video-text head
+    alone, then, with that fixed, the audio side on the fused similarity, each for its own epochs. A head without
+    parameters is not trained but validated. ``same_text`` (T,) int64: texts of the same words share a number, which
+    ``multi_positive`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise to end the training.
+
+    On a CPU the same seed gives the same bits; on a GPU, the same up to rounding. Raises ``LabError`` where head and
+    features do not fit each other, and for a run that diverges; ``ValueError`` for texts without videos.
     """
-
-    epochs: int = 5
-    batch: int = 32
-    lr: float = 1e-4
-    weight_decay: float = 0.2
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    logit_scale: float = 100.0
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, math.inf),
-            ("batch", 2, math.inf),  # a batch of one has no negative
-            ("lr", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("warmup", 0, 1),
-            ("clip_norm", 0, math.inf),
-            ("logit_scale", 1, math.inf),
-            ("seed", 0, math.inf),
-        ):
-            value, whole = getattr(self, name), isinstance(getattr(Recipe, name), int)
-            if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
-                raise LabError(f"{name} must be a {'whole ' if whole else ''}number, got {name}={value!r}")
-            if not low <= value <= high:
-                raise LabError(
-                    f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
-                )
-
-
-def contrastive_loss(similarity: Tensor, video: Tensor, scale: Tensor) -> Tensor:
-    """The mean of the t→v and v→t cross-entropies of a batch's similarities (B, B), scaled.
-
-    ``video`` (B,) names each pair's video: a video that is in the batch twice is no negative of its own captions.
-    """
-    logits = similarity * scale
-    twin = (video[:, None] == video[None, :]) & ~torch.eye(len(video), dtype=torch.bool, device=video.device)
-    logits = logits.masked_fill(twin, float("-inf"))
-    own = torch.arange(len(video), device=video.device)
-    return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-
-
-def train(head: nn.Module, texts: Texts, videos: Videos, recipe: Recipe) -> list[float]:
-    """Trains in place and returns the mean loss of each epoch. Raises ``LabError`` if the loss stops being finite."""
     if texts.video is None:
         raise ValueError("training texts must name their videos")
     if not len(texts):
         raise ValueError("training needs at least one text, got none")
+    check_inputs(head, texts, videos)
+    device, owner = texts.sentences.device, texts.video
+    texts, videos = _needed(head, texts, videos)
+    head.to(device)
     torch.manual_seed(recipe.seed)
-    scale = nn.Parameter(torch.tensor(math.log(recipe.logit_scale)))
-    optimizer = torch.optim.AdamW([*head.parameters(), scale], lr=recipe.lr, weight_decay=recipe.weight_decay)
-    per_epoch = math.ceil(len(texts) / recipe.batch)
-    total, losses, step = recipe.epochs * per_epoch, [], 0
-    head.train()
+    scale = nn.Parameter(torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device))
+    truth = Truth(owner, len(videos), same_text if recipe.multi_positive else None)
+    stages = [stage for stage in stages_of(head, recipe, parameters) if stage.parameters and stage.epochs]
+    total = sum(stage.epochs for stage in stages) * math.ceil(len(texts) / recipe.batch)
+    epochs: list[Epoch] = []
+    kept = Epoch(0, "untrained", math.nan, math.exp(scale.item()), 0.0)
     with cli.bar(total, "training", "step") as bar:
-        for _ in range(recipe.epochs):
-            summed = 0.0
-            for rows in torch.randperm(len(texts)).split(recipe.batch):
-                for group in optimizer.param_groups:
-                    group["lr"] = recipe.lr * _schedule(step, total, recipe.warmup)
-                batch = texts.select(rows)
-                owner = texts.video[rows]
-                loss = contrastive_loss(head(batch, videos.select(owner)), owner, scale.exp())
-                if not math.isfinite(loss.item()):
-                    raise LabError(f"the loss is {loss.item()} at step {step}: lower the rate, lr={recipe.lr} diverges")
-                optimizer.zero_grad()
-                loss.backward()
-                nn.utils.clip_grad_norm_([*head.parameters(), scale], recipe.clip_norm)
-                optimizer.step()
-                scale.data.clamp_(max=math.log(100))
-                summed += loss.item() * len(rows)
-                step += 1
-                bar.update()
-            losses.append(summed / len(texts))
-            bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    return losses
+        for stage in stages:
+            first = len(epochs) + 1
+            with only(head, stage):
+                for done in _epochs(stage, texts, videos, recipe, scale, truth, bar):
+                    metrics = validate(stage.module, *validation) if validation is not None else {}
+                    last = replace(done, epoch=len(epochs) + 1, metrics=metrics)
+                    epochs.append(last)
+                    if last.epoch == first or validation is None or last.quality > kept.quality:
+                        kept, weights, factor = last, _copied(head), scale.detach().clone()
+                    bar.set_postfix(loss=f"{last.loss:.3f}")
+                    if on_epoch is not None:
+                        on_epoch(last.epoch, metrics)
+            head.load_state_dict(weights)
+            scale.data.copy_(factor)
+    head.eval()
+    if not stages:
+        kept = replace(kept, metrics=validate(head, *validation) if validation is not None else {})
+        epochs.append(kept)
+        if on_epoch is not None:
+            on_epoch(0, kept.metrics)
+    return History(tuple(epochs), kept)
+
+
+def _epochs(
+    stage: Stage, texts: Texts, videos: Videos, recipe: Recipe, scale: nn.Parameter, truth: Truth, bar: Any
+) -> Iterator[Epoch]:
+    """Trains one stage and yields after each of its epochs. Raises ``LabError`` where it diverges."""
+    device = scale.device
+    # The scale is not decayed, a factor of one being nothing to go to. At the papers' rate that moves it by 0.1 %.
+    groups = [
+        {"params": stage.parameters, "rate": stage.lr, "weight_decay": recipe.weight_decay},
+        {"params": [scale], "rate": recipe.scale_lr, "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=stage.lr, eps=1e-6, fused=True)
+    trained = [*stage.parameters, scale]
+    per_epoch = math.ceil(len(texts) / recipe.batch)
+    total, step = stage.epochs * per_epoch, 0
+    counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
+    bf16 = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bf16"
+    guess, before = math.nan, math.inf
+    for _ in range(stage.epochs):
+        begun = time.perf_counter()
+        losses = torch.zeros(per_epoch, device=device)
+        order = torch.randperm(len(texts))  # on the host, so that the seed means the same on every device
+        widths = [int(counts[rows].max()) for rows in order.split(recipe.batch)] if counts is not None else None
+        for i, rows in enumerate(order.to(device).split(recipe.batch)):
+            for group in optimizer.param_groups:
+                group["lr"] = group["rate"] * _schedule(step, total, recipe.warmup)
+            batch = _padded(texts.select(rows), widths[i]) if widths is not None else texts.select(rows)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                similarity = stage.module(batch, videos.select(truth.video[rows]))
+            loss = contrastive_loss(
+                similarity.float(), truth.of(rows), scale.exp(), multi_positive=recipe.multi_positive
+            )
+            optimizer.zero_grad()
+            loss.backward()
+            norm = nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
+            optimizer.step()
+            scale.data.clamp_(max=MAX_LOG_SCALE)
+            losses[i] = loss.detach() + 0 * norm  # a gradient that is not finite counts as such a loss
+            step += 1
+            bar.update()
+            if i % LOOK == LOOK - 1 or i == per_epoch - 1:
+                _look(losses[: i + 1].tolist(), step, stage)
+        mean = _mean(losses.tolist(), len(texts), recipe.batch)
+        guess = losses[0].item() if math.isnan(guess) else guess
+        _require_falling(mean, before, max(guess, math.log(recipe.batch)), step, total, stage)
+        before = mean
+        yield Epoch(0, stage.name, mean, math.exp(scale.item()), time.perf_counter() - begun)
+
+
+def validate(head: nn.Module, texts: Texts, videos: Videos) -> dict[str, float]:
+    """Text-to-video metrics by exact scoring. Raises ``LabError`` where the head's similarities are not finite."""
+    if texts.video is None:
+        raise ValueError("validation texts must name their videos")
+    similarity = similarity_matrix(head, texts, videos)
+    if not torch.isfinite(similarity).all():
+        raise LabError("the head's similarities are no longer finite: lower the rate, the training diverges")
+    return retrieval_metrics(similarity.numpy(), texts.video.cpu().numpy())
 
 
 def _schedule(step: int, total: int, warmup: float) -> float:
@@ -106,9 +167,129 @@ def _schedule(step: int, total: int, warmup: float) -> float:
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-@torch.no_grad()
-def similarities(head: nn.Module, texts: Texts, videos: Videos, tile: int = 16) -> NDArray[np.float32]:
-    """Every text with every video (T, V), in eval mode, ``tile`` texts at a time."""
-    head.eval()
-    tiles = [head(texts.select(rows), videos) for rows in torch.arange(len(texts)).split(tile)]
-    return np.asarray(torch.cat(tiles).cpu().numpy(), np.float32)
+def _look(losses: list[float], step: int, stage: Stage) -> None:
+    for i, loss in enumerate(losses):
+        if not math.isfinite(loss):
+            raise LabError(
+                f"the loss or its gradient is {loss} at step {step - len(losses) + i}: lower the rate, "
+                f"{_rate(stage)} diverges"
+            )
+
+
+def _require_falling(mean: float, before: float, guess: float, step: int, total: int, stage: Stage) -> None:
+    """Raises ``LabError`` for a mean loss above twice that of guessing, unless it is about to come down again."""
+    if mean > 2 * guess and (mean >= before or step == total):
+        raise LabError(
+            f"the loss is {mean:.3g} after {step} steps, above twice that of guessing and of the untrained head "
+            f"({guess:.3g}): lower the rate, {_rate(stage)} diverges"
+        )
+
+
+def _rate(stage: Stage) -> str:
+    return f"{'audio_lr' if stage.name == 'audio' else 'lr'}={stage.lr:g}"
+
+
+def _mean(losses: list[float], texts: int, batch: int) -> float:
+    """The mean over pairs of losses that are means over batches, of which the last may be smaller."""
+    last = texts - batch * (len(losses) - 1)
+    return (batch * math.fsum(losses[:-1]) + last * losses[-1]) / texts
+
+
+# -- batches ---------------------------------------------------------------------------------------------------------
+
+
+def _copied(head: nn.Module) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in head.state_dict().items()}
+
+
+def _needed(head: nn.Module, texts: Texts, videos: Videos) -> Split:
+    """Without the words and the sound that the head does not read: a batch would carry them for nothing."""
+    if not getattr(head, "needs_words", False):
+        texts = replace(texts, words=None, word_mask=None)
+    if not getattr(head, "needs_audio", False):
+        videos = replace(videos, audio=None, audio_mask=None)
+    return texts, videos
+
+
+def _padded(texts: Texts, width: int) -> Texts:
+    if not isinstance(texts.words, RaggedWords):
+        return texts
+    words, mask = texts.words.pad(width)
+    return replace(texts, words=words, word_mask=mask)
+
+
+# -- on a store ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head that was trained on a store, its epochs, and what ``lab.runs.save_run`` writes down."""
+
+    head: nn.Module
+    history: History
+    run: Run
+
+
+def train_on(task: Task, on_epoch: OnEpoch | None = None) -> Trained:
+    """Trains what ``lab.task.prepare`` made. Raises what ``train`` raises."""
+    begun, head = time.perf_counter(), task.head
+    options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
+    history = train(head, *task.training, task.recipe, **options)
+    run = Run(
+        head=task.name,
+        keywords=task.keywords,
+        dim=task.training[0].dim,
+        dataset=task.store.name,
+        protocol=task.protocol,
+        store=str(task.store.path),
+        passport=sections(task.store, head),
+        recipe=asdict(task.recipe),
+        kept=asdict(history.kept),
+        chosen="last epoch, for want of a validation split" if task.validation is None else "best epoch on validation",
+        parameters=sum(parameter.numel() for parameter in head.parameters()),
+        seconds=time.perf_counter() - begun,
+    )
+    return Trained(head, history, run)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.parser(
+        "lab.train",
+        "Train a head on a feature store and save it as a run.",
+        "python -m lab.train xpool --dataset msvd --set lr=3e-5 --set dropout=0.4",
+    )
+    parser.add_argument("head", help='a name in lab.heads.HEADS, or "my_module:MyHead"')
+    store_options(parser)
+    parser.add_argument("--preset", default=DEFAULT, help=f"one of {', '.join(PRESETS)} (default: %(default)s)")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe or of the head"
+    )
+    parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
+    parser.add_argument("--name", help="of the run (default: head, data set and time)")
+    given = parser.parse_args(argv)
+    require_free(given.runs, given.name)
+    recipe, keywords = divide(given.head, parse_settings(given.set))
+    options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
+    trained = train_on(prepare(given_store(given), given.head, protocol=given.protocol, **options))
+    path = save_run(trained.head, trained.run, trained.history.epochs, given.runs, given.name)
+    cli.say(epochs_table(trained.history))
+    run = trained.run
+    cli.say(f"{run.parameters:,} parameters, trained in {run.seconds:.1f} s; kept is the {run.chosen}")
+    cli.say(f"saved as {path}; the test split: python -m lab.evaluate {path} --split test")
+    return 0
+
+
+def epochs_table(history: History) -> str:
+    """A line for each epoch with its loss and validation metrics; the kept one has a star."""
+    names = [name for name in ("R@1", "R@5", "R@10", "MdR", "MnR") if history.kept.metrics]
+    rows = [
+        [e.epoch, e.stage, f"{e.loss:.3f}", *(f"{e.metrics[n]:.1f}" for n in names), "*" * (e is history.kept)]
+        for e in history.epochs
+    ]
+    return cli.table(["epoch", "stage", "loss", *(f"val {name}" for name in names), "kept"], rows)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

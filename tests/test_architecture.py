@@ -25,13 +25,16 @@ STUDY_SIDE = (
     "errors",
     "evaluate",
     "heads",
+    "loss",
     "metrics",
     "reads",
     "recipe",
     "runs",
     "similarity",
+    "stages",
     "store",
     "study",
+    "task",
     "train",
 )
 ABSENT = ("av", "open_clip", "polars", "PIL", "torchvision", "h5py", "optuna", "matplotlib", "sklearn", "safetensors")
@@ -127,7 +130,7 @@ def test_the_study_side_imports_no_codec_no_backbone_and_nothing_of_the_cache_si
     [
         ("av", ("lab.media", "lab.toy")),
         ("open_clip", ("lab.backbones",)),
-        ("polars", ("lab.store",)),
+        ("polars", ("lab.store", "lab.evaluate")),
         ("h5py", ("lab.convert", "lab.convert.layouts")),
     ],
 )
@@ -190,18 +193,28 @@ class Without:
 sys.meta_path[:] = map(Without, sys.meta_path)
 import lab
 from lab import build_head, open_store
-import lab.study, lab.train
+import lab.evaluate, lab.runs, lab.similarity, lab.study, lab.train
 texts, videos = open_store(sys.argv[1]).load("test")
-similarity = lab.train.similarities(build_head("xpool", texts.dim), texts, videos)
+similarity = lab.similarity.similarity_matrix(build_head("xpool", texts.dim), texts, videos)
 code = lab.study.main([sys.argv[2], "--store", sys.argv[1]])
-print(similarity.shape == (len(texts), 8), code)
+code += lab.evaluate.main(["mean", "--store", sys.argv[1], "--split", "val", "--runs", sys.argv[3]])
+print(tuple(similarity.shape) == (len(texts), 8), code)
 """
 
 
 def test_the_study_side_runs_on_a_bare_machine(full: Path, tmp_path: Path) -> None:
     (tmp_path / "quick.toml").write_text('head = "xpool"\n[train]\nepochs = 1\nbatch = 512\n')
     done = subprocess.run(
-        [sys.executable, "-W", "error", "-c", BARE.format(absent=ABSENT), str(full), str(tmp_path / "quick.toml")],
+        [
+            sys.executable,
+            "-W",
+            "error",
+            "-c",
+            BARE.format(absent=ABSENT),
+            str(full),
+            str(tmp_path / "quick.toml"),
+            str(tmp_path),
+        ],
         capture_output=True,
         text=True,
         cwd=ROOT,

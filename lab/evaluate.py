@@ -1,0 +1,210 @@
+"""``python -m lab.evaluate RUN_OR_HEAD --dataset D --split S``: a trained run, or an untrained head, on a split.
+
+    store ──► one split ──► exact similarities ──► ranks in both directions ──► table, parquet
+
+A held-out split is logged before it is read (``lab.reads``), and the count stands below the table.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lab import cli
+from lab.device import pick_device
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError, unknown
+from lab.heads import HEADS
+from lab.metrics import dual_softmax, ranks, summarise, v2t_ranks
+from lab.reads import OPEN, Reader, count_reads, load_split
+from lab.recipe import Recipe, divide, parse_settings
+from lab.runs import RUNS, find_run, load_run, read_run
+from lab.similarity import similarity_matrix
+from lab.store import Store
+from lab.store.find import given_store, store_options
+from lab.store.ledger import replace_bytes
+from lab.task import head_for
+
+log = logging.getLogger(__name__)
+
+#: Fewer videos than this cannot tell one head from another.
+FEW = 100
+SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR", "MRR")
+#: Settings that mean something without a training.
+UNTRAINED = ("audio_level", "seed")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What is evaluated: a head, the name that it goes by, its run if it was trained, and what it hears."""
+
+    head: nn.Module
+    label: str
+    run: Path | None = None
+    audio_level: str = "clip"
+
+
+# -- the function ----------------------------------------------------------------------------------------------------
+
+
+def evaluate(head: nn.Module, texts: Texts, videos: Videos, *, dsl: bool = False) -> dict[str, NDArray[np.float64]]:
+    """Ranks by direction: ``t2v`` (T,), ``v2t groups`` and ``v2t captions`` (G,), as ``lab.metrics`` defines them.
+
+    ``dsl`` adds ``t2v DSL`` and ``v2t DSL`` (groups): ranks after the dual softmax, which is transductive and stands
+    apart. Raises ``LabError`` where the head and the features do not fit each other.
+    """
+    if texts.video is None:
+        raise ValueError("texts must name their videos to be ranked")
+    similarity, target = similarity_matrix(head, texts, videos).numpy(), texts.video.cpu().numpy()
+    found = {
+        "t2v": ranks(similarity, target),
+        "v2t groups": v2t_ranks(similarity, target, "groups"),
+        "v2t captions": v2t_ranks(similarity, target, "captions"),
+    }
+    if dsl:
+        found["t2v DSL"] = ranks(dual_softmax(similarity), target)
+        found["v2t DSL"] = v2t_ranks(dual_softmax(similarity, over="videos"), target, "groups")
+    return found
+
+
+def ranks_table(found: Mapping[str, NDArray[np.float64]]) -> str:
+    """A line for each direction."""
+    rows = [[name, *(f"{summarise(rank)[m]:.{_digits(m)}f}" for m in SHOWN), len(rank)] for name, rank in found.items()]
+    return cli.table(["direction", *SHOWN, "queries"], rows)
+
+
+def _digits(metric: str) -> int:
+    return 3 if metric == "MRR" else 1
+
+
+def write_ranks(
+    file: Path, found: Mapping[str, NDArray[np.float64]], store: Store, texts: Texts, videos: Videos
+) -> None:
+    """Every query's rank as parquet: ``direction``, ``video`` (id), ``caption`` (row of the store), ``rank``.
+
+    For ``t2v`` the video is the query's true one; for ``v2t`` it is the query, and the caption is null.
+    """
+    import polars as pl
+
+    if texts.video is None or texts.rows is None or videos.rows is None:
+        raise ValueError("texts and videos must be those of a store")
+    target = texts.video.cpu().numpy()
+    ids = np.array([store.videos[row]["id"] for row in videos.rows.tolist()], object)
+    parts = []
+    for direction, rank in found.items():
+        t2v = direction.startswith("t2v")
+        columns = {
+            "direction": [direction] * len(rank),
+            "video": ids[target if t2v else np.unique(target)].tolist(),
+            "caption": texts.rows.tolist() if t2v else [None] * len(rank),
+            "rank": rank.tolist(),
+        }
+        types = {"direction": pl.String, "video": pl.String, "caption": pl.Int64, "rank": pl.Float64}
+        parts.append(pl.DataFrame(columns, schema=types))
+    blob = io.BytesIO()
+    pl.concat(parts).write_parquet(blob)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_bytes(file, blob.getvalue())
+
+
+def caveats(store: Store, split: str, protocol: str | None = None) -> Iterator[str]:
+    """What must be said below numbers: how often a held-out split was read, and what makes the numbers mean little."""
+    if split not in OPEN:
+        yield f"reads of the split '{split}' of {store.path} so far: {count_reads(store, split)}"
+    held = store.coverage(split, protocol)
+    if held.videos < FEW:
+        yield f"! {held.videos} {split} videos: this shows that the head runs, and tells nothing about it"
+    for warning in store.warnings:
+        yield f"! {warning}"
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.parser(
+        "lab.evaluate",
+        "Rank a split's videos for its captions and captions for its videos, with a trained run or an untrained head.",
+        "python -m lab.evaluate topk --set top_k=3 --dataset msvd --split val",
+    )
+    add = parser.add_argument
+    add("what", metavar="RUN_OR_HEAD", help="a run (a directory, or its name under --runs), or a head's name")
+    store_options(parser)
+    add("--split", default="test", help="default: %(default)s")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a keyword of an untrained head")
+    add("--dsl", action="store_true", help="also rank after a dual softmax over all queries (transductive)")
+    add("--ranks", type=Path, metavar="FILE", help="where every query's rank goes, as parquet (default: in the run)")
+    add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
+    add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    given = parser.parse_args(argv)
+    path = find_run(given.what, given.runs)
+    if path is not None:
+        run = read_run(path)
+        if given.dataset is None and given.store is None:
+            given.dataset = run.dataset
+        store = given_store(given)
+        protocol = given.protocol or (run.protocol if run.protocol in store.protocols else store.protocols[0])
+        one = _trained(path, store, given)
+    else:
+        store = given_store(given)
+        protocol = given.protocol or store.protocols[0]
+        one = _untrained(store, given)
+    one.head.to(pick_device(given.device))
+    command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
+    reader = Reader(command, one.label, str(one.run) if one.run else None)
+    texts, videos = load_split(store, given.split, protocol, head=one.head, audio_level=one.audio_level, reader=reader)
+    found = evaluate(one.head, texts, videos, dsl=given.dsl)
+    cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
+    cli.say(ranks_table(found))
+    if given.dsl:
+        cli.say("DSL is transductive: a query's rank depends on the other queries, so these lines stand apart")
+    for line in caveats(store, given.split, protocol):
+        cli.say(line)
+    home = one.run or given.runs / "untrained" / one.label
+    file = given.ranks or home / f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}.parquet"
+    try:
+        write_ranks(file, found, store, texts, videos)
+        log.info("every query's rank: %s", file)
+    except ModuleNotFoundError as error:
+        log.warning("%s is not installed, so the ranks of single queries are not written", error.name)
+    return 0
+
+
+def _trained(path: Path, store: Store, given: Any) -> Candidate:
+    if given.set:
+        raise LabError(f"{path} is trained, its settings are fixed: leave --set out, or give a head's name")
+    head, run = load_run(path, store, trusted=given.trust)
+    return Candidate(head, path.name, path, run.audio_level)
+
+
+def _untrained(store: Store, given: Any) -> Candidate:
+    if given.what not in HEADS and ":" not in given.what:
+        runs = sorted(file.parent.name for file in given.runs.glob("*/run.json"))
+        raise unknown("head or run", given.what, [*HEADS, *runs])
+    settings = parse_settings(given.set)
+    recipe, keywords = divide(given.what, settings)
+    for name in recipe:
+        if name not in UNTRAINED:
+            raise LabError(f"'{name}' is for training, which python -m lab.train does: leave it out here")
+    how = Recipe(**recipe)
+    head, _ = head_for(store, given.what, keywords, how.seed)
+    if any(True for _ in head.parameters()):
+        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", given.what, given.what)
+    label = "-".join([given.what.replace(":", "-"), *(f"{key}={value}" for key, value in sorted(settings.items()))])
+    return Candidate(head, label.replace("/", "-")[:100], None, how.audio_level)
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

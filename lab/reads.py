@@ -1,0 +1,149 @@
+"""Loading a split for a head, and the log of held-out splits: whoever reads one leaves a line beside the store.
+
+A test split answers one question honestly; each further look lets its answers leak into the next choice. So reads are
+counted, and results print the count. ``NAME.zarr`` has its log in ``NAME.reads.jsonl``, a JSON object a line: ``time``
+(UTC), ``command``, ``head``, ``run`` (null for a head that was not trained), ``protocol``, ``split``, ``captions``,
+``videos``. Training and choosing use ``train`` and ``val``, which are not counted, and cannot load anything else.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from lab.embeddings import RaggedWords, Texts, Videos
+from lab.errors import LabError, unknown
+from lab.store import Coverage, Store
+
+#: Splits for training and for choosing, and that of a collection without splits, which has nothing held out.
+OPEN = ("train", "val", "all")
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Who reads a held-out split: the command as it was typed, the head, and the trained run, if it is one."""
+
+    command: str
+    head: str
+    run: str | None = None
+
+
+def load_split(
+    store: Store,
+    split: str,
+    protocol: str | None = None,
+    *,
+    head: nn.Module,
+    audio_level: str = "clip",
+    device: torch.device | str = "cpu",
+    reader: Reader | None = None,
+) -> tuple[Texts, Videos]:
+    """A split with what the head needs of it, in memory on a device. A held-out one is logged before it is read.
+
+    ``audio_level``: ``clip`` or ``segments``, for a head that hears.
+
+    Raises ``LabError`` where the store lacks the split, its features, or a modality that the head needs, and where the
+    log cannot be written; ``ValueError`` for a held-out split without a ``reader``: that is how code that trains or
+    chooses cannot reach it.
+    """
+    require_split(store, split, protocol)
+    _require_modalities(store, head)
+    held = store.coverage(split, protocol)
+    if not (held.videos and held.captions):
+        what = "caption" if held.videos else "video"
+        raise LabError(f"no {what} of split '{split}' has features in {store.path}: run the pass on it first")
+    if split not in OPEN:
+        if reader is None:
+            raise ValueError(f"split '{split}' is held out: only a final evaluation reads it, and says who reads")
+        _log(store, split, protocol or store.protocols[0], reader, held)
+    words = bool(getattr(head, "needs_words", False))
+    level: Any = audio_level if getattr(head, "needs_audio", False) else None
+    texts, videos = store.load(split, protocol, words=words, audio=level)
+    if words and isinstance(texts.words, RaggedWords) and not texts.words.counts.any():
+        raise LabError(f"{store.path} holds no words, which this head reads: make them with python -m lab.cache")
+    return texts.to(device), videos.to(device)
+
+
+def require_split(store: Store, split: str, protocol: str | None = None) -> None:
+    """Raises ``LabError`` where a protocol has no such split."""
+    known = store.splits_of(protocol)
+    if split not in known and split not in ("train", "val", "test"):
+        raise unknown(f"split of {store.name}", split, known)
+    if split not in known:
+        raise LabError(
+            f"there is no split '{split}', {store.path} has {', '.join(known)}: "
+            "give captions.csv a split column, or cache the folder with --split 70/10/20"
+        )
+
+
+def _require_modalities(store: Store, head: nn.Module) -> None:
+    if "text" not in store.passport:
+        raise LabError(f"{store.path} holds no captions: add them with python -m lab.cache --only text")
+    if getattr(head, "needs_audio", False) and "audio" not in store.passport:
+        raise LabError(
+            f"{store.path} holds no audio, which this head reads: add it with python -m lab.cache --only audio"
+        )
+
+
+# -- the log ---------------------------------------------------------------------------------------------------------
+
+
+def log_file(store: Store) -> Path:
+    """Where the reads of a store's held-out splits are written down."""
+    path = store.path.absolute()
+    return path.with_name(path.name.removesuffix(".zarr") + ".reads.jsonl")
+
+
+def count_reads(store: Store, split: str) -> int:
+    """How often a held-out split was read, under any protocol: those of one data set share most of their test videos.
+
+    A line that cannot be understood counts too, for a look cannot be taken back.
+    """
+    try:
+        lines = log_file(store).read_bytes().splitlines()
+    except FileNotFoundError:
+        return 0
+    return sum(_is_of(line, split) for line in lines if line.strip())
+
+
+def _is_of(line: bytes, split: str) -> bool:
+    try:
+        return bool(json.loads(line)["split"] == split)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return True
+
+
+def _log(store: Store, split: str, protocol: str, reader: Reader, held: Coverage) -> None:
+    file = log_file(store)
+    row = {
+        "time": datetime.now(UTC).isoformat("T", "seconds"),
+        **asdict(reader),
+        "protocol": protocol,
+        "split": split,
+        "captions": held.captions,
+        "videos": held.videos,
+    }
+    line = json.dumps(row).encode() + b"\n"
+    try:
+        with file.open("ab+") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)  # two evaluations may end at once
+            end = stream.seek(0, os.SEEK_END)
+            if end:
+                stream.seek(end - 1)
+                line = line if stream.read(1) == b"\n" else b"\n" + line  # a writer was killed within its line
+            stream.write(line)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise LabError(
+            f"{file} cannot be written ({error.strerror}), and a test split is not read unless that is written down: "
+            "make its directory writable, or link the store into one that is, and name the link with --store"
+        ) from None

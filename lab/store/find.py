@@ -1,0 +1,47 @@
+"""Which store a command means: the options that commands share, and the search among the stores of a directory."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+from pathlib import Path
+
+from lab.errors import LabError
+from lab.store.reader import Store, open_store
+
+log = logging.getLogger(__name__)
+
+
+def store_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options from which ``given_store`` chooses."""
+    parser.add_argument("--dataset", help="use the store of this data set")
+    parser.add_argument("--store", type=Path, help="use this store")
+    parser.add_argument("--features", type=Path, default=Path("features"), help="directory of stores (%(default)s)")
+    parser.add_argument("--protocol", help="for data sets with several (default: the first)")
+
+
+def given_store(given: argparse.Namespace) -> Store:
+    """The store that a command's options name. Raises ``LabError`` if there is none, or if several fit."""
+    if given.store is None:
+        return find_store(given.features, given.dataset)
+    store = open_store(given.store)
+    if given.dataset not in (None, store.name):
+        raise LabError(f"{store.path} is a store of {store.name}, not of {given.dataset}: leave one of the two out")
+    return store
+
+
+def find_store(features: Path, dataset: str | None) -> Store:
+    """The one store under ``features`` (of a data set, if named). Raises ``LabError`` if there is none or several."""
+    fitting = []
+    for path in sorted(features.glob("*.zarr")):
+        try:
+            fitting += [store for store in [open_store(path)] if dataset in (None, store.name)]
+        except LabError as error:
+            log.warning("%s", error)
+    if not fitting:
+        of = f" of {dataset}" if dataset else ""
+        raise LabError(f"no store{of} in {features}: make one with python -m lab.cache --dataset {dataset or 'NAME'}")
+    if len(fitting) > 1:
+        names = ", ".join(str(store.path) for store in fitting)
+        raise LabError(f"{len(fitting)} stores fit, choose one with --store PATH: {names}")
+    return fitting[0]

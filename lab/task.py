@@ -1,0 +1,89 @@
+"""A head and a store brought together: the head as wide as the features, the recipe, and the splits that it needs."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.device import pick_device
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError
+from lab.heads import build_head, head_class, head_keywords
+from lab.reads import load_split
+from lab.recipe import DEFAULT, Recipe, plan
+from lab.store import Store
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What ``lab.train.train`` takes, made from a store; ``validation`` is None where that has no such split."""
+
+    store: Store
+    protocol: str
+    name: str
+    keywords: dict[str, Any]
+    head: nn.Module
+    recipe: Recipe
+    training: tuple[Texts, Videos]
+    validation: tuple[Texts, Videos] | None
+    same_text: Tensor | None
+
+
+def prepare(
+    store: Store,
+    name: str,
+    *,
+    protocol: str | None = None,
+    preset: str = DEFAULT,
+    recipe: Mapping[str, Any] | None = None,
+    keywords: Mapping[str, Any] | None = None,
+    device: str = "auto",
+) -> Task:
+    """A new head ``name`` and the splits ``train`` and ``val``, with settings in place of a preset's where given.
+
+    Raises ``LabError`` for settings and stores that do not do.
+    """
+    protocol = protocol or store.protocols[0]
+    scale = store.passport.get("text", {}).get("logit_scale")
+    how, known = plan(name, preset=preset, protocol=protocol, logit_scale=scale, recipe=recipe, keywords=keywords)
+    head, known = head_for(store, name, known, how.seed)
+    options: dict[str, Any] = {"head": head, "audio_level": how.audio_level, "device": pick_device(device)}
+    training = load_split(store, "train", protocol, **options)
+    validation = load_split(store, "val", protocol, **options) if "val" in store.splits_of(protocol) else None
+    if validation is None:
+        log.warning("%s has no split 'val' to choose an epoch by: the last one is kept", store.path)
+    same = same_texts(store, training[0]) if how.multi_positive else None
+    return Task(store, protocol, name, known, head, how, training, validation, same)
+
+
+def head_for(store: Store, name: str, keywords: Mapping[str, Any], seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:
+    """A new head as wide as a store's features, and its keywords: ``audio_dim`` is the store's where it is not given.
+
+    Raises ``LabError`` for keywords that the head refuses, and for a store without frames.
+    """
+    if "frames" not in store.passport:
+        raise LabError(f"{store.path} holds no frames: add them with python -m lab.cache --only frames")
+    known = dict(keywords)
+    if "audio_dim" in head_keywords(head_class(name)) and "audio" in store.passport:
+        known.setdefault("audio_dim", store.array("audio").shape[1])
+    torch.manual_seed(seed)  # a head may begin with random weights
+    try:
+        return build_head(name, store.array("frames").shape[2], **known), known
+    except (TypeError, ValueError) as error:
+        raise LabError(f"head '{name}' refuses its keywords: {error}") from None
+
+
+def same_texts(store: Store, texts: Texts) -> Tensor:
+    """(T,) int64: captions of the same words share a number, whatever their case and spacing."""
+    if texts.rows is None:
+        raise ValueError("these texts are of no store")
+    numbers: dict[str, int] = {}
+    words = (" ".join(store.captions[row]["text"].lower().split()) for row in texts.rows.tolist())
+    return torch.tensor([numbers.setdefault(text, len(numbers)) for text in words], device=texts.sentences.device)
