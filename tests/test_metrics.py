@@ -347,8 +347,8 @@ def test_dual_softmax_breaks_what_one_query_cannot() -> None:
 
 
 def test_dual_softmax_keeps_finite_and_keeps_order_below_zero() -> None:
-    similarity = np.array([[0.9, -0.9], [-0.9, -0.8], [-1, 1]])
-    found = dual_softmax(similarity, 300)
+    similarity = np.array([[0.9, -0.9, -0.8], [-0.9, -0.8, -0.9], [-1, 1, -1]])
+    found = dual_softmax(similarity, 500)
     assert np.isfinite(found).all()
     # within a column the weight grows with the similarity, so the order must not change, whatever the sign
     assert np.array_equal(np.argsort(found, 0), np.argsort(similarity, 0))
