@@ -35,7 +35,7 @@ from lab.sampling import parse_sampling
 from lab.store import UNIT_VIDEOS
 from lab.store.lock import writing
 from lab.store.writer import StoreWriter, create_store
-from lab.toy.clips import tone, write_clip
+from lab.toy.write import tone, write_clip
 from lab.workers import DecodePool
 
 SECONDS, FPS, WIDTH, HEIGHT, ORIGINALS = 10, 25, 320, 240, 8

@@ -30,7 +30,7 @@ from lab.media.packets import Source
 from lab.media.video import decode_frames
 from lab.preprocess import ImageSpec
 from lab.sampling import parse_sampling
-from lab.toy.clips import write_clip
+from lab.toy.write import write_clip
 
 RULE = parse_sampling("midpoints-12")
 VIDEOS = {".mp4", ".mkv", ".webm", ".avi", ".mov"}

@@ -12,7 +12,7 @@ import pytest
 
 from lab import cli, doctor
 from lab.examine import Finding, examine
-from lab.toy.clips import numbered, tone, write_clip
+from lab.toy.write import numbered, tone, write_clip
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -10,7 +10,7 @@ import pytest
 
 from lab.media import Clip, Sampling, probe, read_clip
 from lab.preprocess import ImageSpec
-from lab.toy.clips import Sound, Track, numbered, tone, write_clip, write_tracks
+from lab.toy.write import Sound, Track, numbered, tone, write_clip, write_tracks
 
 HZ = 32000
 SECONDS = 2.0

@@ -22,7 +22,7 @@ from lab import media
 from lab.media import Clip, MediaError, Sampling, parse_sampling, probe, read_clip
 from lab.media import file as media_file
 from lab.preprocess import ImageSpec
-from lab.toy.clips import Sound, numbered, read_number, tone, write_clip, write_tracks
+from lab.toy.write import Sound, numbered, read_number, tone, write_clip, write_tracks
 from lab.workers import DecodePool
 
 N, FPS = 61, 25

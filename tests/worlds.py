@@ -11,7 +11,7 @@ import numpy as np
 import tiny_backbones
 import zarr
 
-from lab.toy.clips import tone, write_clip
+from lab.toy.write import tone, write_clip
 
 
 def tiny_networks(folder: Path) -> list[str]:
