@@ -14,7 +14,8 @@ if TYPE_CHECKING:
     from lab.embeddings import RaggedWords, Texts, Videos
     from lab.errors import LabError
     from lab.heads import build_head
-    from lab.metrics import retrieval_metrics
+    from lab.metrics import retrieval_metrics, v2t_metrics
+    from lab.significance import bootstrap_interval, paired_test
     from lab.similarity import similarity_matrix
     from lab.store import Store, open_store
 
@@ -24,10 +25,13 @@ __all__ = [
     "Store",
     "Texts",
     "Videos",
+    "bootstrap_interval",
     "build_head",
     "open_store",
+    "paired_test",
     "retrieval_metrics",
     "similarity_matrix",
+    "v2t_metrics",
 ]
 
 _HOMES = {
@@ -36,10 +40,13 @@ _HOMES = {
     "Store": "lab.store",
     "Texts": "lab.embeddings",
     "Videos": "lab.embeddings",
+    "bootstrap_interval": "lab.significance",
     "build_head": "lab.heads",
     "open_store": "lab.store",
+    "paired_test": "lab.significance",
     "retrieval_metrics": "lab.metrics",
     "similarity_matrix": "lab.similarity",
+    "v2t_metrics": "lab.metrics",
 }
 
 

@@ -30,12 +30,14 @@ STUDY_SIDE = (
     "reads",
     "recipe",
     "runs",
+    "significance",
     "similarity",
     "stages",
     "store",
     "study",
     "task",
     "train",
+    "truth",
 )
 ABSENT = ("av", "open_clip", "polars", "PIL", "torchvision", "h5py", "optuna", "matplotlib", "sklearn", "safetensors")
 CACHE_SIDE = (
