@@ -178,7 +178,7 @@ def divide(head: str, settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict
         if len(places) > 1:
             raise LabError(f"both the recipe and the head '{head}' have '{key}': write train.{key} or head.{key}")
         if not places or (entry and places == ["train"]):
-            raise unknown(f"setting of head '{head}'", name, [known for place in asked for known in options[place]])
+            raise unknown("setting", name, [known for place in asked for known in options[place]])
         _put(divided[places[0]], name, entry, value)
     return divided["train"], divided["head"]
 

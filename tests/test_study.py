@@ -34,7 +34,7 @@ def test_a_study_prints_its_table_and_what_must_be_said(
     full: Path, quick: str, world: World, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert cli.run(main, [quick, "--store", str(full)]) == 0
-    header, row, where, few, random = capsys.readouterr().out.splitlines()
+    header, row, where, reads, few, random = capsys.readouterr().out.splitlines()
     assert header.split() == ["head", "R@1", "R@5", "R@10", "MdR", "MnR", "queries", "videos"]
     queries = sum(caption.splits["whole"] == "test" for caption in world.collection.captions)
     cells = row.split()
@@ -43,7 +43,8 @@ def test_a_study_prints_its_table_and_what_must_be_said(
     assert float(cells[3]) == 100  # of 8 videos every rank is among the first 10
     assert 1 <= float(cells[5]) <= 8
     assert where.startswith(f"test split of {full}, trained and scored in ")
-    assert few == "! 8 test videos: this shows that the study runs, and tells nothing about the head"
+    assert reads.startswith(f"reads of the split 'test' of {full} so far: ")
+    assert few == "! 8 test videos: this shows that the head runs, and tells nothing about it"
     assert random.startswith("! RANDOM WEIGHTS")
 
 
@@ -69,7 +70,7 @@ def test_the_store_is_found(full: Path, quick: str, tmp_path: Path, capsys: pyte
 
 def test_a_split_that_the_protocol_lacks(full: Path, quick: str, capsys: pytest.CaptureFixture[str]) -> None:
     line = told(capsys, quick, "--store", str(full), "--protocol", "few")
-    assert line.startswith("a study needs the split 'train'")
+    assert line.startswith("there is no split 'train'")
     assert "has test: give captions.csv a split column" in line
 
 
@@ -130,9 +131,9 @@ def test_a_mistake_in_the_file_is_one_line(
         ('[train]\nlr = "fast"', "lr must be a number, got lr='fast'"),
         (
             "[keywords]\ndropout = 2",
-            "head 'xpool' refuses its [keywords]: dropout probability has to be between 0 and 1",
+            "head 'xpool' refuses its keywords: dropout probability has to be between 0 and 1",
         ),
-        ('[keywords]\ndropout = "x"', "head 'xpool' refuses its [keywords]: "),
+        ('[keywords]\ndropout = "x"', "head 'xpool' refuses its keywords: "),
     ],
 )
 def test_a_value_out_of_range_is_one_line(

@@ -312,10 +312,11 @@ def test_a_loss_that_is_not_finite_ends_the_run() -> None:
 
 
 def test_a_loss_that_explodes_ends_the_run() -> None:
-    texts, videos = toy()
-    said = r"the loss is \d.* after 62 steps, above twice that of guessing .*: lower the rate, lr=10 diverges"
+    _, videos = toy()
+    texts = Texts(videos.frames.mean(1) + 0.5 * torch.randn(V, D), video=torch.arange(V))  # at home in one space
+    said = r"the loss is \d\S+ after (14|21) steps, above twice that of guessing .*: lower the rate, lr=1 diverges"
     with pytest.raises(LabError, match=said):
-        train(build_head("xpool", D), texts, videos, Recipe(epochs=10, batch=2, lr=10))
+        train(build_head("xpool", D), texts, videos, Recipe(epochs=3, batch=5, lr=1))
 
 
 def test_features_that_are_not_finite_are_told_before_the_first_step() -> None:
@@ -390,7 +391,7 @@ def test_a_store_without_validation_keeps_the_last_epoch_and_says_so(
     [
         (["xpol"], "unknown head 'xpol': did you mean 'xpool'?"),
         (["xpool", "--preset", "papre"], "unknown preset 'papre': did you mean 'paper'? known: frozen, paper"),
-        (["xpool", "--set", "dropuot=0.1"], "unknown setting of head 'xpool' 'dropuot': did you mean 'dropout'?"),
+        (["xpool", "--set", "dropuot=0.1"], "unknown setting 'dropuot': did you mean 'dropout'?"),
         (["xpool", "--set", "lr=fast"], "lr must be a number, got lr='fast'"),
         (["xpool", "--set", "dropout=2"], "head 'xpool' refuses its keywords: dropout probability has to be"),
         (["topk", "--set", "top_k=9"], "1 <= top_k <= 5 frames must hold, got top_k=9"),

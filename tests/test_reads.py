@@ -1,0 +1,125 @@
+"""Held-out splits: who may read them, what is written down, and how it is counted."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+from synthetic import SECTIONS, A, D, F, S, World
+
+from lab.embeddings import RaggedWords
+from lab.errors import LabError
+from lab.heads import build_head
+from lab.reads import Reader, count_reads, load_split, log_file
+from lab.store import Store, open_store
+
+ME = Reader("a test", "mean")
+
+
+@pytest.fixture
+def store(full: Path, tmp_path: Path) -> Store:
+    """A copy: reading a test split leaves a file beside it."""
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    return open_store(tmp_path / "toy.zarr")
+
+
+def test_a_read_of_a_held_out_split_leaves_a_line(store: Store) -> None:
+    assert count_reads(store, "test") == 0
+    for run in (None, "studies/runs/x"):
+        load_split(store, "test", head=build_head("mean", D), reader=Reader("lab.evaluate mean", "mean", run))
+    lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
+    assert [line.pop("time")[:2] for line in lines] == ["20", "20"]
+    held = store.coverage("test")
+    wanted = {"command": "lab.evaluate mean", "head": "mean", "protocol": "whole", "split": "test"}
+    assert lines[0] == wanted | {"run": None, "captions": held.captions, "videos": 8}
+    assert lines[1]["run"] == "studies/runs/x"
+    load_split(store, "test", "few", head=build_head("mean", D), reader=ME)
+    assert count_reads(store, "test") == 3  # under any protocol: they share their videos
+    assert log_file(store) == store.path.with_name("toy.reads.jsonl")
+
+
+def test_training_cannot_reach_it(store: Store) -> None:
+    with pytest.raises(ValueError, match="split 'test' is held out: only a final evaluation reads it"):
+        load_split(store, "test", head=build_head("mean", D))
+    for split in ("train", "val"):
+        assert len(load_split(store, split, head=build_head("mean", D), reader=ME)[0])
+    assert count_reads(store, "test") == 0
+    assert not log_file(store).exists()
+
+
+def test_a_look_that_fails_is_none(store: Store, world: World, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match="unknown split of toy 'vla': did you mean 'val'"):
+        load_split(store, "vla", head=build_head("mean", D), reader=ME)
+    path = tmp_path / "half.zarr"
+    writer = world.create(path)
+    with pytest.raises(LabError, match=r"half.zarr holds no captions: add them with python -m lab.cache --only text"):
+        load_split(open_store(path), "test", head=build_head("mean", D), reader=ME)
+    world.add_text(writer)
+    writer.add_frames(SECTIONS["frames"], F, D)
+    half = open_store(path)
+    with pytest.raises(LabError, match=r"no video of split 'test' has features in .*half.zarr: run the pass on it"):
+        load_split(half, "test", head=build_head("mean", D), reader=ME)
+    with pytest.raises(LabError, match=r"half.zarr holds no audio, which this head reads: add it with .*--only audio"):
+        load_split(half, "test", head=build_head("cmfi", D, video="mean", audio_dim=A), reader=ME)
+    for first, rows in world.units():
+        writer.write_frames(first, [world.frames[row] for row in rows])
+    with pytest.raises(LabError, match=r"no caption of split 'test' has features in .*half.zarr: run the pass on it"):
+        load_split(half, "test", head=build_head("mean", D), reader=ME)
+    half.__dict__["videos"] = [video | {"splits": {"whole": "train"}} for video in half.videos]
+    with pytest.raises(
+        LabError, match=r"there is no split 'test', .*half.zarr has train: give captions.csv a split col"
+    ):
+        load_split(half, "test", head=build_head("mean", D), reader=ME)
+    assert count_reads(half, "test") == 0
+
+
+def test_a_log_that_was_cut_short_counts_and_goes_on(store: Store) -> None:
+    log_file(store).write_bytes(b'{"split": "test"}\n{"split": "val"}\n\n[1]\n{"time": "2026-0')
+    assert count_reads(store, "test") == 3  # one, and two that nobody can read
+    load_split(store, "test", head=build_head("mean", D), reader=ME)
+    assert count_reads(store, "test") == 4
+    assert json.loads(log_file(store).read_bytes().splitlines()[-1])["command"] == "a test"
+
+
+def test_reads_at_the_same_time_are_all_there(store: Store) -> None:
+    def read(_: int) -> None:
+        load_split(store, "test", head=build_head("mean", D), reader=ME)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(read, range(20)))
+    assert [json.loads(line)["split"] for line in log_file(store).read_text().splitlines()] == ["test"] * 20
+
+
+def test_what_cannot_be_written_down_is_not_read(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    log_file(store).mkdir()
+    monkeypatch.setattr(Store, "load", lambda *_, **__: pytest.fail("the split was read"))
+    with pytest.raises(LabError, match=r"toy.reads.jsonl cannot be written \(Is a directory\), and a test split"):
+        load_split(store, "test", head=build_head("mean", D), reader=ME)
+
+
+def test_only_what_the_head_needs_is_loaded(store: Store) -> None:
+    texts, videos = load_split(store, "val", head=build_head("xpool", D))
+    assert texts.words is None
+    assert videos.audio is None
+    hearing = build_head("cmfi", D, video="wf", audio_dim=A)
+    for level, segments in (("clip", 1), ("segments", S)):
+        texts, videos = load_split(store, "val", head=hearing, audio_level=level)
+        assert isinstance(texts.words, RaggedWords)
+        assert videos.audio is not None
+        assert videos.audio.shape[1:] == (segments, A)
+
+
+def test_words_that_a_store_does_not_hold(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    load = Store.load
+
+    def wordless(*args: object, **kwargs: object) -> object:
+        texts, videos = load(*args, **kwargs)  # type: ignore[arg-type]
+        texts.words.counts.zero_()
+        return texts, videos
+
+    monkeypatch.setattr(Store, "load", wordless)
+    with pytest.raises(LabError, match=r"toy.zarr holds no words, which this head reads: make them with"):
+        load_split(store, "val", head=build_head("wf", D))
