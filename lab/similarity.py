@@ -129,7 +129,7 @@ def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
         _finite("videos", "audio features", _rows_finite(videos.audio, videos.audio_mask))
     if getattr(head, "needs_words", False):
         if isinstance(texts.words, RaggedWords):
-            _finite("word tokens", "features", torch.isfinite(texts.words.values).all(-1))
+            _finite("texts", "word features", _words_finite(texts.words))
         else:
             _finite("texts", "word features", _rows_finite(texts.words, texts.word_mask))
 
@@ -162,6 +162,12 @@ def _rows_finite(values: Tensor | None, mask: Tensor | None) -> Tensor:
     if values is None or mask is None:
         raise ValueError("features and their mask must be there")
     return (torch.isfinite(values).all(-1) | ~mask).all(-1)
+
+
+def _words_finite(words: RaggedWords) -> Tensor:
+    """Whether all words of a text (T,) are; a store has gaps of NaN between the words of some texts and the next."""
+    broken = nn.functional.pad((~torch.isfinite(words.values).all(-1)).cumsum(0), (1, 0))
+    return broken[words.starts + words.counts] == broken[words.starts]
 
 
 def _finite(what: str, kind: str, fine: Tensor) -> None:
@@ -235,8 +241,12 @@ def frame_mask(videos: Videos) -> Tensor:
     return videos.frame_mask
 
 
-def clean_words(texts: Texts) -> tuple[Tensor, Tensor]:
-    """Words (T, W, D) in float32 with zeros in the padding, and their mask. Raises ``LabError`` for a wordless text."""
+def clean_words(texts: Texts, dim: int) -> tuple[Tensor, Tensor]:
+    """Words (T, W, D) in float32 with zeros in the padding, and their mask (T, W).
+
+    Raises ``LabError`` for a wordless text, and where D is not ``dim``.
+    """
+    fit(dim, texts.dim, "texts")
     need_words(texts)
     words, mask = texts.padded_words()
     return words.masked_fill(~mask[..., None], 0.0), mask

@@ -87,8 +87,8 @@ class CMFI(nn.Module):
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Similarity (T, V), every text with every video."""
-        heard, present = self._heard(videos)
-        return self._fuse(self.video(texts, videos), self.audio(texts, heard), present)
+        heard, present = self.hear(videos)
+        return self.fuse(self.video(texts, videos), self.audio(texts, heard), present)
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The video head's (T, V, F)."""
@@ -97,13 +97,13 @@ class CMFI(nn.Module):
 
     def index(self, videos: Videos) -> CMFIIndex:
         """Both sides' indexes."""
-        heard, present = self._heard(videos)
+        heard, present = self.hear(videos)
         return CMFIIndex(index_videos(self.video, videos), index_videos(self.audio, heard), present)
 
     def score(self, texts: Texts, index: CMFIIndex) -> Tensor:
         """Similarity (T, V)."""
         seen, heard = score_texts(self.video, texts, index.video), score_texts(self.audio, texts, index.audio)
-        return self._fuse(seen, heard, index.present)
+        return self.fuse(seen, heard, index.present)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
@@ -111,7 +111,7 @@ class CMFI(nn.Module):
         heard = self.audio.floats(segments, 0, 0)  # type: ignore[operator]
         return seen[0] + heard[0] + segments * (3 * self.audio_dim + self.dim), seen[1] + heard[1] + 3
 
-    def _heard(self, videos: Videos) -> tuple[Videos, Tensor]:
+    def hear(self, videos: Videos) -> tuple[Videos, Tensor]:
         """Sound in the joint space, in the place of frames (V, S, D), and which videos have any (V,)."""
         need_audio(videos)
         if videos.audio is None or videos.audio_mask is None:
@@ -123,11 +123,12 @@ class CMFI(nn.Module):
             )
         mask, present = videos.audio_mask, videos.audio_mask.any(1)
         sound = videos.audio.float().masked_fill(~mask[..., None], 0.0)
-        # A video without sound keeps one segment of zeros, since nothing can be pooled from none; _fuse leaves it out.
+        # A video without sound keeps one segment of zeros, since nothing can be pooled from none; fuse leaves it out.
         kept = mask.clone()
         kept[:, 0] |= ~present
         return Videos(self.linear(self.norm(self.reduce(sound))), kept), present
 
-    def _fuse(self, seen: Tensor, heard: Tensor, present: Tensor) -> Tensor:
+    def fuse(self, seen: Tensor, heard: Tensor, present: Tensor) -> Tensor:
+        """Similarities (T, V) of both sides as one, for videos of which (V,) have sound."""
         fused = (seen + self.fusion_weight * heard) / (1 + self.fusion_weight)
         return torch.where(present, fused, seen)

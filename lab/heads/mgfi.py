@@ -119,7 +119,7 @@ class MGFI(nn.Module):
         self.dim = dim
         self.word_scale = 1 / math.sqrt(dim) if isinstance(word_scale, str) else float(word_scale)
         self.norm_frames = nn.LayerNorm(dim)
-        self.norm_text = self.norm_frames if shared_norm else nn.LayerNorm(dim)
+        self.norm_text = None if shared_norm else nn.LayerNorm(dim)  # one tensor under two names would not be saved
         self.queries = nn.ModuleDict({branch: nn.Linear(dim, dim, bias=bias) for branch in self.branches})
         self.key, self.value, self.out = (nn.Linear(dim, dim, bias=bias) for _ in range(3))
         tails = 1 if shared_tail else len(self.branches)
@@ -170,14 +170,14 @@ class MGFI(nn.Module):
 
     def _weights(self, texts: Texts, index: MGFIIndex) -> list[Tensor]:
         """The weights (V, F, T) of each branch."""
-        found = []
+        norm, found = self.norm_text or self.norm_frames, []
         if "sentence" in self.branches:
-            query = self.queries["sentence"](self.norm_text(sentences_of(texts, self.dim)))
+            query = self.queries["sentence"](norm(sentences_of(texts, self.dim)))
             logits = products(index.keys, query) / math.sqrt(self.dim)
             found.append(hide_padding(logits, index.mask).softmax(1))
         if "word" in self.branches:
-            words, mask = clean_words(texts)
-            found.append(self._word_weights(self.queries["word"](self.norm_text(words)), mask, index))
+            words, mask = clean_words(texts, self.dim)
+            found.append(self._word_weights(self.queries["word"](norm(words)), mask, index))
         return found
 
     def _word_weights(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> Tensor:

@@ -70,13 +70,13 @@ def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frame
 
     Some videos at a time.
     """
-    found = []
-    for part in parts(frames, len(texts)):
-        product = products(part.values, texts)
-        weights = weigh(product, part)
-        length = quadratic(part.gram, weights).clamp_min(TINY**2).sqrt()
-        found.append((weights * product).sum(1) / length)
-    return torch.cat(found).T
+    return torch.cat([cosines(products(part.values, texts), part, weigh) for part in parts(frames, len(texts))]).T
+
+
+def cosines(product: Tensor, frames: Frames, weigh: Callable[[Tensor, Frames], Tensor]) -> Tensor:
+    """Cosines (V, T) of texts of length one with Σ a_f x_f, from the products (V, F, T) of the two."""
+    weights = weigh(product, frames)
+    return (weights * product).sum(1) / quadratic(frames.gram, weights).clamp_min(TINY**2).sqrt()
 
 
 class MeanPooling(nn.Module):
@@ -131,23 +131,23 @@ class TopKPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over k for the k frames that count (T, V, F)."""
         index = self.index(videos)
-        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
+        return self.weigh(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
-        if self.top_k > videos.frames.shape[1]:
-            raise LabError(f"1 <= top_k <= {videos.frames.shape[1]} frames must hold, got top_k={self.top_k}")
+        _within(self.top_k, videos)
         return self.space.frames(videos)
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        return pooled_cosines(self.space.texts(texts), index, self._weights)
+        return pooled_cosines(self.space.texts(texts), index, self.weigh)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 3
 
-    def _weights(self, product: Tensor, index: Frames) -> Tensor:
+    def weigh(self, product: Tensor, index: Frames) -> Tensor:
+        """The weights (V, F, T) for products (V, F, T) of frames and texts."""
         cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
         chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
         return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
@@ -156,16 +156,26 @@ class TopKPooling(nn.Module):
 class SoftmaxPooling(nn.Module):
     """Frames weighted by softmax(cosine / ``temperature``): near zero the closest frame alone, at infinity the mean.
 
-    0.01 is what the authors of X-Pool use in their code. ``normalize`` as for top-k.
+    0.01 is what the authors of X-Pool use in their code. ``top_k``: among the closest k frames only; None is among all.
+    ``normalize`` as for top-k.
     """
 
     def __init__(
-        self, dim: int = 512, *, temperature: float = 0.01, projection: str = "none", normalize: bool = True
+        self,
+        dim: int = 512,
+        *,
+        temperature: float = 0.01,
+        top_k: int | None = None,
+        projection: str = "none",
+        normalize: bool = True,
     ) -> None:
         super().__init__()
+        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
+            raise LabError(f"1 <= top_k <= frames must hold, a whole number, got top_k={top_k!r}")
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature > 0:
             raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={temperature!r}")
-        self.dim, self.temperature, self.space = dim, float(temperature), Space(dim, projection, normalize)
+        self.dim, self.temperature, self.top_k = dim, float(temperature), top_k
+        self.space = Space(dim, projection, normalize)
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
@@ -174,22 +184,33 @@ class SoftmaxPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The softmax (T, V, F)."""
         index = self.index(videos)
-        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
+        return self.weigh(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
+        _within(self.top_k, videos)
         return self.space.frames(videos)
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        return pooled_cosines(self.space.texts(texts), index, self._weights)
+        return pooled_cosines(self.space.texts(texts), index, self.weigh)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 3
 
-    def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        return hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask).softmax(1)
+    def weigh(self, product: Tensor, index: Frames) -> Tensor:
+        """The weights (V, F, T) for products (V, F, T) of frames and texts."""
+        logits = hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask)
+        if self.top_k is not None and self.top_k < logits.shape[1]:
+            least = logits.detach().topk(self.top_k, 1).values[:, -1:]
+            logits = logits.masked_fill(logits < least, float("-inf"))
+        return logits.softmax(1)
+
+
+def _within(top_k: int | None, videos: Videos) -> None:
+    if top_k is not None and top_k > videos.frames.shape[1]:
+        raise LabError(f"1 <= top_k <= {videos.frames.shape[1]} frames must hold, got top_k={top_k}")
 
 
 def even_weights(mask: Tensor) -> Tensor:

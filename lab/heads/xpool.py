@@ -85,7 +85,7 @@ class XPool(nn.Module):
         )
 
     def score(self, texts: Texts, index: XPoolIndex) -> Tensor:
-        """Cosine similarity (T, V)."""
+        """Cosine similarity (T, V); not to be differentiated, since it writes over what it has read."""
         sentences = sentences_of(texts, self.dim)
         query, unit = self.query(self.norm_in(sentences)), F.normalize(sentences, dim=-1)
         rest = self._rest()
@@ -96,15 +96,15 @@ class XPool(nn.Module):
         V, frames = index.mask.shape
         logits = hide_padding(products(index.keys, query), index.mask)
         # Not divided by their sum, as the deviation divides it out again: s = a / σ2 = e / sqrt(eᵀ G e + ε (Σ e)²).
-        e = (logits - logits.detach().amax(1, keepdim=True)).exp_()
-        squares = (torch.bmm(index.forms, e).view(V, 3, frames, -1) * e[:, None]).sum(2)
+        e = logits.sub_(logits.amax(1, keepdim=True)).exp_()
+        squares = torch.bmm(index.forms, e).view(V, 3, frames, -1).mul_(e[:, None]).sum(2)
         with_rest, along_rest, along_shift, total = torch.bmm(index.lines, e).unbind(1)
         inverse = (squares[:, 0].clamp_min(0) + self.norm_pooled.eps * total * total).rsqrt()
         shift = self.norm_out.bias
         variance = inverse * (inverse * squares[:, 1] + 2 * with_rest) + rest @ rest / self.dim
         outer = (variance.clamp_min(0) + self.norm_out.eps).rsqrt()  # 1 / σ3
         rest = rest * self.norm_out.weight
-        product = (products(index.values, unit) * e).sum(1)
+        product = products(index.values, unit).mul_(e).sum(1)
         product = (inverse * product + unit @ rest) * outer + unit @ shift
         length = inverse * (inverse * squares[:, 2] + 2 * along_rest) + rest @ rest
         length = outer * (outer * length + 2 * (inverse * along_shift + rest @ shift)) + shift @ shift
