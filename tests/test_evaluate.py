@@ -1,0 +1,212 @@
+"""Evaluation: ranks in both directions, the table, the parquet, and what stands below."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import torch
+from synthetic import World
+
+from lab import cli
+from lab.embeddings import Texts, Videos
+from lab.evaluate import evaluate, main
+from lab.heads import build_head
+from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks
+from lab.reads import log_file
+from lab.similarity import similarity_matrix
+from lab.store import Store, open_store
+from lab.train import main as train_main
+
+
+@pytest.fixture
+def store(full: Path, tmp_path: Path) -> Store:
+    """A copy: reading a test split leaves a file beside it."""
+    shutil.copytree(full, tmp_path / "features" / "toy.zarr")
+    return open_store(tmp_path / "features" / "toy.zarr")
+
+
+def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """The last line on stderr of a command that is refused."""
+    assert cli.run(main, list(arguments)) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    line = err.splitlines()[-1]
+    assert line.startswith("lab.evaluate: error: ")
+    return line.removeprefix("lab.evaluate: error: ")
+
+
+# -- the function ----------------------------------------------------------------------------------------------------
+
+
+def test_both_directions_by_hand() -> None:
+    """Videos along the axes; texts 0 and 1 belong to video 0, text 2 to video 1. Text 1 lies nearer to video 1."""
+    videos = Videos(torch.eye(3)[:, None])
+    texts = Texts(torch.tensor([[3.0, 1.0, 0.0], [1.0, 2.0, 0.0], [0.0, 3.0, 1.0]]), video=torch.tensor([0, 0, 1]))
+    found = evaluate(build_head("mean", 3), texts, videos)
+    assert {name: rank.tolist() for name, rank in found.items()} == {
+        "t2v": [1, 2, 1],
+        "v2t groups": [1, 1],  # video 2 has no caption and asks nothing
+        "v2t captions": [1, 1],
+    }
+
+
+def test_the_dual_softmax_stands_apart(store: Store) -> None:
+    texts, videos = store.load("test")
+    head = build_head("mean", texts.dim)
+    found = evaluate(head, texts, videos, dsl=True)
+    similarity, target = similarity_matrix(head, texts, videos).numpy(), texts.video.numpy()  # type: ignore[union-attr]
+    assert list(found) == ["t2v", "v2t groups", "v2t captions", "t2v DSL", "v2t DSL"]
+    assert np.array_equal(found["t2v DSL"], ranks(dual_softmax(similarity), target))
+    assert np.array_equal(found["v2t DSL"], v2t_ranks(dual_softmax(similarity, over="videos"), target))
+    assert np.array_equal(found["t2v"], evaluate(head, texts, videos)["t2v"])
+
+
+# -- the command -----------------------------------------------------------------------------------------------------
+
+
+def test_an_untrained_head(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = tmp_path / "runs"
+    arguments = ["topk", "--set", "top_k=2", "--store", str(store.path), "--runs", str(runs)]
+    assert cli.run(main, arguments) == 0
+    out, err = capsys.readouterr()
+    first, header, *rows, reads, few, random = out.splitlines()
+    texts, videos = store.load("test")
+    assert first == f"topk-top_k=2 on the split 'test' of {store.path} (whole), {len(videos)} videos"
+    assert header.split() == ["direction", "R@1", "R@5", "R@10", "MdR", "MnR", "MRR", "queries"]
+    similarity = similarity_matrix(build_head("topk", texts.dim, top_k=2), texts, videos).numpy()
+    target = texts.video.numpy()  # type: ignore[union-attr]
+    wanted = {
+        "t2v": (retrieval_metrics(similarity, target), len(texts)),
+        "v2t groups": (v2t_metrics(similarity, target, "groups"), len(videos)),
+        "v2t captions": (v2t_metrics(similarity, target, "captions"), len(videos)),
+    }
+    for row, (direction, (metrics, queries)) in zip(rows, wanted.items(), strict=True):
+        assert row.startswith(direction)
+        shown = [f"{metrics[name]:.1f}" for name in ("R@1", "R@5", "R@10", "MdR", "MnR")]
+        assert row.removeprefix(direction).split() == [*shown, f"{metrics['MRR']:.3f}", str(queries)]
+    assert reads == f"reads of the split 'test' of {store.path} so far: 1"
+    assert few == "! 8 test videos: this shows that the head runs, and tells nothing about it"
+    assert random.startswith("! RANDOM WEIGHTS")
+    line = json.loads(log_file(store).read_text())
+    assert (line["head"], line["run"]) == ("topk-top_k=2", None)
+    assert line["command"] == f"python -m lab.evaluate {' '.join(arguments)}"
+    file = runs / "untrained" / "topk-top_k=2" / "ranks-toy-whole-test.parquet"
+    assert f"every query's rank: {file}" in err
+    assert cli.run(main, [*arguments, "--split", "val"]) == 0
+    assert "reads of" not in capsys.readouterr().out  # validation is there to be read
+    assert len(log_file(store).read_text().splitlines()) == 1
+
+
+def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path) -> None:
+    file = tmp_path / "mine" / "ranks.parquet"
+    assert main(["mean", "--store", str(store.path), "--ranks", str(file)]) == 0
+    frame = pl.read_parquet(file)
+    assert frame.schema == {"direction": pl.String, "video": pl.String, "caption": pl.Int64, "rank": pl.Float64}
+    texts, videos = store.load("test")
+    found = evaluate(build_head("mean", texts.dim), texts, videos)
+    for direction, rank in found.items():
+        assert frame.filter(direction=direction)["rank"].to_list() == rank.tolist()
+    t2v = frame.filter(direction="t2v")
+    assert t2v["caption"].to_list() == texts.rows.tolist()  # type: ignore[union-attr]
+    owners = [world.collection.captions[row].video for row in t2v["caption"]]
+    assert t2v["video"].to_list() == [world.collection.videos[row].id for row in owners]
+    assert frame.filter(direction="v2t groups")["video"].to_list() == sorted(set(t2v["video"]))
+
+
+def test_a_trained_run(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = ["--runs", str(tmp_path / "runs")]
+    features = ["--features", str(store.path.parent)]
+    train = ["xpool", *features, *runs, "--name", "mine", "--set", "epochs=1", "--set", "batch=256"]
+    assert cli.run(train_main, train) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.endswith(f"the test split: python -m lab.evaluate {tmp_path / 'runs' / 'mine'} --split test")
+    assert cli.run(main, ["mine", *features, *runs, "--split", "val", "--dataset", "toy"]) == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"mine on the split 'val' of {store.path} (whole), 6 videos\n")
+    told_by_training = json.loads((tmp_path / "runs/mine/run.json").read_text())["kept"]["metrics"]
+    assert out.splitlines()[2].split()[1] == f"{told_by_training['R@1']:.1f}"
+    assert (tmp_path / "runs/mine/ranks-toy-whole-val.parquet").is_file()
+    assert "as they begin" not in err
+    assert cli.run(main, [str(tmp_path / "runs" / "mine"), "--store", str(store.path), "--split", "test"]) == 0
+    assert json.loads(log_file(store).read_text())["run"] == str(tmp_path / "runs" / "mine")
+    capsys.readouterr()
+    assert told(capsys, "mine", *features, *runs, "--set", "dropout=0") == (
+        f"{tmp_path / 'runs' / 'mine'} is trained, its settings are fixed: leave --set out, or give a head's name"
+    )
+    assert told(capsys, "mnie", *features, *runs).startswith("unknown head or run 'mnie': did you mean 'mine'? known: ")
+
+
+def test_where_two_stores_fit_one_must_be_chosen(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = store.path.with_name("other.zarr")
+    shutil.copytree(store.path, other)
+    arguments = ["--features", str(store.path.parent), "--runs", str(tmp_path / "runs"), "--dataset", "toy"]
+    said = f"2 stores fit, choose one with --store PATH: {other}, {store.path}"
+    assert told(capsys, "mean", *arguments) == said
+    assert cli.run(train_main, ["mean", *arguments]) == 2
+    assert capsys.readouterr().err.splitlines()[-1] == f"lab.train: error: {said}"
+    assert told(capsys, "mean", "--store", str(other), "--dataset", "msvd") == (
+        f"{other} is a store of toy, not of msvd: leave one of the two out"
+    )
+    assert cli.run(main, ["mean", "--store", str(other), "--split", "val", *arguments]) == 0
+
+
+def test_untrained_weights_are_said_to_be_so(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["--store", str(store.path), "--split", "val", "--runs", str(tmp_path / "runs")]
+    assert cli.run(main, ["xpool", *arguments]) == 0
+    assert "warning: xpool has parameters, and they are as they begin" in capsys.readouterr().err
+    assert told(capsys, "xpool", *arguments, "--set", "lr=1") == (
+        "'lr' is for training, which python -m lab.train does: leave it out here"
+    )
+    assert cli.run(main, ["seqlstm", *arguments, "--set", "seed=1", "--dsl"]) == 0
+    out = capsys.readouterr().out
+    assert "DSL is transductive" in out
+    assert [line.split()[:2] for line in out.splitlines()[5:7]] == [["t2v", "DSL"], ["v2t", "DSL"]]
+
+
+def test_without_polars_the_table_is_there_all_the_same(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "polars", None)
+    assert cli.run(main, ["mean", "--store", str(store.path), "--runs", str(tmp_path), "--split", "val"]) == 0
+    out, err = capsys.readouterr()
+    assert "t2v" in out
+    assert "warning: polars is not installed, so the ranks of single queries are not written" in err
+
+
+OWN = """
+import torch
+from torch.nn.functional import normalize
+
+
+class First(torch.nn.Module):
+    def __init__(self, dim, *, scale=1.0):
+        super().__init__()
+        self.scale = torch.nn.Parameter(torch.full((dim,), float(scale)))
+
+    def forward(self, texts, videos):
+        return normalize(texts.sentences * self.scale, dim=1) @ normalize(videos.frames[:, 0], dim=1).T
+"""
+
+
+def test_a_head_of_ones_own_trains_and_evaluates(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "own_head.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    arguments = ["--store", str(store.path), "--runs", str(tmp_path / "runs")]
+    train = ["own_head:First", *arguments, "--set", "scale=2", "--set", "epochs=1", "--name", "own"]
+    assert cli.run(train_main, train) == 0
+    capsys.readouterr()
+    assert "which is code that the lab does not know" in told(capsys, "own", *arguments)
+    assert cli.run(main, ["own", *arguments, "--trust", "own_head:First"]) == 0
+    assert cli.run(main, ["own_head:First", *arguments, "--set", "scale=3"]) == 0
+    assert "own_head-First-scale=3 on the split 'test'" in capsys.readouterr().out

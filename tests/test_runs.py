@@ -1,0 +1,313 @@
+"""Runs: a head that is saved comes back the same, and what is wrong with a run is told before anything is built."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import zarr
+from safetensors.torch import load_file, save_file
+from synthetic import A, D, F, S
+from torch import Tensor, nn
+
+from lab.embeddings import RaggedWords, Texts, Videos
+from lab.errors import LabError
+from lab.heads import HEADS, build_head
+from lab.runs import Run, find_run, load_run, read_run, save_run
+from lab.similarity import similarity_matrix
+from lab.stages import Epoch
+from lab.store import open_store
+
+KEYWORDS: dict[str, dict[str, Any]] = {
+    "cmfi": {"audio_dim": A, "video": "mgfi", "video_keywords": {"width": 3}},
+    "softmax": {"temperature": math.inf, "projection": "linear"},
+    "topk": {"top_k": 2},
+}
+EPOCHS = [Epoch(1, "all", 2.5, 20.0, 0.1, {"R@1": 3.0}), Epoch(0, "untrained", math.nan, 20.0, 0.0)]
+
+
+def run_of(head: nn.Module, name: str, **changes: Any) -> Run:
+    about = {
+        "head": name,
+        "keywords": KEYWORDS.get(name, {}),
+        "dim": D,
+        "dataset": "toy",
+        "protocol": "whole",
+        "store": "features/toy.zarr",
+        "passport": {"frames": {"sampling": "midpoints-5"}},
+        "recipe": {"seed": 7, "audio_level": "segments"},
+        "kept": {"epoch": 1, "metrics": {"R@1": 3.0}, "loss": math.nan},
+        "chosen": "best",
+        "parameters": sum(parameter.numel() for parameter in head.parameters()),
+        "seconds": 1.5,
+    }
+    return Run(**about | changes)
+
+
+def pairs() -> tuple[Texts, Videos]:
+    torch.manual_seed(0)
+    counts = torch.tensor([2, 1, 3])
+    words = RaggedWords(torch.randn(6, D).half(), counts.cumsum(0) - counts, counts)
+    return Texts(torch.randn(3, D), words), Videos(torch.randn(4, F, D), None, torch.randn(4, S, A))
+
+
+def saved(tmp_path: Path, name: str = "xpool", **changes: Any) -> tuple[nn.Module, Path]:
+    torch.manual_seed(3)
+    head = build_head(name, D, **KEYWORDS.get(name, {}))
+    for parameter in head.parameters():
+        parameter.data += 0.1 * torch.randn_like(parameter)
+    return head, save_run(head, run_of(head, name, **changes), EPOCHS, tmp_path)
+
+
+# -- there and back --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", HEADS)
+def test_a_run_comes_back_to_the_same_similarities(name: str, tmp_path: Path) -> None:
+    texts, videos = pairs()
+    head, path = saved(tmp_path, name)
+    back, run = load_run(path)
+    assert torch.equal(similarity_matrix(head, texts, videos), similarity_matrix(back, texts, videos))
+    assert not back.training
+    assert run == replace(run_of(head, name), time=run.time, kept=run.kept)
+    assert (run.metrics, run.audio_level) == ({"R@1": 3.0}, "segments")
+
+
+def test_what_lies_in_the_directory(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    assert sorted(file.name for file in path.iterdir()) == ["head.safetensors", "log.jsonl", "run.json"]
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert path.name.startswith("xpool-toy-20")
+    assert path.name.endswith("-s7")
+
+    def strict(text: str) -> Any:
+        return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+
+    told = strict((path / "run.json").read_text())
+    assert told["format"] == 1
+    assert told["kept"]["loss"] is None
+    assert told["versions"].keys() == {"python", "retrieval-lab", "torch", "numpy"}
+    log = [strict(line) for line in (path / "log.jsonl").read_text().splitlines()]
+    assert [(line["epoch"], line["loss"], line["metrics"]) for line in log] == [(1, 2.5, {"R@1": 3.0}), (0, None, {})]
+
+
+def test_names(tmp_path: Path) -> None:
+    head, path = saved(tmp_path)
+    again = save_run(head, replace(read_run(path)), EPOCHS, tmp_path)
+    assert again == path.with_name(f"{path.name}-2")
+    named = save_run(head, read_run(path), EPOCHS, tmp_path, "my run/1")
+    assert named == tmp_path / "my-run-1"
+    with pytest.raises(LabError, match=r"my-run-1 is there already: give the run another --name, or delete that one"):
+        save_run(head, read_run(path), EPOCHS, tmp_path, "my run/1")
+    assert find_run("my-run-1", tmp_path) == named
+    assert find_run(named, tmp_path / "elsewhere") == named
+    assert find_run("xpool", tmp_path) is None
+
+
+def test_a_run_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("lab.runs.replace_text", full)
+    with pytest.raises(OSError, match="No space left"):
+        saved(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    with pytest.raises(LabError, match=r"plain values, so that they can be saved: .* is a Tensor"):
+        saved(tmp_path, keywords={"bad": torch.zeros(1)})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_layers_that_share_their_weights_can_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Tied(nn.Module):
+        def __init__(self, dim: int) -> None:
+            super().__init__()
+            self.one = nn.Linear(dim, dim)
+            self.other = self.one
+
+    monkeypatch.setitem(HEADS, "tied", Tied)
+    head, path = saved(tmp_path, "tied")
+    back, _ = load_run(path)
+    assert all(torch.equal(value, back.state_dict()[name]) for name, value in head.state_dict().items())
+
+
+def test_what_only_says_where_weights_come_from_is_not_asked_for_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Started(nn.Module):
+        only_at_start = ("file",)
+
+        def __init__(self, dim: int, *, file: str = "") -> None:
+            super().__init__()
+            assert not file or Path(file).is_file()
+            self.layer = nn.Linear(dim, dim)
+
+    monkeypatch.setitem(HEADS, "started", Started)
+    _, path = saved(tmp_path, "started", keywords={"file": "/gone"})
+    load_run(path)
+    inside = {"audio_dim": A, "video": "started", "video_keywords": {"file": ""}}
+    head = build_head("cmfi", D, **inside)
+    inside["video_keywords"] = {"file": "/gone"}
+    load_run(save_run(head, run_of(head, "cmfi", keywords=inside), EPOCHS, tmp_path))
+
+
+# -- another store ---------------------------------------------------------------------------------------------------
+
+
+def test_a_store_with_another_passport_is_refused(full: Path, tmp_path: Path) -> None:
+    store = open_store(full)
+    _, path = saved(tmp_path / "runs", passport={k: v for k, v in store.passport.items() if k != "audio"})
+    load_run(path, store)
+    other = tmp_path / "other.zarr"
+    shutil.copytree(full, other)
+    group = zarr.open_group(other, mode="a")
+    passport = store.passport | {"frames": {**store.passport["frames"], "sampling": "fps1-12", "model": "ViT"}}
+    group.attrs["passport"] = passport
+    with pytest.raises(LabError) as error:
+        load_run(path, open_store(other))
+    assert str(error.value) == (
+        f"{other} was made under another passport: frames.model: 'ViT' in the store, 'toy' wanted; "
+        "frames.sampling: 'fps1-12' in the store, 'midpoints-5' wanted. "
+        f"Use the store that {path} was trained on (features/toy.zarr), or train the head on this one"
+    )
+    group.attrs["passport"] = {**store.passport, "audio": {"model": "another, which this head does not hear"}}
+    load_run(path, open_store(other))
+    group.attrs["passport"] = {key: value for key, value in store.passport.items() if key != "text"}
+    with pytest.raises(LabError, match=rf"other.zarr holds no text, which {path} was trained on. Use the store that"):
+        load_run(path, open_store(other))
+
+
+# -- hostile input ---------------------------------------------------------------------------------------------------
+
+
+def edit(path: Path, **changes: Any) -> None:
+    file = path / "run.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "run.json is damaged (JSONDecodeError: "),
+        ("[]", "run.json is damaged (TypeError: "),
+        ("{}", "run.json is damaged (KeyError: 'format'): train the head again"),
+        ('{"format": 2}', "run.json has format 2, this version reads up to 1: upgrade the lab"),
+        ('{"format": "1"}', "run.json is damaged (TypeError: "),
+        ("[" * 100_000, "run.json is damaged (RecursionError: "),
+        ('{"format": 1, "head": "xpool"}', "run.json is damaged (KeyError: 'keywords')"),
+        (b'{"head": "\xff"}', "run.json is damaged (UnicodeDecodeError: "),
+    ],
+)
+def test_a_damaged_description(content: str | bytes, said: str, tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    (path / "run.json").write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(LabError) as error:
+        load_run(path)
+    assert str(error.value).startswith(f"{path}/{said}")
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dim": "7"}, "'dim' is of another type"),
+        ({"dim": True}, "'dim' is of another type"),
+        ({"keywords": []}, "'keywords' is of another type"),
+        ({"kept": {}}, "'kept.metrics' is of another type"),
+        ({"recipe": {"audio_level": "loud"}}, "'recipe.audio_level' is of another type"),
+        ({"keywords": {"dropuot": 1}}, "unknown keyword of head 'xpool' 'dropuot': did you mean 'dropout'?"),
+        ({"keywords": {"dropout": "x"}}, "head 'xpool' cannot be built as saved: "),
+        ({"keywords": {"dropout": 7}}, "head 'xpool' cannot be built as saved: dropout probability has to be between"),
+        ({"head": "../xpool"}, "unknown head '../xpool'"),
+        ({"head": "wf"}, "the weights do not fit the head that run.json describes: "),
+        ({"dim": 8}, "the weights do not fit the head that run.json describes: 'key.bias' should be (8,), it is (7,)"),
+        ({"dim": 10**6}, "the weights do not fit the head that run.json describes: "),
+        ({"dim": -1}, "dim >= 1 must hold, a whole number, got dim=-1"),
+    ],
+)
+def test_a_description_that_does_not_do(changes: dict[str, Any], said: str, tmp_path: Path) -> None:
+    """Each is one line; a terabyte of weights is not made to find out that there are none (dim = 10**6)."""
+    _, path = saved(tmp_path)
+    edit(path, **changes)
+    with pytest.raises(LabError) as error:
+        load_run(path)
+    assert said in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_damaged_weights(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    file = path / "head.safetensors"
+    weights, whole = load_file(file), file.read_bytes()
+    for content in (b"", whole[:-1], whole[:20], b"\xff" * 100, b"\x80\x02}q\x00."):
+        file.write_bytes(content)
+        with pytest.raises(LabError, match=r"head.safetensors is damaged \(.*\): train the head again"):
+            load_run(path)
+    save_file(weights | {"key.bias": torch.full((D,), torch.nan)}, file)
+    with pytest.raises(LabError, match=r"holds weights that are not finite, in key.bias: train the head again"):
+        load_run(path)
+    save_file(weights | {"extra": torch.zeros(2)}, file)
+    with pytest.raises(LabError, match=r"'extra' should be absent, it is \(2,\)"):
+        load_run(path)
+    del weights["key.bias"]
+    save_file(weights, file)
+    with pytest.raises(LabError, match=r"'key.bias' should be \(7,\), it is absent"):
+        load_run(path)
+    file.unlink()
+    with pytest.raises(LabError, match=r"head.safetensors is damaged \(.*No such file"):
+        load_run(path)
+    with pytest.raises(LabError, match=r"is not a run: it has no run.json; python -m lab.train HEAD makes one"):
+        load_run(tmp_path)
+
+
+MINE = """
+import pathlib
+import torch
+pathlib.Path({proof!r}).touch()
+
+class Mine(torch.nn.Module):
+    def __init__(self, dim):
+        super().__init__()
+        self.dim, self.layer = dim, torch.nn.Linear(dim, dim)
+
+    def forward(self, texts, videos):
+        return self.layer(texts.sentences) @ videos.frames.mean(1).T
+"""
+
+
+def test_code_of_others_runs_only_if_it_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    proof = tmp_path / "imported"
+    (tmp_path / "my_module_of_runs.py").write_text(MINE.format(proof=str(proof)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    name = "my_module_of_runs:Mine"
+    _, path = saved(tmp_path / "runs")
+    for changes in ({"head": name}, {"head": "cmfi", "keywords": {"audio_dim": A, "video": name}},
+                    {"head": "cmfi", "keywords": {"video_keywords": {"x": [{"video": name}]}}}):  # fmt: skip
+        edit(path, **changes)
+        with pytest.raises(LabError) as error:
+            load_run(path)
+        assert str(error.value).startswith(f"{path} wants the head '{name}', which is code that the lab does not know")
+        assert str(error.value).endswith(f"run the same with --trust {name}")
+        assert not proof.exists()
+    head = build_head(name, D)
+    assert proof.exists()
+    path = save_run(head, run_of(head, name), EPOCHS, tmp_path / "runs")
+    assert path.name.startswith("my_module_of_runs-Mine-toy-")
+    back, _ = load_run(path, trusted=[name])
+    texts, videos = pairs()
+    assert torch.equal(similarity_matrix(head, texts, videos), similarity_matrix(back, texts, videos))
+
+
+def test_weights_are_copied_out_of_the_head(tmp_path: Path) -> None:
+    head, path = saved(tmp_path)
+    before: dict[str, Tensor] = load_file(path / "head.safetensors")
+    for parameter in head.parameters():
+        parameter.data.zero_()
+    assert all(torch.equal(value, before[name]) for name, value in load_run(path)[0].state_dict().items())
