@@ -423,6 +423,13 @@ def test_the_table(small: Store) -> None:
     assert lines[1].split()[-2:] == ["4", "3"]
 
 
+def test_one_video_has_no_spread_to_tell_of(small: Store) -> None:
+    result = against_truth(Looking(), small, *small.load("test"))
+    lone = replace(result, video=np.zeros_like(result.video))
+    assert lone.attention() is lone.recall(True) is lone.recall(False) is None
+    assert truth_table(lone).splitlines()[-1].split()[-4:] == ["-", "-", "-", "-"]
+
+
 def test_free_queries_are_a_programmers_error(small: Store) -> None:
     texts, videos = small.load("test")
     with pytest.raises(ValueError, match="must be those of a store"):
