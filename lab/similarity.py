@@ -123,7 +123,7 @@ def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
         need_words(texts)
     if getattr(head, "needs_audio", False):
         need_audio(videos)
-    _finite("texts", "sentence features", torch.isfinite(texts.sentences).all(-1))
+    _finite("texts", "sentence features", _vectors_finite(texts.sentences))
     _finite("videos", "frame features", _rows_finite(videos.frames, videos.frame_mask))
     if getattr(head, "needs_audio", False):
         _finite("videos", "audio features", _rows_finite(videos.audio, videos.audio_mask))
@@ -161,12 +161,17 @@ def need_audio(videos: Videos) -> None:
 def _rows_finite(values: Tensor | None, mask: Tensor | None) -> Tensor:
     if values is None or mask is None:
         raise ValueError("features and their mask must be there")
-    return (torch.isfinite(values).all(-1) | ~mask).all(-1)
+    return (_vectors_finite(values) | ~mask).all(-1)
+
+
+def _vectors_finite(values: Tensor) -> Tensor:
+    """Whether each vector (..., D) is: whether its sum is, some rows at a time, since isfinite would copy them all."""
+    return torch.cat([rows.sum(-1, dtype=torch.float32).isfinite() for rows in values.split(1024)])
 
 
 def _words_finite(words: RaggedWords) -> Tensor:
     """Whether all words of a text (T,) are; a store has gaps of NaN between the words of some texts and the next."""
-    broken = nn.functional.pad((~torch.isfinite(words.values).all(-1)).cumsum(0), (1, 0))
+    broken = nn.functional.pad((~_vectors_finite(words.values)).cumsum(0), (1, 0))
     return broken[words.starts + words.counts] == broken[words.starts]
 
 

@@ -1,0 +1,131 @@
+"""Pooling against its equations in plain steps, its limits, and every k and temperature in one pass."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+import torch
+from feature_pairs import (
+    VARIANTS,
+    D,
+    F,
+    agree_in_value_and_gradient,
+    cosine,
+    head_of,
+    linear,
+    pairs,
+    softmax,
+)
+from torch import Tensor, nn
+
+from lab import similarity_matrix
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError
+from lab.heads import build_head
+
+
+def equations(variant: str) -> Any:
+    """Equations 7 and 8 of X-Pool, and the softmax of its code, for one text and the real frames of one video."""
+    name, keywords = VARIANTS[variant]
+
+    def reference(head: nn.Module, text: Tensor, words: list[Tensor], frames: list[Tensor], sound: list[Tensor]) -> Any:
+        if keywords.get("projection") == "linear":
+            text, frames = linear(text, head.space.text), [linear(frame, head.space.frame) for frame in frames]
+        near = [cosine(text, frame) for frame in frames]
+        if keywords.get("normalize", True):
+            frames = [frame / (frame * frame).sum() ** 0.5 for frame in frames]
+        if name == "softmax":
+            shares = softmax([value / keywords.get("temperature", 0.01) for value in near])
+        else:
+            k = min(keywords.get("top_k", 3), len(frames)) if name == "topk" else len(frames)
+            best = sorted(range(len(frames)), key=lambda f: -near[f].item())[:k]
+            shares = [torch.tensor(float(f in best) / k) for f in range(len(frames))]
+        return cosine(text, sum(share * frame for share, frame in zip(shares, frames, strict=True)))
+
+    return reference
+
+
+@pytest.mark.parametrize("variant", ["mean", "topk", "softmax", "mean, linear", "topk, raw", "softmax, linear, raw"])
+def test_it_is_its_equations_in_value_and_gradient(variant: str) -> None:
+    agree_in_value_and_gradient(head_of(variant), equations(variant))
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(
+    ("name", "keywords"),
+    [
+        ("topk", {"top_k": F}),
+        ("softmax", {"temperature": 1e6}),
+        ("softmax", {"temperature": math.inf}),
+    ],
+)
+def test_limits_that_equal_the_mean(name: str, keywords: dict[str, Any], normalize: bool) -> None:
+    pair = pairs()
+    mean = build_head("mean", D, normalize=normalize)
+    other = build_head(name, D, normalize=normalize, **keywords)
+    assert torch.allclose(other(*pair), mean(*pair), atol=1e-6)
+    assert torch.allclose(other.frame_weights(*pair), mean.frame_weights(*pair), atol=1e-6)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_a_temperature_near_zero_is_the_closest_frame_alone(normalize: bool) -> None:
+    pair = pairs()
+    one = build_head("topk", D, top_k=1, normalize=normalize)
+    for temperature in (1e-6, 1e-30):
+        cold = build_head("softmax", D, temperature=temperature, normalize=normalize)
+        assert torch.allclose(cold(*pair), one(*pair), atol=1e-6)
+        assert torch.equal(cold.frame_weights(*pair).round(), one.frame_weights(*pair))
+
+
+def test_by_hand() -> None:
+    """Text east; frames east, north, west: the closest is east (1), the best two are at 45° (0.707), all at 90° (0)."""
+    east, north = torch.tensor([1.0, 0.0]), torch.tensor([0.0, 1.0])
+    texts, videos = Texts(5 * east[None]), Videos(torch.stack([2 * east, 3 * north, -4 * east])[None])
+    found = [build_head("topk", 2, top_k=k)(texts, videos).item() for k in (1, 2, 3)]
+    assert found == pytest.approx([1, 0.5**0.5, 0], abs=1e-6)
+    raw = build_head("topk", 2, top_k=2, normalize=False)(texts, videos).item()
+    assert raw == pytest.approx(2 / 13**0.5)
+    soft = build_head("softmax", 2, temperature=1 / math.log(2)).frame_weights(texts, videos)[0, 0]
+    assert soft.tolist() == pytest.approx([4 / 7, 2 / 7, 1 / 7])  # 2 to the power of 1, 0, -1
+
+
+def test_frames_that_are_alike_tie_and_k_of_them_count() -> None:
+    """A still video's frames are the same to the bit; top-k must average k of them, not all that reach the k-th."""
+    texts, videos = pairs()
+    still = Videos(videos.frames[:1, :1].expand(1, F, D))
+    for k in (1, 2, F):
+        weights = build_head("topk", D, top_k=k).frame_weights(texts, still)
+        assert torch.allclose(weights.sort(-1, descending=True).values, (torch.arange(F) < k) / k)
+
+
+def test_linear_projections_start_as_the_identity_without_bias() -> None:
+    head = build_head("mean", D, projection="linear")
+    assert [tuple(parameter.shape) for parameter in head.parameters()] == [(D, D), (D, D)]
+    assert torch.allclose(head(*pairs()), build_head("mean", D)(*pairs()), atol=1e-6)
+    assert not list(build_head("mean", D).parameters())
+
+
+@pytest.mark.parametrize(
+    ("name", "keywords", "said"),
+    [
+        ("topk", {"top_k": 0}, "1 <= top_k <= frames must hold, a whole number, got top_k=0"),
+        ("topk", {"top_k": 2.0}, r"got top_k=2\.0"),
+        ("topk", {"top_k": True}, "got top_k=True"),
+        ("softmax", {"temperature": 0}, "temperature > 0 must hold .*got temperature=0"),
+        ("softmax", {"temperature": -0.1}, r"got temperature=-0\.1"),
+        ("softmax", {"temperature": math.nan}, "got temperature=nan"),
+        ("mean", {"projection": "liner"}, "unknown projection 'liner': did you mean 'linear'"),
+    ],
+)
+def test_bad_keywords(name: str, keywords: dict[str, Any], said: str) -> None:
+    with pytest.raises(LabError, match=said):
+        build_head(name, D, **keywords)
+
+
+def test_more_frames_than_there_are() -> None:
+    head = build_head("topk", D, top_k=F + 1)
+    for call in (head, head.frame_weights, lambda *pair: similarity_matrix(head, *pair)):
+        with pytest.raises(LabError, match=f"1 <= top_k <= {F} frames must hold, got top_k={F + 1}"):
+            call(*pairs())

@@ -1,0 +1,176 @@
+"""The matrix by tiles: memory, modes, and features that cannot be scored."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import pytest
+import torch
+from feature_pairs import FRAMES, A, D, F, T, V, head_of, pairs, ragged
+from torch import Tensor, nn
+
+import lab
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError
+from lab.heads import build_head
+from lab.heads.mgfi import MGFI
+from lab.similarity import TILE, check_inputs, evaluating, index_videos, score_texts, similarity_matrix
+
+
+class Watched(nn.Module):
+    """A head that needs what it says for each video and pair, and notes what it is asked for."""
+
+    def __init__(self, per_video: int, per_pair: int) -> None:
+        super().__init__()
+        self.needs, self.indexed, self.tiles = (per_video, per_pair), [], []
+        self.mode = nn.Dropout()
+
+    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
+        return self.needs
+
+    def index(self, videos: Videos) -> Tensor:
+        self.indexed.append(len(videos))
+        return videos.frames.mean(1)
+
+    def score(self, texts: Texts, index: Tensor) -> Tensor:
+        assert not self.training
+        assert not torch.is_grad_enabled()
+        self.tiles.append((len(texts), len(index)))
+        return texts.sentences @ index.T
+
+
+@pytest.mark.parametrize("memory_mb", [0.005, 0.05, 0.5, 5])
+@pytest.mark.parametrize("needs", [(10, 3), (3000, 3), (10, 4000), (40_000, 4000)])
+def test_index_and_scratch_stay_below_the_cap(needs: tuple[int, int], memory_mb: float) -> None:
+    torch.manual_seed(0)
+    texts, videos = Texts(torch.randn(307, D)), Videos(torch.randn(31, F, D))
+    head = Watched(*needs)
+    found = similarity_matrix(head, texts, videos, memory_mb=memory_mb)
+    assert torch.allclose(found, texts.sentences @ videos.frames.mean(1).T, atol=1e-5)
+    assert sum(head.indexed) == 31  # each video once
+    for texts_here, videos_here in head.tiles:
+        held = 4 * (needs[0] * videos_here + needs[1] * videos_here * texts_here)
+        assert held <= memory_mb * 2**20 or (texts_here, videos_here) == (1, 1)
+    assert max(texts_here for texts_here, _ in head.tiles) <= TILE
+
+
+def test_what_fits_is_one_index_and_full_tiles() -> None:
+    head = Watched(100, 10)
+    similarity_matrix(head, Texts(torch.randn(2 * TILE + 3, D)), Videos(torch.randn(211, F, D)))
+    assert head.indexed == [211]
+    assert head.tiles == [(TILE, 211), (TILE, 211), (3, 211)]
+    head.tiles.clear()
+    similarity_matrix(head, Texts(torch.randn(5, D)), Videos(torch.randn(211, F, D)), tile=2)
+    assert head.tiles == [(2, 211), (2, 211), (1, 211)]
+
+
+def test_the_mode_of_every_module_is_restored_also_after_an_error() -> None:
+    head, (texts, videos) = build_head("cmfi", D, audio_dim=A), pairs()
+    head.train()
+    head.video.eval()  # the paper's second stage
+    modes = {name: module.training for name, module in head.named_modules()}
+    assert len(set(modes.values())) == 2
+    similarity_matrix(head, texts, videos)
+    assert {name: module.training for name, module in head.named_modules()} == modes
+    with pytest.raises(LabError), evaluating(head):
+        build_head("no such head")
+    assert {name: module.training for name, module in head.named_modules()} == modes
+    assert torch.is_grad_enabled()
+
+
+def test_the_matrix_is_plain_float32() -> None:
+    found = similarity_matrix(head_of("xpool").train(), *pairs())
+    assert (found.dtype, found.device.type, found.requires_grad, tuple(found.shape)) == (
+        torch.float32, "cpu", False, (T, V),
+    )  # fmt: skip
+    assert lab.similarity_matrix is similarity_matrix
+
+
+def test_tiles_of_words_have_little_padding(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Texts of 1, 4 and 6 words in tiles of two: the longest stands apart, and rows come back in their order."""
+    seen: list[list[int]] = []
+    before = MGFI.score
+
+    def score(self: MGFI, texts: Texts, index: Any) -> Tensor:
+        seen.append(texts.padded_words()[1].sum(1).tolist())
+        return before(self, texts, index)
+
+    monkeypatch.setattr(MGFI, "score", score)
+    head, (texts, videos) = head_of("mgfi"), pairs()
+    found = similarity_matrix(head, ragged(texts), videos, tile=2)
+    assert seen == [[1, 4], [6]]
+    assert torch.allclose(found, head(texts, videos), atol=1e-5)
+
+
+def test_an_index_serves_many_queries() -> None:
+    head, (texts, videos) = head_of("mgfi"), pairs()
+    with evaluating(head):
+        index = index_videos(head, videos)
+        rows = [score_texts(head, texts.select(torch.tensor([t])), index) for t in range(T)]
+    assert torch.allclose(torch.cat(rows), head(texts, videos), atol=1e-5)
+
+
+def test_no_texts_make_no_rows() -> None:
+    texts, videos = pairs()
+    none = texts.select(torch.zeros(0, dtype=torch.int64))
+    assert tuple(similarity_matrix(head_of("mean"), none, videos).shape) == (0, V)
+
+
+@pytest.mark.parametrize(("keywords", "said"), [({"tile": 0}, "tile=0"), ({"memory_mb": 0}, "memory_mb=0")])
+def test_a_tile_and_a_cap_are_positive(keywords: dict[str, Any], said: str) -> None:
+    with pytest.raises(LabError, match=rf"memory_mb > 0 and tile >= 1 must hold, got .*{said}"):
+        similarity_matrix(head_of("mean"), *pairs(), **keywords)
+
+
+def spoiled(values: Tensor, *place: int, by: float = float("nan")) -> Tensor:
+    copy = values.clone()
+    copy[place] = by
+    return copy
+
+
+@pytest.mark.parametrize("by", [float("nan"), float("inf")])
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("sentences", r"1 texts have sentence features that are not, first rows \[2\]"),
+        ("words", r"1 texts have word features that are not, first rows \[2\]"),
+        ("ragged", r"1 texts have word features that are not, first rows \[2\]"),
+        ("frames", r"1 videos have frame features that are not, first rows \[2\]"),
+        ("audio", r"1 videos have audio features that are not, first rows \[0\]"),
+    ],
+)
+def test_features_that_are_not_finite(field: str, said: str, by: float) -> None:
+    head, (texts, videos) = head_of("cmfi"), pairs()
+    assert isinstance(texts.words, Tensor)
+    assert videos.audio is not None
+    if field == "sentences":
+        texts = dataclasses.replace(texts, sentences=spoiled(texts.sentences, 2, 3, by=by))
+    if field in ("words", "ragged"):
+        texts = dataclasses.replace(texts, words=spoiled(texts.words, 2, 3, 1, by=by))
+        texts = ragged(texts) if field == "ragged" else texts
+    if field == "frames":
+        videos = dataclasses.replace(videos, frames=spoiled(videos.frames, 2, 1, 0, by=by))
+    if field == "audio":
+        videos = dataclasses.replace(videos, audio=spoiled(videos.audio, 0, 1, 0, by=by))
+    with pytest.raises(LabError, match=f"features must be finite where they are not masked: {said}: mask them"):
+        similarity_matrix(head, texts, videos)
+
+
+def test_what_a_head_does_not_read_is_not_judged() -> None:
+    texts, videos = pairs()
+    assert isinstance(texts.words, Tensor)
+    assert videos.audio is not None
+    nan = float("nan")
+    check_inputs(
+        head_of("xpool"),
+        dataclasses.replace(texts, words=torch.full_like(texts.words, nan)),
+        dataclasses.replace(videos, audio=torch.full_like(videos.audio, nan)),
+    )
+
+
+def test_a_mask_with_an_empty_row() -> None:
+    mask = FRAMES.clone()
+    mask[3] = False
+    with pytest.raises(ValueError, match=r"every video needs at least one real frame in frame_mask, videos \[3\]"):
+        Videos(torch.randn(V, F, D), mask)
