@@ -145,6 +145,17 @@ class MGFI(nn.Module):
         """The attention (T, V, F), the mean of the branches'; rows sum to one, padding has zero."""
         return _mean(self._weights(texts, self.index(videos))).permute(2, 0, 1)
 
+    def word_weights(self, texts: Texts, videos: Videos) -> tuple[Tensor, Tensor]:
+        """The word branch's attention (T, V, W, F), rows of each word, and the share (T, V, W) that each word has.
+
+        Raises ``LabError`` for a head without that branch.
+        """
+        if "word" not in self.branches:
+            raise LabError("this head does not look at words: take wf or mgfi")
+        norm, (words, mask) = self.norm_text or self.norm_frames, clean_words(texts, self.dim)
+        attention, share = self._by_word(self.queries["word"](norm(words)), mask, self.index(videos))
+        return attention.permute(2, 0, 3, 1), share.permute(1, 0, 2)
+
     def index(self, videos: Videos) -> MGFIIndex:
         """Keys, values, and all of LN and FF that comes before the activation."""
         frames = self.norm_frames(clean_frames(videos, self.dim))
@@ -182,12 +193,15 @@ class MGFI(nn.Module):
 
     def _word_weights(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> Tensor:
         """Equations 5 to 7: each word's attention, weighted by a softmax over words of its best frame."""
+        return torch.einsum("vftw,vtw->vft", *self._by_word(query, mask, index))
+
+    def _by_word(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> tuple[Tensor, Tensor]:
+        """Each word's attention (V, F, T, W), and the share (V, T, W) that it has in the whole."""
         (T, W, D), (V, F_) = query.shape, index.mask.shape
         product = hide_padding(products(index.keys, query.reshape(T * W, D)), index.mask)  # a
         best = product.amax(1).view(V, T, W) * self.word_scale
         share = best.masked_fill(~mask, float("-inf")).softmax(-1)
-        attention = (product / math.sqrt(self.dim)).softmax(1).view(V, F_, T, W)
-        return torch.einsum("vftw,vtw->vft", attention, share)
+        return (product / math.sqrt(self.dim)).softmax(1).view(V, F_, T, W), share
 
     def _cosine(self, weights: list[Tensor], sentences: Tensor, index: MGFIIndex) -> Tensor:
         """Equations 3, 8, 9 and 10 from the weights (V, F, T) of each branch: cosines (T, V)."""
