@@ -78,10 +78,9 @@ def similarity_matrix(
     device, result = _device(head, videos), torch.empty(len(texts), len(videos))
     with evaluating(head):
         for columns in torch.arange(len(videos)).split(block):
-            index = index_videos(head, videos.select(columns).to(device))
+            index, some = index_videos(head, videos.select(columns).to(device)), result[:, columns[0] : columns[-1] + 1]
             for rows in order.split(step):
-                found = score_texts(head, texts.select(rows).to(device), index).float().cpu()
-                result[rows[:, None], columns] = found
+                some[rows] = score_texts(head, texts.select(rows).to(device), index).float().cpu()
     return result
 
 

@@ -11,6 +11,7 @@ from feature_pairs import (
     VARIANTS,
     D,
     F,
+    T,
     agree_in_value_and_gradient,
     cosine,
     head_of,
@@ -24,6 +25,7 @@ from lab import similarity_matrix
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
+from lab.heads.sweep import descending, sweep
 
 
 def equations(variant: str) -> Any:
@@ -129,3 +131,62 @@ def test_more_frames_than_there_are() -> None:
     for call in (head, head.frame_weights, lambda *pair: similarity_matrix(head, *pair)):
         with pytest.raises(LabError, match=f"1 <= top_k <= {F} frames must hold, got top_k={F + 1}"):
             call(*pairs())
+
+
+# -- every setting in one pass ---------------------------------------------------------------------------------------
+
+TEMPERATURES = (1e-6, 0.01, 0.3, 2.0, math.inf)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("projection", ["none", "linear"])
+@pytest.mark.parametrize("tile", [1, 2, 50])
+def test_a_sweep_is_each_head_on_its_own(projection: str, normalize: bool, tile: int) -> None:
+    pair, keywords = pairs(), {"projection": projection, "normalize": normalize}
+    head = build_head("mean", D, **keywords)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+    alone = [build_head("topk", D, top_k=k, **keywords) for k in range(1, F + 1)]
+    alone += [build_head("softmax", D, temperature=value, **keywords) for value in TEMPERATURES]
+    for other in alone:
+        other.load_state_dict(head.state_dict())
+    wanted = torch.stack([other(*pair) for other in alone])
+    seen = []
+    for rows, found in sweep(head, *pair, top_k=range(1, F + 1), temperature=TEMPERATURES, tile=tile):
+        assert torch.allclose(found, wanted[:, rows], atol=1e-5, rtol=0)
+        assert not found.requires_grad
+        seen += rows.tolist()
+    assert seen == list(range(T))
+
+
+def test_a_sweep_of_several_parts_and_with_ties() -> None:
+    """Frames that are there twice tie wherever they stand; identical ones may be chosen either way."""
+    torch.manual_seed(0)
+    frames = torch.randn(211, 3, D)
+    frames = torch.cat([frames, frames[:, :2]], 1)
+    mask = torch.arange(5) < torch.randint(1, 6, (211,))[:, None]
+    texts, videos = Texts(torch.randn(97, D)), Videos(frames.masked_fill(~mask[..., None], math.nan), mask)
+    found = torch.cat([x for _, x in sweep(build_head("mean", D), texts, videos, top_k=range(1, 6), tile=64)], 1)
+    for k in range(1, 6):
+        assert torch.allclose(found[k - 1], build_head("topk", D, top_k=k)(texts, videos), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11, 12, 30])
+def test_the_network_sorts(size: int) -> None:
+    values = torch.randn(5, size, 40).round(decimals=1)  # with ties
+    assert torch.equal(torch.stack(descending(values), 1), values.sort(1, descending=True).values)
+
+
+@pytest.mark.parametrize(
+    ("keywords", "said"),
+    [
+        ({"top_k": [1, F + 1]}, f"1 <= top_k <= {F} frames must hold, got top_k={F + 1}"),
+        ({"top_k": [0]}, "got top_k=0"),
+        ({"temperature": [0.1, 0.0]}, r"temperature > 0 must hold .*got temperature=0\.0"),
+        ({"top_k": [1], "tile": 0}, "tile >= 1 must hold, got tile=0"),
+    ],
+)
+def test_a_sweep_out_of_range(keywords: dict[str, Any], said: str) -> None:
+    with pytest.raises(LabError, match=said):
+        next(sweep(build_head("mean", D), *pairs(), **keywords))
