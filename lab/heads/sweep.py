@@ -70,7 +70,7 @@ def _settings(unit: Tensor, frames: Frames, top_k: Sequence[int], temperature: S
         if k < len(largest) and bool((largest[k] >= threshold[:, 0]).any()):
             above = (cosine > threshold).float()
             tied = weights - above
-            weights = above + tied * ((k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True))
+            weights = above + tied * ((k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True).clamp_min(1))
         found.append(_cosine(weights, product, frames.gram))
     if len(temperature):
         below = cosine.sub_(cosine.amax(1, keepdim=True))
