@@ -1,98 +1,157 @@
-"""``python -m lab.study NAME``: a study file in, a table out.
+"""``python -m lab.study NAME``: a study file in, an answer out, chosen on validation and read on test once.
 
-For now a study trains one head with fixed settings and reads the split that it names; searching comes on top of this.
+``python -m lab.study compare A B ...`` puts studies that were run side by side. What a study is and does stands in
+``lab.studies``; this is its door.
 """
 
 from __future__ import annotations
 
+import logging
+import shlex
 import sys
 import time
-import tomllib
-from collections.abc import Iterator, Sequence
+from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import cli
-from lab.errors import LabError, unknown
 from lab.evaluate import caveats
-from lab.heads import ANY, head_class, head_keywords
-from lab.reads import Reader, load_split, require_split
-from lab.recipe import RECIPE_KEYS
+from lab.reads import count_reads, require_split
+from lab.recipe import DEFAULT
+from lab.runs import RUNS
 from lab.store import Store
 from lab.store.find import given_store, store_options
-from lab.task import prepare
-from lab.train import train_on, validate
+from lab.studies import report
+from lab.studies.files import read_study
+from lab.studies.final import read_test, train_all
+from lab.studies.grid import Chosen, choose
+from lab.studies.guard import SealedStore
+from lab.studies.result import heading, of_choices, of_search, rows_of, verdicts
+from lab.studies.search import Found, definition, search
+from lab.studies.setups import Study, digest
+from lab.studies.splits import Splits
+from lab.studies.storage import open_storage
 
-STUDIES = Path(__file__).parent.parent / "studies"
-
-
-def read_study(name: str) -> dict[str, Any]:
-    """A study file, by its name in ``studies/`` or by its path. Raises ``LabError`` that names all it has wrong."""
-    file = Path(name) if name.endswith(".toml") else STUDIES / f"{name}.toml"
-    if not file.is_file():
-        raise unknown("study", name, sorted(path.stem for path in STUDIES.glob("*.toml")))
-    try:
-        settings = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not UTF-8
-        raise LabError(f"{file} is not valid TOML: {error}") from None
-    wrong = list(_mistakes(settings))
-    if wrong:
-        raise LabError(f"{file}: {'; '.join(wrong)}")
-    return settings
+log = logging.getLogger(__name__)
 
 
-def _mistakes(settings: dict[str, Any]) -> Iterator[str]:
-    """What a study file has wrong, as far as names tell; values are judged by what they are given to."""
-    head = str(settings.get("head"))
-    tables: dict[str, list[str]] = {"train": list(RECIPE_KEYS), "keywords": ANY}
-    try:
-        tables["keywords"] = head_keywords(head_class(head))
-    except LabError as error:
-        yield str(error)
-    for key, value in settings.items():
-        if key not in ("head", *tables):
-            yield str(unknown("key", key, ("head", *tables)))
-        elif key in tables and not isinstance(value, dict):
-            yield f"[{key}] must be a table, got {value!r}"
-        elif key in tables and (known := tables[key]) != ANY:
-            yield from (str(unknown(f"key of [{key}]", name, known)) for name in value if name not in known)
+def run(
+    study: Study,
+    store: Store,
+    *,
+    protocol: str | None = None,
+    home: Path,
+    name: str | None = None,
+    storage: str | None = None,
+    device: str = "auto",
+    command: str = "lab.study",
+    test: bool = True,
+) -> dict[str, Any]:
+    """Runs a study, or goes on with it, and returns its result, which stands in ``home`` afterwards.
+
+    ``storage``: a journal file or a URL of Optuna for the trials of a search, by default a journal in ``home``.
+    ``test=False`` ends before the final step. Raises ``LabError`` for what is wrong with study, store or storage.
+    """
+    begun = time.perf_counter()
+    protocol = protocol or store.protocols[0]
+    sealed = SealedStore(store, protocol)
+    for split in ("val", "test"):
+        require_split(sealed, split, protocol)
+    splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
+    for row in study.rows:
+        splits.try_out(row)
+    found: Found | None = None
+    if study.kind == "search":
+        found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name)
+        report.write_trials(home, found.trials) if found is not None else None
+        chosen = [Chosen(study.rows[0]), Chosen(found.setup)] if found is not None else []
+    else:
+        chosen = choose(study, splits)
+    key = digest({"study": definition(study, sealed, protocol), "seeds": study.seeds,
+                  "chosen": [repr(each.setup) for each in chosen]})  # fmt: skip
+    told = heading(study, store, protocol, key, command)
+    queries = sealed.coverage("val", protocol).captions
+    if found is not None:
+        told["search"] = of_search(study, found, None, queries)
+    if not test:
+        return told
+    again = report.read_result(home)
+    if again is not None and again["hash"] == key:
+        log.info("%s has this result already: the test split is not read again", home)
+        return again
+    trained = train_all(study, [each.setup for each in chosen], splits, home / "runs")
+    final = read_test(study, trained, splits, sealed, command)
+    told["rows"] = rows_of(study, final)
+    told["baseline"] = study.baseline
+    told["verdicts"] = verdicts(study, told["rows"])
+    told["choices"] = of_choices(chosen)
+    told["reads"] = {"before": final.reads_before, "now": count_reads(store, "test")}
+    if found is not None:
+        told["search"] = of_search(study, found, final, queries)
+    told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
+    told["seconds"] = time.perf_counter() - begun
+    report.write_ranks(home, final)
+    report.write_result(home, told)
+    return told
 
 
-def study(
-    settings: dict[str, Any], store: Store, protocol: str | None = None, command: str = "lab.study"
-) -> dict[str, float]:
-    """Trains the study's head on ``train`` and returns the metrics of ``test``, which is read here and nowhere else."""
-    require_split(store, "test", protocol)  # before the training
-    recipe, keywords = settings.get("train", {}), settings.get("keywords", {})
-    task = prepare(store, settings["head"], protocol=protocol, recipe=recipe, keywords=keywords)
-    trained = train_on(task)
-    reader, level = Reader(command, settings["head"]), task.recipe.audio_level
-    texts, videos = load_split(store, "test", protocol, head=trained.head, audio_level=level, reader=reader)
-    return validate(trained.head, texts, videos)
+def _before(reads: int) -> list[str]:
+    if not reads:
+        return []
+    return [f"! the test split was read {reads} times before this: each look lets its answers leak into what is tried"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
     parser = cli.parser(
         "lab.study",
-        "Run a study on a feature store and print its table.",
-        "python -m lab.study xpool_head --dataset msvd",
+        "Run a study: search on validation, train the best with several seeds, read the test split once.",
+        "python -m lab.study xpool_head --dataset toy --trials 20 --set epochs=3",
     )
-    parser.add_argument("study", help="a name in studies/, or a .toml file")
+    add = parser.add_argument
+    add("study", help='a name in studies/, or a .toml file; "compare A B ..." puts results side by side')
     store_options(parser)
-    given = parser.parse_args(argv)
-    settings = read_study(given.study)
+    add("--trials", type=int, metavar="N", help="finished trials that a search ends with (default: the file's)")
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting in place of the file's")
+    add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")
+    add("--storage", metavar="PATH_OR_URL", help="where trials are kept (default: a journal file beside the result)")
+    add("--workers", type=int, default=1, metavar="N", help="processes that search together (default: %(default)s)")
+    add("--name", help="of the run, by which it is found again (default: study and data set)")
+    add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
+    add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
+    add("--dry-run", action="store_true", help="print the study as it would run, and end")
+    given = parser.parse_args(arguments)
+    study = read_study(given.study, _settings(given))
+    if given.dry_run:
+        cli.say(report.resolved(study))
+        return 0
     store = given_store(given)
-    start = time.perf_counter()
-    metrics = study(settings, store, given.protocol, f"lab.study {given.study}")
-    held = store.coverage("test", given.protocol)
-    names = ("R@1", "R@5", "R@10", "MdR", "MnR")
-    cells = [settings["head"], *(f"{metrics[name]:.1f}" for name in names), held.captions, held.videos]
-    cli.say(cli.table(["head", *names, "queries", "videos"], [cells]))
-    cli.say(f"test split of {store.path}, trained and scored in {time.perf_counter() - start:.1f} s")
-    for line in caveats(store, "test", given.protocol):
-        cli.say(line)
+    protocol = given.protocol or store.protocols[0]
+    name = given.name or "-".join([study.name, store.name, *([protocol] if len(store.protocols) > 1 else [])])
+    command = shlex.join(["python", "-m", "lab.study", *arguments])
+    home = given.runs / name
+    options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
+    result = run(study, store, command=command, test=not given.no_test, **options)
+    show(result, home)
     return 0
+
+
+def _settings(given: Namespace) -> list[str]:
+    extra = {"trials": given.trials, "preset": given.preset}
+    return [*given.set, *(f"{key}={value}" for key, value in extra.items() if value is not None)]
+
+
+def show(result: dict[str, Any], home: Path) -> None:
+    """The final table, the verdict, and where the rest is."""
+    if "rows" in result:
+        cli.say(report.table(result))
+    for line in [*result.get("verdicts", []), *report.learned_lines(result), *result.get("caveats", [])]:
+        cli.say(line)
+    if "rows" in result:
+        cli.say(f"{home}: result.md, result.tex, result.json")
 
 
 if __name__ == "__main__":

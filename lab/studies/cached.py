@@ -1,0 +1,122 @@
+"""Settings that need no training, scored from products that are made once: k, temperature, fusion weight.
+
+The products of all texts with all frames are nine tenths of scoring a pooling head, and no setting changes them. A
+trial is then a softmax and a quadratic form over F numbers a pair, and a fusion weight only a sum of two matrices.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.embeddings import Texts, Videos
+from lab.heads.cmfi import CMFI
+from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling, cosines
+from lab.metrics import retrieval_metrics
+from lab.recipe import divide
+from lab.similarity import evaluating, parts, products, similarity_matrix
+from lab.studies.setups import Setup
+from lab.studies.splits import Splits, put
+
+#: Keywords of heads that may change after the training.
+FREE = {"topk": {"top_k"}, "softmax": {"temperature", "top_k"}, "mean": set[str]()}
+#: Products that are kept, in float32 numbers. Where there would be more they are made anew for each trial.
+KEPT = 1 << 28
+
+
+def after_training(setup: Setup) -> bool:
+    """Whether nothing is searched but what may change after the training.
+
+    For a pooling head without a projection that is all of it; for CMFI its fusion weight, and the settings of its video
+    and audio heads where those pool without a projection. CMFI is then trained once, with the file's keywords.
+    """
+    if not setup.search:
+        return False
+    recipe, keywords = divide(setup.head, dict.fromkeys(setup.search, 0))
+    if recipe:
+        return False
+    if setup.head != "cmfi":
+        return _frees(setup.head, setup.keywords, keywords)
+    inside = {key: keywords.pop(f"{key}_keywords", {}) for key in ("video", "audio")}
+    names = {"video": str(setup.keywords.get("video", "mgfi")), "audio": str(setup.keywords.get("audio", "mean"))}
+    return keywords.keys() <= {"fusion_weight"} and all(
+        not inner or _frees(names[side], setup.keywords.get(f"{side}_keywords", {}), inner)
+        for side, inner in inside.items()
+    )
+
+
+def _frees(head: str, fixed: Mapping[str, Any], searched: Mapping[str, Any]) -> bool:
+    return fixed.get("projection", "none") == "none" and searched.keys() <= FREE.get(head, set())
+
+
+class Cached:
+    """A setup's head with its validation split, ready to be scored at any point of its space."""
+
+    def __init__(self, setup: Setup, splits: Splits) -> None:
+        first = {key: each.ends()[0] for key, each in setup.search.items()}
+        self.setup = setup
+        # Pooling has nothing to train, and need not be built with its keywords; CMFI is, and only once.
+        fitted = splits.fit(setup.with_after(first) if setup.head == "cmfi" else setup.at(first))
+        self.head = fitted.head
+        texts, videos = splits.load("val", fitted.recipe.audio_level)
+        if texts.video is None:
+            raise ValueError("validation texts must name their videos")
+        self.target = texts.video.cpu().numpy()
+        with evaluating(self.head):
+            self.side: Side | Fused = Fused(self.head, texts, videos) if isinstance(self.head, CMFI) \
+                else Side(self.head, texts, videos)  # fmt: skip
+        self.known: dict[str, dict[str, float]] = {}
+
+    def metrics(self, point: Mapping[str, Any]) -> dict[str, float]:
+        """Validation metrics at a point of the space."""
+        key = json.dumps(dict(point), sort_keys=True)
+        if key not in self.known:
+            _, keywords = divide(self.setup.head, point)
+            with evaluating(self.head):
+                similarity = self.side.similarity(keywords)
+            self.known[key] = retrieval_metrics(similarity.cpu().numpy(), self.target)
+        return self.known[key]
+
+
+class Side:
+    """One head over all pairs, its similarity (T, V) remembered as long as its settings are the same."""
+
+    def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
+        self.head, self.texts, self.videos = head, texts, videos
+        self.kept: list[tuple[Tensor, Frames]] | None = None
+        V, F = videos.frames.shape[:2]
+        if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * V * F <= KEPT:
+            index, unit = head.space.frames(videos), head.space.texts(texts)
+            self.kept = [(products(part.values, unit), part) for part in parts(index, len(texts))]
+        self.last: tuple[dict[str, Any], Tensor] | None = None
+
+    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
+        """Similarity (T, V) with keywords set."""
+        if self.last is None or self.last[0] != keywords:
+            put(self.head, keywords)
+            if self.kept is None or not isinstance(self.head, TopKPooling | SoftmaxPooling):
+                found = similarity_matrix(self.head, self.texts, self.videos)
+            else:
+                weigh = self.head.weigh
+                found = torch.cat([cosines(product, part, weigh) for product, part in self.kept]).T
+            self.last = (dict(keywords), found)
+        return self.last[1]
+
+
+class Fused:
+    """CMFI's two sides and their fusion."""
+
+    def __init__(self, head: CMFI, texts: Texts, videos: Videos) -> None:
+        heard, self.present = head.hear(videos)
+        self.head, self.seen, self.heard = head, Side(head.video, texts, videos), Side(head.audio, texts, heard)
+
+    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
+        """Similarity (T, V) with keywords set."""
+        put(self.head, {key: value for key, value in keywords.items() if not isinstance(value, dict)})
+        seen = self.seen.similarity(keywords.get("video_keywords", {}))
+        heard = self.heard.similarity(keywords.get("audio_keywords", {}))
+        return self.head.fuse(seen.to(self.present.device), heard.to(self.present.device), self.present)

@@ -1,0 +1,162 @@
+"""The final step: chosen setups are trained with several seeds, then the test split is read, once for all of them.
+
+Nothing else in ``lab.studies`` unseals a store. The seeds are not the search's own: the trial that was the best of many
+owes some of that to its seed. Trained heads are saved as runs as they are made, so a study that is stopped here goes on
+where it was.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab import cli
+from lab.errors import LabError
+from lab.evaluate import evaluate
+from lab.reads import Reader, count_reads, require_split
+from lab.runs import load_run, read_run, save_run
+from lab.studies.guard import SealedStore
+from lab.studies.setups import Setup, Study, merged
+from lab.studies.splits import Fitted, Split, Splits, load_levels
+
+log = logging.getLogger(__name__)
+
+Ranks = dict[str, NDArray[np.float64]]
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setup in the result: its fits, one a seed, and the ranks that they gave on test, (R, queries) by direction."""
+
+    fits: tuple[Fitted, ...]
+    runs: tuple[str, ...]
+    ranks: Ranks
+
+    @property
+    def setup(self) -> Setup:
+        """What was trained."""
+        return self.fits[0].setup
+
+
+@dataclass(frozen=True)
+class Final:
+    """All rows on the test split. ``video`` and ``caption`` (T,) are the queries' rows in the store's tables."""
+
+    rows: tuple[Row, ...]
+    video: NDArray[np.int64]
+    caption: NDArray[np.int64]
+    videos: int
+    reads_before: int
+    texts_of: str
+
+    def row(self, name: str) -> Row:
+        """A row by its name."""
+        return next(row for row in self.rows if row.setup.name == name)
+
+
+def train_all(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) -> list[list[tuple[Fitted, str]]]:
+    """Each setup trained with every seed (untrained heads once), and the directory of its run, "" where it has none."""
+    done: list[list[tuple[Fitted, str]]] = []
+    with cli.bar(len(setups) * study.seeds, "final", "training") as bar:
+        for setup in setups:
+            fits: list[tuple[Fitted, str]] = []
+            for seed in range(study.seed + 1, study.seed + 1 + study.seeds):
+                bar.set_postfix_str(setup.name)
+                fits.append(_fit(setup, seed, splits, runs / f"{_stem(setup.name)}-s{seed}"))
+                bar.update()
+                if not fits[-1][0].trained:
+                    bar.update(study.seeds - 1)
+                    break
+            done.append(fits)
+    return done
+
+
+def read_test(
+    study: Study, trained: Sequence[Sequence[tuple[Fitted, str]]], splits: Splits, sealed: SealedStore, command: str
+) -> Final:
+    """Opens the store, reads the test split once, and ranks with every head. From here on nothing can be chosen."""
+    require_split(sealed, "test", splits.protocol)
+    before = count_reads(sealed, "test")
+    names = ", ".join(fits[0][0].setup.name for fits in trained)
+    store = sealed.unseal()
+    levels = {fit.recipe.audio_level for fits in trained for fit, _ in fits} if splits.needs.needs_audio else {"clip"}
+    test = load_levels(
+        store, "test", splits.protocol, splits.needs, levels, splits.device, Reader(command, names, study.name)
+    )
+    rows = []
+    with cli.bar(sum(map(len, trained)), "test split", "head") as bar:
+        for fits in trained:
+            ranks = [_ranks(fit, test, bar) for fit, _ in fits]
+            together = {name: np.stack([each[name] for each in ranks]) for name in ranks[0]}
+            rows.append(Row(tuple(fit for fit, _ in fits), tuple(run for _, run in fits if run), together))
+    texts, videos = next(iter(test.values()))
+    if texts.video is None or texts.rows is None or videos.rows is None:
+        raise ValueError("a split of a store knows its rows")
+    owner = videos.rows[texts.video.to(videos.rows.device)]
+    return Final(tuple(rows), owner.cpu().numpy(), texts.rows.cpu().numpy(), len(videos), before, splits.protocol)
+
+
+def _ranks(fit: Fitted, test: Mapping[str, Split], bar: Any) -> Ranks:
+    split = test[fit.recipe.audio_level] if fit.recipe.audio_level in test else next(iter(test.values()))
+    ranks = evaluate(fit.head, *split)
+    bar.update()
+    return ranks
+
+
+def _fit(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, str]:
+    """A run that is there already if it was made from the same, otherwise a new one."""
+    if (path / "run.json").is_file():
+        again = _again(setup, seed, splits, path)
+        if again is not None:
+            return again, str(path)
+        log.info("%s is of other settings, its place is taken by a new one", path)
+        _remove(path)
+    try:
+        fitted = splits.fit(setup, seed)
+    except LabError as error:
+        raise LabError(f"'{setup.name}' with seed {seed}: {error}") from None
+    if not fitted.trained:
+        return fitted, ""
+    try:
+        return fitted, str(save_run(fitted.head, fitted.run, fitted.epochs, path.parent, path.name))
+    except ModuleNotFoundError as error:
+        log.warning("%s is not installed, so the trained heads are not saved", error.name)
+        return fitted, ""
+
+
+def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None:
+    try:
+        run = read_run(path)
+        _, keywords, recipe = splits.build(setup, seed)
+        same = (run.head, run.keywords, run.recipe) == (setup.head, merged(keywords, setup.after), asdict(recipe))
+        if not same or run.passport.keys() - splits.store.passport.keys():
+            return None
+        head, run = load_run(path, splits.store, trusted=list(_names(setup)))
+    except LabError as error:
+        log.warning("%s", error)
+        return None
+    log.info("%s was trained before", path)
+    return Fitted(setup, head.to(splits.device), recipe, run.metrics, run.seconds, run)
+
+
+def _names(setup: Setup) -> Iterator[str]:
+    """The heads that the study's own file names, which its user therefore trusts."""
+    yield setup.head
+    yield from (value for value in setup.keywords.values() if isinstance(value, str))
+
+
+def _remove(path: Path) -> None:
+    for name in ("head.safetensors", "run.json", "log.jsonl"):
+        (path / name).unlink(missing_ok=True)
+    path.rmdir()
+
+
+def _stem(name: str) -> str:
+    return re.sub(r"[^\w.+-]", "-", name)

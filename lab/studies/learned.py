@@ -1,0 +1,106 @@
+"""What a study has taught beside its numbers: what mattered, how wide the best is, whether the gain is more than noise.
+
+The noise floor is the standard deviation between seeds of the chosen setup on validation. Trials within two noise
+floors of the best cannot be told from it: they are its plateau. A head that nothing is trained of has no such floor.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from lab.studies.setups import OBJECTIVES, quality
+from lab.studies.space import Range
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial
+
+#: How many noise floors two values must be apart to be told from each other.
+FLOORS = 2.0
+
+
+def importance(study: optuna.Study) -> dict[str, float]:
+    """How much of the objective's change each setting explains (PED-ANOVA), the most important first.
+
+    Empty where there are too few different trials to say.
+    """
+    import optuna
+    from optuna.importance import get_param_importances
+
+    done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
+    if len(done) < 4 or len({trial.value for trial in done}) < 2 or not done[0].params:
+        return {}
+    if len(done[0].params) == 1:
+        return dict.fromkeys(done[0].params, 1.0)
+    level = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        return {key: round(float(value), 4) for key, value in get_param_importances(study).items()}
+    except (ValueError, RuntimeError):
+        return {}
+    finally:
+        optuna.logging.set_verbosity(level)
+
+
+def noise_floor(metrics: Sequence[Mapping[str, float]], objective: str, queries: int) -> float | None:
+    """The standard deviation of the objective between seeds; None for fewer than two.
+
+    A few seeds may agree by luck: where the objective is in percent, it is at least what one query is worth.
+    """
+    values = [quality(each, objective) for each in metrics]
+    least = 100 / queries if objective.startswith(("R@", "gm")) else 0.0
+    return max(statistics.stdev(values), least) if len(values) > 1 else None
+
+
+def plateau(
+    trials: Sequence[FrozenTrial], space: Mapping[str, Range], best: float, floor: float, objective: str
+) -> dict[str, Any]:
+    """The trials that cannot be told from the best, and for each setting the stretch of its range that they span.
+
+    ``width`` is that stretch's share of the range, on the range's own scale; choices list what is among them.
+    """
+    sign = 1 if OBJECTIVES[objective] else -1
+    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
+    level = [trial for trial in done if trial.value is not None and sign * (best - trial.value) <= FLOORS * floor]
+    spans: dict[str, Any] = {}
+    for key, each in space.items():
+        values = [trial.params[key] for trial in level if key in trial.params]
+        if not values:
+            continue
+        if each.kind == "choice":
+            spans[key] = {"values": [value for value in each.choices if value in values]}
+        else:
+            low, high = min(values), max(values)
+            spans[key] = {"low": low, "high": high, "width": _share(each, low, high)}
+    return {"trials": len(level), "of": len(done), "floors": FLOORS, "settings": spans}
+
+
+def _share(each: Range, low: float, high: float) -> float:
+    width = each.place(high) - each.place(low)
+    return 1.0 if math.isnan(width) else round(width, 4)
+
+
+def verdict(
+    name: str,
+    baseline: str,
+    metric: str,
+    test: Mapping[str, float],
+    spread: float | None,
+    level: float,
+) -> str:
+    """One plain sentence: is the gain on test more than noise?
+
+    ``test`` is a paired test as a dict; ``spread`` the standard deviation of the metric between seeds on test.
+    """
+    gain, low, high, p = test["difference"], test["low"], test["high"], test["p_value"]
+    told = f"{name} is {abs(gain):.1f} points of {metric} {'above' if gain >= 0 else 'below'} {baseline} on test"
+    told += f" ({100 * level:.0f} % interval {low:+.1f} to {high:+.1f}, p = {p:.2g})"
+    told += f"; seeds spread by {spread:.1f}" if spread is not None else ""
+    if p >= 1 - level:
+        return f"{told}: no more than the noise of the test queries."
+    if spread is not None and abs(gain) < FLOORS * spread:
+        return f"{told}: more than the noise of the queries, but not {FLOORS:g} times the spread between seeds."
+    return f"{told}: {'a gain' if gain > 0 else 'a loss'} larger than the noise."

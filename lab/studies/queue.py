@@ -1,0 +1,187 @@
+"""Taking trials so that exactly as many are finished as were asked for, whoever takes part and however they end.
+
+A process takes trials inside the storage's gate: it puts back what dead processes left running, counts what is finished
+or running, and takes no more than are missing. Each trial says who runs it. On the same machine a process is looked up
+by its number and its start; of one on another machine only its beat is known, which it repeats as long as it lives.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lab.studies.sampling import sampler_for
+from lab.studies.space import Range, size
+from lab.studies.storage import Storage
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial
+
+#: Seconds between two beats, and without one until a process on another machine counts as dead.
+BEAT_S, DEAD_S = 30.0, 600.0
+
+
+@dataclass(frozen=True)
+class Counts:
+    """How many trials of a search are in which state."""
+
+    finished: int
+    running: int
+    failed: int
+
+    @property
+    def taken(self) -> int:
+        """Finished or being worked on."""
+        return self.finished + self.running
+
+
+def me() -> dict[str, Any]:
+    """Who this process is, so that another one can tell whether it still lives."""
+    return {"machine": _machine(), "host": socket.gethostname(), "pid": os.getpid(), "start": _start(os.getpid())}
+
+
+def alive(owner: Mapping[str, Any], beat: float) -> bool:
+    """Whether a process is alive, as far as can be told from here; ``beat`` is when it was last heard of."""
+    if owner.get("machine") == _machine():
+        return bool(owner["start"]) and _start(int(owner["pid"])) == owner["start"]
+    return time.time() - beat < DEAD_S
+
+
+def _machine() -> str:
+    """The host in this boot and, in a container, this one: where a process number means the same process."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        return f"{socket.gethostname()} {boot.read_text().strip()} {space.readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty if there is none, or only the memory of one (a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
+
+
+class Queue:
+    """The trials of one Optuna study, for one process that takes part in it."""
+
+    def __init__(
+        self,
+        study: optuna.Study,
+        storage: Storage,
+        space: Mapping[str, Range],
+        *,
+        sampler: str,
+        seed: int,
+        target: int,
+    ) -> None:
+        self.study, self.storage, self.space = study, storage, space
+        self.sampler, self.seed = sampler, seed
+        self.points = size(space)
+        #: How many trials there will be: as many as were asked for, or as the space has points.
+        self.target = target if self.points is None else min(target, self.points)
+        self.mine: dict[int, Trial] = {}
+        self._distributions = {key: each.distribution() for key, each in space.items()}
+
+    @property
+    def exhausted(self) -> bool:
+        """Whether the space has no more points than were asked for."""
+        return self.points is not None and self.points <= self.target
+
+    def trials(self) -> list[FrozenTrial]:
+        """All trials, as they are in the storage now."""
+        return self.study.get_trials(deepcopy=False)
+
+    def take(self, most: int = 1) -> list[Trial]:
+        """Up to so many trials to work on, with their settings; none where enough are finished or running."""
+        with self.storage.gate():
+            self._put_back_dead()
+            trials = self.trials()
+            room = min(most, self.target - count(trials).taken)
+            taken = []
+            for number in range(len(trials), len(trials) + max(0, room)):
+                # Its seed is the trial's own, so that a search that was interrupted goes on as if it had not been.
+                self.study.sampler = sampler_for(self.sampler, self.space, self.exhausted, self.seed, number)
+                trial = self.study.ask(self._distributions)
+                trial.set_user_attr("owner", me())
+                self.mine[trial.number] = trial
+                taken.append(trial)
+        return taken
+
+    def finish(self, trial: Trial, value: float | None, told: Mapping[str, Any]) -> None:
+        """Ends a trial with its value, or pruned where that is None. One that was put back meanwhile stays put back."""
+        from optuna.trial import TrialState
+
+        for key, what in told.items():
+            trial.set_user_attr(key, what)
+        state = TrialState.PRUNED if value is None else TrialState.COMPLETE
+        try:
+            self.study.tell(trial, value, state)
+        except ValueError:  # "Cannot tell a FAIL trial": somebody took this process for dead
+            if not self.study.trials[trial.number].state.is_finished():
+                raise
+        self.mine.pop(trial.number, None)
+
+    def put_back(self) -> None:
+        """Gives back what this process has taken and not finished."""
+        with self.storage.gate():
+            for number in list(self.mine):
+                self._put_back(self.study.get_trials(deepcopy=False)[number])
+
+    def counts(self) -> Counts:
+        """How far the search is."""
+        return count(self.trials())
+
+    @contextmanager
+    def beating(self) -> Iterator[None]:
+        """Lets other machines know that this process lives, as long as it is in here."""
+        over = threading.Event()
+
+        def beat() -> None:
+            while not over.wait(BEAT_S):
+                for trial in list(self.mine.values()):
+                    trial.set_user_attr("beat", time.time())
+
+        thread = threading.Thread(target=beat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
+
+    def _put_back_dead(self) -> None:
+        for trial in self.trials():
+            if trial.state.name == "RUNNING" and trial.number not in self.mine:
+                owner = trial.user_attrs.get("owner")
+                since = trial.datetime_start.timestamp() if trial.datetime_start else 0.0
+                # Without an owner it was left inside the gate, where nobody else is now.
+                if owner is None or not alive(owner, trial.user_attrs.get("beat", since)):
+                    self._put_back(trial)
+
+    def _put_back(self, trial: FrozenTrial) -> None:
+        from optuna.trial import TrialState
+
+        self.mine.pop(trial.number, None)
+        if trial.state.is_finished():
+            return
+        self.study.tell(trial.number, state=TrialState.FAIL)
+        if trial.params.keys() == self.space.keys():
+            self.study.enqueue_trial(trial.params, user_attrs={"put_back": trial.number})
+
+
+def count(trials: Sequence[FrozenTrial]) -> Counts:
+    """Counts trials by state. A pruned trial is finished: it was asked for, and it answered."""
+    names = [trial.state.name for trial in trials]
+    return Counts(names.count("COMPLETE") + names.count("PRUNED"), names.count("RUNNING"), names.count("FAIL"))

@@ -1,0 +1,233 @@
+"""A result on disk and on the screen: ``result.json``, tables in Markdown and LaTeX, each query's ranks, the trials."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from lab import cli
+from lab.errors import LabError
+from lab.store.ledger import replace_bytes, replace_text
+from lab.studies.final import Final
+from lab.studies.published import published_for
+from lab.studies.setups import Study
+
+if TYPE_CHECKING:
+    from optuna.trial import FrozenTrial
+
+log = logging.getLogger(__name__)
+
+SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR")
+
+
+# -- files -----------------------------------------------------------------------------------------------------------
+
+
+def write_result(home: Path, result: Mapping[str, Any]) -> None:
+    """``result.json``, ``result.md`` and ``result.tex``."""
+    home.mkdir(parents=True, exist_ok=True)
+    replace_text(home / "result.md", markdown(result))
+    replace_text(home / "result.tex", latex(result))
+    replace_text(home / "result.json", json.dumps(_finite(result), indent=1) + "\n")  # last: it says that all is there
+
+
+def read_result(home: Path) -> dict[str, Any] | None:
+    """What ``write_result`` wrote; None where it was not, or not to its end."""
+    try:
+        told = json.loads((home / "result.json").read_bytes())
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (ValueError, RecursionError) as error:
+        raise LabError(f"{home / 'result.json'} is damaged ({error}): delete it and run the study again") from None
+    if not isinstance(told, dict) or not {"study", "rows", "hash", "store"} <= told.keys():
+        raise LabError(f"{home / 'result.json'} is no result of a study: delete it and run the study again")
+    return told
+
+
+def write_ranks(home: Path, final: Final) -> None:
+    """``ranks.npz``: ``video`` and ``caption`` (T,), rows of the store's tables, and for row i ``t2v_i`` (R, T)."""
+    blob = io.BytesIO()
+    arrays: dict[str, Any] = {f"t2v_{i}": row.ranks["t2v"] for i, row in enumerate(final.rows)}
+    np.savez_compressed(blob, video=final.video, caption=final.caption, **arrays)
+    home.mkdir(parents=True, exist_ok=True)
+    replace_bytes(home / "ranks.npz", blob.getvalue())
+
+
+def write_trials(home: Path, trials: Sequence[FrozenTrial]) -> None:
+    """``trials.parquet``: number, state, value, seconds, epoch, a column a setting, one a validation metric."""
+    try:
+        import polars as pl
+    except ModuleNotFoundError:
+        log.warning("polars is not installed, so the trials are not written as parquet")
+        return
+    settings = sorted({key for trial in trials for key in trial.params})
+    metrics = sorted({key for trial in trials for key in trial.user_attrs.get("metrics", {})})
+    columns: dict[str, list[Any]] = {
+        "number": [trial.number for trial in trials],
+        "state": [trial.state.name.lower() for trial in trials],
+        "value": [trial.value for trial in trials],
+        "seconds": [trial.user_attrs.get("seconds") for trial in trials],
+        "epoch": [trial.user_attrs.get("epoch") for trial in trials],
+        "host": [trial.user_attrs.get("owner", {}).get("host") for trial in trials],
+    }
+    columns |= {f"setting.{key}": [trial.params.get(key) for trial in trials] for key in settings}
+    columns |= {f"val.{key}": [trial.user_attrs.get("metrics", {}).get(key) for trial in trials] for key in metrics}
+    frame = pl.DataFrame({key: pl.Series(key, values, strict=False) for key, values in columns.items()})
+    blob = io.BytesIO()
+    frame.write_parquet(blob)
+    home.mkdir(parents=True, exist_ok=True)
+    replace_bytes(home / "trials.parquet", blob.getvalue())
+
+
+def resolved(study: Study) -> str:
+    """A study as it would run, as JSON: all that its file leaves out is filled in."""
+    kind = {"trials": study.trials, "seconds": study.seconds} if study.kind == "search" else {}
+    return json.dumps({**study.definition(), **kind, "seeds": study.seeds}, indent=1)
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def table(result: Mapping[str, Any]) -> str:
+    """The rows on the test split, for the screen: means over seeds, R@1 with its interval, the paired test's p."""
+    header = ["head", *SHOWN, "R@1 95 %", "p", "val R@1", "parameters", "seconds"]
+    return cli.table(header, [_cells(row) for row in result["rows"]])
+
+
+def _cells(row: Mapping[str, Any], spread: str = "±") -> list[str]:
+    test, val, against = row["test"], row["val"], row["against_baseline"].get("R@1")
+    return [
+        row["name"],
+        *(_number(test[name], spread) for name in SHOWN),
+        f"{test['R@1']['low']:.1f} .. {test['R@1']['high']:.1f}" if "low" in test["R@1"] else "-",
+        f"{against['p_value']:.4f}" if against else "-",
+        _number(val["R@1"], spread),
+        f"{row['parameters']:,}",
+        f"{sum(row['seconds']) / len(row['seconds']):.1f}",
+    ]
+
+
+def _number(value: Mapping[str, Any], spread: str) -> str:
+    return f"{value['mean']:.1f}" + (f" {spread} {value['std']:.1f}" if value["std"] is not None else "")
+
+
+def markdown(result: Mapping[str, Any]) -> str:
+    """The whole result to read."""
+    store = result["store"]
+    held = store["splits"]["test"]
+    lines = [
+        f"# {result['study']} on {store['dataset']}",
+        "",
+        f"`{result['command']}`",
+        "",
+        f"Test split of `{store['protocol']}`: {held['captions']:,} captions, {held['videos']:,} videos, read "
+        f"{result['reads']['before'] + 1} times so far; {result['time']}. Means over seeds ± their standard deviation; "
+        "intervals and p-values (against the row "
+        f"`{result['baseline']}`) from resampling videos.",
+        "",
+        *_piped(["head", *SHOWN, "R@1 95 %", "p", "val R@1", "parameters", "s"], map(_cells, result["rows"])),
+        "",
+        *(f"- {line}" for line in [*result["verdicts"], *learned_lines(result), *result["caveats"]]),
+    ]
+    known = published_for(store["dataset"], store["protocol"])
+    if known:
+        lines += ["", f"Published on {known[0]['data']} (not on frozen features):", ""]
+        cells = [
+            [each["method"], *(_plain(each[name]) for name in SHOWN), each["how"], each["source"]] for each in known
+        ]
+        lines += _piped(["method", *SHOWN, "trained", "table"], cells)
+    settings = [[row["name"], row["head"], f"`{json.dumps(row['keywords'])}`"] for row in result["rows"]]
+    lines += ["", *_piped(["row", "head", "keywords"], settings)]
+    lines += ["", f"Study `{result['hash']}`, store passport `{store['fingerprint'][:16]}`."]
+    return "\n".join(lines) + "\n"
+
+
+def learned_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the search taught, a sentence each."""
+    told = result.get("search")
+    if not told:
+        return [
+            f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
+            f"among {len(tried)}"
+            for name, tried in result.get("choices", {}).items()
+            for best in [_best(tried, result["objective"])]
+        ]
+    best = ", ".join(f"{key} = {_plain(value)}" for key, value in told["best"]["params"].items()) or "no setting"
+    lines = [
+        f"{told['finished']} trials ({told['pruned']} pruned, {told['diverged']} diverged); the best on validation is "
+        f"number {told['best']['number']} with {told['objective']} {told['best']['value']:.2f}: {best}"
+    ]
+    if told["exhausted"]:
+        lines.append("every point of the space was tried")
+    if told["importance"]:
+        lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
+    flat = told.get("plateau")
+    if flat:
+        lines.append(
+            f"noise floor between seeds {told['noise_floor']:.2f} of {told['objective']}: {flat['trials']} of "
+            f"{flat['of']} completed trials lie within {flat['floors']:g} of it below the best, spanning "
+            + ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
+        )
+    return lines
+
+
+def _best(tried: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
+    from lab.studies.setups import OBJECTIVES
+
+    return (max if OBJECTIVES[objective] else min)(tried, key=lambda each: each["value"])
+
+
+def _span(span: Mapping[str, Any]) -> str:
+    if "values" in span:
+        return " or ".join(map(str, span["values"]))
+    return f"{_plain(span['low'])} .. {_plain(span['high'])} ({span['width']:.0%} of its range)"
+
+
+def latex(result: Mapping[str, Any]) -> str:
+    """The rows as a booktabs table."""
+    lines = [
+        f"% {result['command']}  (study {result['hash']}, {result['time']})",
+        r"\begin{tabular}{l" + "r" * len(SHOWN) + "}",
+        r"\toprule",
+        "Head & " + " & ".join(SHOWN) + r" \\",
+        r"\midrule",
+    ]
+    for row in result["rows"]:
+        cells = [_escaped(row["name"]), *(_number(row["test"][name], r"$\pm$") for name in SHOWN)]
+        lines.append(" & ".join(cells) + r" \\")
+    known = published_for(result["store"]["dataset"], result["store"]["protocol"])
+    if known:
+        lines.append(r"\midrule")
+        for each in known:
+            cells = [f"{_escaped(each['method'])} ({_escaped(each['how'])})", *(_plain(each[m]) for m in SHOWN)]
+            lines.append(" & ".join(cells) + r" \\")
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+
+
+def _piped(header: Sequence[str], rows: Any) -> list[str]:
+    escaped = [[cell.replace("|", r"\|") for cell in row] for row in rows]
+    return ["| " + " | ".join(row) + " |" for row in [list(header), ["---"] * len(header), *escaped]]
+
+
+def _plain(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _escaped(text: str) -> str:
+    return "".join("\\" + c if c in "_&%#${}" else c for c in text)
+
+
+def _finite(value: Any) -> Any:
+    """JSON knows no NaN."""
+    if isinstance(value, dict):
+        return {str(key): _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,166 @@
+"""A study's result as plain values: what ``result.json`` holds, and what tables are made from.
+
+``rows`` have, each with mean, standard deviation between seeds (null for one) and all seeds' values, the metrics of
+``val`` and ``test``; on test also bootstrap intervals over videos, and paired tests ``against`` the baseline.
+"""
+
+from __future__ import annotations
+
+import math
+import platform
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+
+from lab.metrics import summarise
+from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
+from lab.store import Store
+from lab.studies import learned
+from lab.studies.final import Final, Row
+from lab.studies.grid import Chosen
+from lab.studies.search import Found
+from lab.studies.setups import OBJECTIVES, Study, merged, quality
+
+FORMAT = 1
+#: What is tested against the baseline.
+TESTED = ("R@1", "R@5", "R@10", GEOMETRIC_MEAN)
+#: What has an interval.
+BOUNDED = (*TESTED, "MdR", "MnR")
+LEVEL = 0.95
+RESAMPLES = 5_000
+
+
+def heading(study: Study, store: Store, protocol: str, key: str, command: str) -> dict[str, Any]:
+    """What result and dry run have in common: the study, and what it runs on."""
+    return {
+        "format": FORMAT,
+        "study": study.name,
+        "kind": study.kind,
+        "command": command,
+        "hash": key,
+        "definition": study.definition(),
+        "trials": study.trials if study.kind == "search" else None,
+        "seeds": study.seeds,
+        "objective": study.objective,
+        "time": datetime.now(UTC).isoformat("T", "seconds"),
+        "store": {
+            "dataset": store.name,
+            "path": str(store.path),
+            "protocol": protocol,
+            "fingerprint": store.fingerprint,
+            "passport": store.passport,
+            "splits": {split: asdict(store.coverage(split, protocol)) for split in store.splits_of(protocol)},
+        },
+        "versions": {"python": platform.python_version(), **dict(_versions())},
+    }
+
+
+def _versions() -> Any:
+    for name in ("retrieval-lab", "torch", "numpy", "optuna", "scikit-learn"):
+        try:
+            yield name, version(name)
+        except PackageNotFoundError:
+            continue
+
+
+def rows_of(study: Study, final: Final) -> list[dict[str, Any]]:
+    """Every row with its numbers; the baseline has none ``against`` itself."""
+    base = final.row(study.baseline)
+    return [_row(row, None if row is base else base, final) for row in final.rows]
+
+
+def _row(row: Row, base: Row | None, final: Final) -> dict[str, Any]:
+    first, t2v = row.fits[0], row.ranks["t2v"]
+    by_direction = {name: [summarise(rank) for rank in ranks] for name, ranks in row.ranks.items()}
+    bounds: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": 0}
+    options: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES}
+    test = _spread(by_direction["t2v"])
+    tests = {}
+    if len(np.unique(final.video)) > 1:
+        for metric in BOUNDED:
+            interval = bootstrap_interval(t2v, final.video, metric, **options)
+            test[metric] |= {"low": interval.low, "high": interval.high}
+        if base is not None:
+            pairs = {metric: paired_test(t2v, base.ranks["t2v"], final.video, metric, **options) for metric in TESTED}
+            tests = {metric: asdict(pair) for metric, pair in pairs.items()}
+    return {
+        "name": row.setup.name,
+        "head": row.setup.head,
+        "keywords": merged(first.run.keywords, row.setup.after),
+        "recipe": first.run.recipe,
+        "after_training": row.setup.after,
+        "parameters": first.run.parameters,
+        "seconds": [fit.seconds for fit in row.fits],
+        "epochs": [fit.run.kept["epoch"] for fit in row.fits],
+        "seeds": [fit.recipe.seed for fit in row.fits] if first.trained else [],
+        "runs": list(row.runs),
+        "val": _spread([fit.metrics for fit in row.fits]),
+        "test": test,
+        "test_v2t": {name: _spread(each) for name, each in by_direction.items() if name != "t2v"},
+        "bootstrap": bounds,
+        "against_baseline": tests,
+    }
+
+
+def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    names = [*metrics[0], GEOMETRIC_MEAN]
+    found = {}
+    for name in names:
+        values = [quality(each, name) for each in metrics]
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        found[name] = {"mean": statistics.fmean(values), "std": deviation, "seeds": values}
+    return found
+
+
+def verdicts(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A sentence a row: is its gain over the baseline on test larger than the noise?"""
+    base = next(row for row in rows if row["name"] == study.baseline)
+    told = []
+    for row in rows:
+        test = row["against_baseline"].get("R@1")
+        if test:
+            spreads = [each["test"]["R@1"]["std"] for each in (row, base) if each["test"]["R@1"]["std"] is not None]
+            spread = math.hypot(*spreads) if spreads else None
+            told.append(learned.verdict(row["name"], base["name"], "R@1", test, spread, LEVEL))
+    return told
+
+
+def of_search(study: Study, found: Found, final: Final | None, queries: int) -> dict[str, Any]:
+    """What the search did and taught."""
+    done = [trial.state.name for trial in found.trials]
+    told: dict[str, Any] = {
+        "objective": study.objective,
+        "direction": "maximize" if OBJECTIVES[study.objective] else "minimize",
+        "space": {key: str(each) for key, each in study.searched.search.items()},
+        "asked": study.trials,
+        "finished": done.count("COMPLETE") + done.count("PRUNED"),
+        "completed": done.count("COMPLETE"),
+        "pruned": done.count("PRUNED"),
+        "diverged": sum("diverged" in trial.user_attrs for trial in found.trials),
+        "put_back": done.count("FAIL"),
+        "exhausted": found.exhausted,
+        "best": {"number": found.best.number, "value": found.best.value, "params": found.best.params},
+        "importance": learned.importance(found.study),
+    }
+    if final is not None and found.best.value is not None:
+        row = final.rows[-1]
+        floor = learned.noise_floor([fit.metrics for fit in row.fits], study.objective, queries)
+        told["noise_floor"] = floor
+        if floor is not None:
+            space = study.searched.search
+            told["plateau"] = learned.plateau(found.trials, space, found.best.value, floor, study.objective)
+    return told
+
+
+def of_choices(chosen: Sequence[Chosen]) -> dict[str, Any]:
+    """What rows left to validation: the points that were tried."""
+    return {
+        each.setup.name: [{"point": point, "value": value} for point, value in each.tried]
+        for each in chosen
+        if each.tried
+    }

@@ -1,0 +1,202 @@
+"""The search itself: trials taken, trained and told until as many are finished as were asked for.
+
+Where nothing but settings after the training is searched (``lab.studies.cached``) trials are taken many at a time and
+scored from products that are made once; all other trials train a head, are judged after each epoch, and may be pruned.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from lab import cli
+from lab.errors import LabError
+from lab.store import Store
+from lab.studies.cached import Cached, after_training
+from lab.studies.queue import Queue, count
+from lab.studies.sampling import pruner_for
+from lab.studies.setups import OBJECTIVES, Setup, Study, better, quality
+from lab.studies.splits import Splits
+from lab.studies.storage import Storage
+
+if TYPE_CHECKING:
+    import optuna
+    from optuna.trial import FrozenTrial, Trial
+
+log = logging.getLogger(__name__)
+
+#: Trials taken at a time where they need no training. TPE would learn nothing from those within one batch.
+BATCH = 10
+#: Seconds between two looks at trials that other processes work on.
+PAUSE_S = 0.5
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found: its best trial, the setup at it, and all trials."""
+
+    best: FrozenTrial
+    setup: Setup
+    trials: list[FrozenTrial]
+    study: optuna.Study
+    exhausted: bool
+    target: int
+
+
+def open_search(study: Study, store: Store, protocol: str, storage: Storage, name: str) -> optuna.Study:
+    """The Optuna study of a search, which is made where there is none yet.
+
+    Raises ``LabError`` if one of that name is there which asked something else.
+    """
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    mine = definition(study, store, protocol)
+    more = OBJECTIVES[study.objective]
+    with storage.gate():
+        opened = optuna.create_study(
+            storage=storage.optuna,
+            study_name=name,
+            direction="maximize" if more else "minimize",
+            load_if_exists=True,
+            pruner=pruner_for(study.pruner),
+        )
+        theirs = opened.user_attrs.get("definition")
+        if theirs is None and not opened.trials:
+            opened.set_user_attr("definition", mine)
+            opened.set_user_attr("versions", {"optuna": optuna.__version__})
+            return opened
+    changed = list(_changes(theirs or {}, mine))
+    if changed:
+        raise LabError(
+            f"the study '{name}' in {storage.where} was begun with other settings, and trials of both cannot be "
+            f"compared: {'; '.join(changed)}. Start a new one with --name NAME, or run it as it was"
+        )
+    return opened
+
+
+def definition(study: Study, store: Store, protocol: str) -> dict[str, Any]:
+    """All that trials depend on: the study's own, and what it runs on."""
+    parts = {split: store.coverage(split, protocol) for split in ("train", "val") if split in store.splits_of(protocol)}
+    held = {split: f"{part.videos} videos, {part.captions} captions" for split, part in parts.items()}
+    return {**study.definition(), "store": {"dataset": store.name, "protocol": protocol, **held,
+                                            "passport": store.fingerprint}}  # fmt: skip
+
+
+def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> Any:
+    for key in sorted(theirs.keys() | mine.keys()):
+        one, other = theirs.get(key, "nothing"), mine.get(key, "nothing")
+        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            one, other = dict(enumerate(one)), dict(enumerate(other))
+            one, other = ({str(i): value for i, value in part.items()} for part in (one, other))
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from _changes(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key} was {one}, is {other}"
+
+
+def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
+    """Runs the trials that are missing. ``joined``: take part in another process's search, and return nothing.
+
+    Raises ``LabError`` where no trial could be completed.
+    """
+    opened = open_search(study, splits.store, splits.protocol, storage, name)
+    queue = Queue(opened, storage, study.searched.search, sampler=study.sampler, seed=study.seed, target=study.trials)
+    free = after_training(study.searched)
+    before = queue.counts()
+    if before.finished and not joined:
+        log.info("%s: %d trials are finished already", storage.where, before.finished)
+    deadline = time.monotonic() + study.seconds if study.seconds else None
+    try:
+        with queue.beating():
+            _work(study, splits, queue, free, deadline, joined)
+    except BaseException:  # also Ctrl-C: what was not finished is there for whoever goes on
+        queue.put_back()
+        raise
+    if joined:
+        return None
+    return _found(study, queue, free)
+
+
+def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool) -> None:
+    cached: Cached | None = None
+    with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
+        while deadline is None or time.monotonic() < deadline:
+            trials = queue.take(BATCH if free else 1)
+            if free and trials and cached is None:
+                cached = Cached(study.searched, splits)
+            for trial in trials:
+                queue.finish(trial, *(_train(study, splits, trial) if cached is None else _score(study, cached, trial)))
+            _show(study, queue, bar)
+            if not trials:
+                counts = queue.counts()
+                if joined or counts.finished >= queue.target or not counts.running:
+                    break
+                time.sleep(PAUSE_S)  # others are at the last ones; should they die, those are put back and taken here
+        else:
+            log.info("the time is over: %d of %d trials are finished", queue.counts().finished, queue.target)
+
+
+def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, dict[str, Any]]:
+    """One trial: its value, or None where it was pruned or diverged, and what is written down of it."""
+    from optuna.exceptions import TrialPruned
+
+    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
+        trial.report(quality(metrics, study.objective), epoch)
+        if trial.should_prune():
+            raise TrialPruned
+
+    begun = time.perf_counter()
+    try:
+        fitted = splits.fit(study.searched.at(trial.params), on_epoch=on_epoch)
+    except TrialPruned:
+        return None, {"seconds": time.perf_counter() - begun}
+    except LabError as error:
+        log.warning("trial %d: %s", trial.number, error)
+        return None, {"seconds": time.perf_counter() - begun, "diverged": str(error)}
+    told = {"metrics": fitted.metrics, "epoch": fitted.run.kept["epoch"], "seconds": fitted.seconds}
+    return quality(fitted.metrics, study.objective), told
+
+
+def _score(study: Study, cached: Cached, trial: Trial) -> tuple[float | None, dict[str, Any]]:
+    """One trial that needs no training."""
+    metrics = cached.metrics(trial.params)
+    return quality(metrics, study.objective), {"metrics": metrics}
+
+
+def _show(study: Study, queue: Queue, bar: Any) -> None:
+    """Moves the bar of a search, which counts what other processes finish, too."""
+    trials = queue.trials()
+    best = best_of(trials, study.objective)
+    bar.update(count(trials).finished - bar.n)
+    if best is not None and best.value is not None:
+        bar.set_postfix({f"best {study.objective}": f"{best.value:.4g}"})
+
+
+def best_of(trials: list[FrozenTrial], objective: str) -> FrozenTrial | None:
+    """The best trial that was trained to its end; the first of several that are level. None where there is none."""
+    best: FrozenTrial | None = None
+    for trial in trials:
+        if trial.state.name != "COMPLETE" or trial.value is None:
+            continue
+        if best is None or best.value is None or better(trial.value, best.value, objective):
+            best = trial
+    return best
+
+
+def _found(study: Study, queue: Queue, free: bool) -> Found:
+    trials = queue.trials()
+    best = best_of(trials, study.objective)
+    if best is None:
+        said = [t.user_attrs["diverged"] for t in trials if "diverged" in t.user_attrs]
+        raise LabError(
+            f"none of {len(trials)} trials was completed{': the last said: ' + said[-1] if said else ''}: "
+            "raise --trials, or narrow the ranges"
+        )
+    if queue.exhausted:
+        log.info("all %d points of the space were tried, so the search is at its end", queue.target)
+    setup = study.searched.with_after(best.params) if free else study.searched.at(best.params)
+    return Found(best, setup, trials, queue.study, queue.exhausted, queue.target)

@@ -1,0 +1,114 @@
+"""What a study is once its file is read: setups, each a head with its settings, and how to choose between them."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any
+
+from lab.metrics import geometric_mean
+from lab.recipe import DEFAULT, divide
+from lab.significance import GEOMETRIC_MEAN
+from lab.studies.space import Range
+
+#: What may be optimised, and whether more of it is better.
+OBJECTIVES = {
+    GEOMETRIC_MEAN: True,
+    **dict.fromkeys(("R@1", "R@5", "R@10", "MRR", "nDCG@10"), True),
+    **dict.fromkeys(("MdR", "MnR"), False),
+}
+
+#: Fields of a study that mean nothing to its kind.
+OTHERS = {
+    "search": {"sweep", "inserted", "draws"},
+    "grid": {"sweep", "inserted", "draws", "sampler", "pruner"},
+    "sweep": {"sampler", "pruner"},
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """A head with its settings; those in ``search`` are still to be chosen on validation.
+
+    ``after`` are keywords that take effect when the head has been trained: a fusion weight, say, which was chosen for a
+    head that was trained with another.
+    """
+
+    name: str
+    head: str
+    recipe: dict[str, Any] = field(default_factory=dict)
+    keywords: dict[str, Any] = field(default_factory=dict)
+    search: dict[str, Range] = field(default_factory=dict)
+    after: dict[str, Any] = field(default_factory=dict)
+
+    def at(self, point: Mapping[str, Any]) -> Setup:
+        """The same with the settings of a point of the space in place."""
+        recipe, keywords = divide(self.head, point)
+        return replace(self, recipe=self.recipe | recipe, keywords=merged(self.keywords, keywords), search={})
+
+    def with_after(self, point: Mapping[str, Any]) -> Setup:
+        """The same, the settings of a point taking effect after the training."""
+        _, keywords = divide(self.head, point)
+        return replace(self, after=merged(self.after, keywords), search={})
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study as it will run. ``baseline`` is the row that all others are tested against, by name."""
+
+    name: str
+    kind: str
+    rows: tuple[Setup, ...]
+    baseline: str
+    objective: str = GEOMETRIC_MEAN
+    trials: int = 20
+    seconds: float | None = None
+    sampler: str = "auto"
+    pruner: str = "median"
+    preset: str = DEFAULT
+    seeds: int = 3
+    seed: int = 0
+    sweep: str = ""
+    inserted: tuple[int, ...] = ()
+    draws: int = 5
+
+    @property
+    def searched(self) -> Setup:
+        """Of a search: the setup whose settings are searched."""
+        return self.rows[-1]
+
+    def definition(self) -> dict[str, Any]:
+        """All that the result depends on, as plain values. How many trials and final seeds is not part of it: a study
+        may be asked to go on.
+        """
+        left_out = {"trials", "seconds", "seeds", "rows"} | OTHERS[self.kind]
+        told = {key: value for key, value in asdict(self).items() if key not in left_out}
+        rows = [{**asdict(row), "search": {key: str(each) for key, each in row.search.items()}} for row in self.rows]
+        plain: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))
+        return plain
+
+
+def digest(definition: Mapping[str, Any]) -> str:
+    """A hash that two studies share where their definitions are the same."""
+    return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def merged(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one; a table in both is merged itself, otherwise the other's value counts."""
+    both = dict(table)
+    for key, value in other.items():
+        mine = both.get(key)
+        both[key] = merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return both
+
+
+def quality(metrics: Mapping[str, float], objective: str) -> float:
+    """The value of an objective in the metrics of a split."""
+    return geometric_mean(dict(metrics)) if objective == GEOMETRIC_MEAN else float(metrics[objective])
+
+
+def better(value: float, other: float, objective: str) -> bool:
+    """Whether a value of an objective is better than another."""
+    return value > other if OBJECTIVES[objective] else value < other

@@ -1,0 +1,210 @@
+"""The splits that a study learns and chooses from, loaded once, and a setup trained on them.
+
+Loading MSR-VTT's captions takes longer than scoring them, so trials share what is here. Heads differ in what they read
+(words, sound): what is loaded is what any of a study's heads needs, and training hands each its part.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab.device import pick_device
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError
+from lab.reads import Reader, load_split, require_split
+from lab.recipe import AUDIO_LEVELS, Recipe, plan
+from lab.runs import Run, sections
+from lab.similarity import check_inputs, similarity_matrix
+from lab.stages import Epoch
+from lab.store import Store
+from lab.studies.setups import Setup, merged
+from lab.studies.space import corners
+from lab.task import Task, head_for, same_texts
+from lab.train import OnEpoch, train_on, validate
+
+log = logging.getLogger(__name__)
+
+Split = tuple[Texts, Videos]
+
+
+class Needs(nn.Module):
+    """Stands for several heads where a split is loaded: it needs what any of them needs."""
+
+    def __init__(self, heads: Iterable[nn.Module]) -> None:
+        super().__init__()
+        given = list(heads)
+        self.needs_words: bool = any(bool(getattr(head, "needs_words", False)) for head in given)
+        self.needs_audio: bool = any(bool(getattr(head, "needs_audio", False)) for head in given)
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """A setup with its head trained (or as it is, where there is nothing to train) and its validation metrics."""
+
+    setup: Setup
+    head: nn.Module
+    recipe: Recipe
+    metrics: dict[str, float]
+    seconds: float
+    run: Run
+    epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def trained(self) -> bool:
+        """Whether a seed makes a difference to it."""
+        return bool(self.run.kept["epoch"])
+
+
+class Splits:
+    """``train`` and ``val`` of a store for some setups, on a device. Nothing is read before it is needed.
+
+    Raises ``LabError`` where the store has no validation split, and for settings that a head refuses.
+    """
+
+    def __init__(
+        self, store: Store, setups: Iterable[Setup], *, protocol: str, preset: str, seed: int, device: str = "auto"
+    ) -> None:
+        require_split(store, "val", protocol)
+        self.store, self.protocol, self.preset, self.seed = store, protocol, preset, seed
+        self.device = pick_device(device)
+        self._loaded: dict[tuple[str, str], Split] = {}
+        heads = [(setup.name, self.build(setup.at(point))[0]) for setup in setups for point in corners(setup.search)]
+        for name, head in heads:
+            _require(store, name, head)
+        self.needs = Needs(head for _, head in heads)
+
+    def build(self, setup: Setup, seed: int | None = None) -> tuple[nn.Module, dict[str, Any], Recipe]:
+        """A new head, its keywords and the recipe. Raises ``LabError`` where the setup's settings do not do."""
+        scale = self.store.passport.get("text", {}).get("logit_scale")
+        recipe, keywords = plan(
+            setup.head,
+            preset=self.preset,
+            protocol=self.protocol,
+            logit_scale=scale,
+            recipe={**setup.recipe, "seed": self.seed if seed is None else seed},
+            keywords=setup.keywords,
+        )
+        head, keywords = head_for(self.store, setup.head, keywords, recipe.seed)
+        return head, keywords, recipe
+
+    def load(self, split: str, audio_level: str = "clip") -> Split:
+        """A split with all that any of the setups reads; what it hears as one vector a ``clip``, or as ``segments``."""
+        level = audio_level if self.needs.needs_audio else "clip"
+        if (split, level) not in self._loaded:
+            self._loaded[split, level] = load_levels(
+                self.store, split, self.protocol, self.needs, [level], self.device
+            )[level]
+        return self._loaded[split, level]
+
+    @cached_property
+    def same_text(self) -> Tensor:
+        """See ``lab.task.same_texts``."""
+        return same_texts(self.store, self.load("train")[0])
+
+    def fit(self, setup: Setup, seed: int | None = None, on_epoch: OnEpoch | None = None) -> Fitted:
+        """Trains a setup and validates it. Raises what ``lab.train.train`` raises, and what ``on_epoch`` raises."""
+        begun = time.perf_counter()
+        head, keywords, recipe = self.build(setup, seed)
+        validation = self.load("val", recipe.audio_level)
+        if hasattr(head, "fit"):
+            head.fit(*self.load("train", recipe.audio_level))  # type: ignore[operator]
+        elif any(parameter.requires_grad for parameter in head.parameters()):
+            same = self.same_text if recipe.multi_positive else None
+            training = self.load("train", recipe.audio_level)
+            task = Task(
+                self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same
+            )  # fmt: skip
+            trained = train_on(task, on_epoch)
+            run, metrics = trained.run, trained.history.kept.metrics
+            if setup.after:
+                put(head, setup.after)
+                metrics = validate(head, *validation)
+                run = replace(run, keywords=merged(keywords, setup.after), kept={**run.kept, "metrics": metrics})
+            return Fitted(setup, head, recipe, metrics, run.seconds, run, trained.history.epochs)
+        put(head, setup.after)
+        metrics = validate(head.to(self.device).eval(), *validation)
+        seconds = time.perf_counter() - begun
+        kept = Epoch(0, "untrained", float("nan"), recipe.logit_scale, 0.0, metrics)
+        run = Run(
+            head=setup.head,
+            keywords=merged(keywords, setup.after),
+            dim=validation[0].dim,
+            dataset=self.store.name,
+            protocol=self.protocol,
+            store=str(self.store.path),
+            passport=sections(self.store, head),
+            recipe=asdict(recipe),
+            kept=asdict(kept),
+            chosen="nothing was trained by gradients",
+            parameters=sum(parameter.numel() for parameter in head.parameters()),
+            seconds=seconds,
+        )
+        return Fitted(setup, head, recipe, metrics, seconds, run)
+
+    def try_out(self, setup: Setup) -> None:
+        """Scores a few validation pairs at the ends of every range of a setup.
+
+        Raises ``LabError`` where a head refuses a value, which is better known before the first trial.
+        """
+        for point in corners(setup.search):
+            head, _, recipe = self.build(setup.at(point))
+            if hasattr(head, "fit"):
+                continue
+            texts, videos = self.load("val", recipe.audio_level)
+            few = torch.arange(min(2, len(texts))), torch.arange(min(2, len(videos)))
+            sample = replace(texts.select(few[0]), video=None), videos.select(few[1])
+            try:
+                check_inputs(head, *sample)
+                similarity_matrix(head.to(self.device), *sample)
+            except LabError as error:
+                told = ", ".join(f"{key}={value}" for key, value in point.items())
+                raise LabError(f"'{setup.name}' does not work{' at ' + told if told else ''}: {error}") from None
+
+
+def _require(store: Store, name: str, head: nn.Module) -> None:
+    for what, option in (("words", "text"), ("audio", "audio")):
+        if getattr(head, f"needs_{what}", False) and option not in store.passport:
+            raise LabError(
+                f"{store.path} holds no {what}, which '{name}' reads: add them with python -m lab.cache --only "
+                f"{option}, or leave '{name}' out"
+            )
+
+
+def put(head: nn.Module, after: Mapping[str, Any]) -> None:
+    """Sets keywords of a head that is built already; those in ``video_keywords`` are its video head's, and so on."""
+    for key, value in after.items():
+        if isinstance(value, dict):
+            put(getattr(head, key.removesuffix("_keywords")), value)
+        else:
+            setattr(head, key, value)
+
+
+def load_levels(
+    store: Store,
+    split: str,
+    protocol: str,
+    needs: nn.Module,
+    levels: Iterable[str],
+    device: torch.device,
+    reader: Reader | None = None,
+) -> dict[str, Split]:
+    """A split at each of the levels at which heads hear, read (and logged, where it is held out) once.
+
+    ``lab.reads.load_split`` says what it raises.
+    """
+    first, *others = [level for level in AUDIO_LEVELS if level in set(levels)]
+    options: dict[str, Any] = {"head": needs, "device": device}
+    loaded = {first: load_split(store, split, protocol, audio_level=first, reader=reader, **options)}
+    texts = loaded[first][0]
+    for level in others:
+        _, videos = store.load(split, protocol, device, audio=level, words=False)  # type: ignore[arg-type]
+        loaded[level] = (texts, videos)
+    return loaded

@@ -1,0 +1,170 @@
+"""Where the trials of a search are kept, and a gate that lets one process at a time take new ones.
+
+A path is a journal file, which processes of one machine share, or machines that share a file system. A URL
+(``postgresql://...``) is any database that Optuna knows. The gate is a lock that dies with its holder, however that
+ends: the kernel's file lock beside a journal, an advisory lock of a database that has them. Optuna's own journal lock
+is a file, which after a SIGKILL stops everybody for 30 s, so the journal is guarded by a kernel lock, too.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from lab.errors import LabError
+
+if TYPE_CHECKING:
+    from optuna.storages import BaseStorage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """Optuna's storage, what a user calls it, and its gate."""
+
+    optuna: BaseStorage
+    where: str
+    _lock: Any
+
+    def gate(self) -> AbstractContextManager[None]:
+        """Waits until no other process is inside."""
+        lock: AbstractContextManager[None] = self._lock()
+        return lock
+
+
+def open_storage(where: str | Path) -> Storage:
+    """The storage at a URL or in a journal file, which is made if it is not there.
+
+    Raises ``LabError`` for what cannot be reached or read.
+    """
+    return _database(str(where)) if "://" in str(where) else _journal(Path(where))
+
+
+# -- a journal file --------------------------------------------------------------------------------------------------
+
+
+class _JournalLock:
+    """What Optuna holds while it writes: a kernel lock. Whoever gets it cuts off a line that a killed writer left."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.held: IO[bytes] | None = None
+
+    def acquire(self) -> bool:
+        """Waits for the lock."""
+        stream = self.file.with_name(self.file.name + ".write").open("ab")
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        self.held = stream
+        _cut_torn_line(self.file)
+        return True
+
+    def release(self) -> None:
+        """Gives it back."""
+        stream, self.held = self.held, None
+        if stream is not None:
+            stream.close()
+
+
+def _cut_torn_line(file: Path) -> None:
+    with file.open("ab+") as stream:
+        end = stream.seek(0, os.SEEK_END)
+        if not end:
+            return
+        stream.seek(end - 1)
+        if stream.read(1) == b"\n":
+            return
+        stream.seek(0)
+        whole = stream.read().rfind(b"\n") + 1
+        log.warning("%s ends within a line, as after a kill: the line is cut off", file)
+        stream.truncate(whole)
+
+
+def _journal(file: Path) -> Storage:
+    from optuna.storages import JournalStorage
+    from optuna.storages.journal import JournalFileBackend
+
+    if file.is_dir():
+        raise LabError(f"{file} is a directory: --storage names a journal file, or a URL such as postgresql://...")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    lock = _JournalLock(file)
+    if file.exists():
+        lock.acquire()
+        lock.release()
+    try:
+        opened = JournalStorage(JournalFileBackend(str(file), lock))  # type: ignore[arg-type]
+    except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
+        raise LabError(
+            f"{file} is damaged, or no journal of Optuna ({type(error).__name__}: {_line(error)}): restore it from a "
+            "copy, or delete it and the search begins anew"
+        ) from None
+
+    @contextmanager
+    def gate() -> Iterator[None]:
+        with file.with_name(file.name + ".gate").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    return Storage(opened, str(file), gate)
+
+
+# -- a database ------------------------------------------------------------------------------------------------------
+
+
+def _database(url: str) -> Storage:
+    from optuna.storages import RDBStorage
+    from sqlalchemy import create_engine, make_url, text
+    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.pool import NullPool
+
+    shown = url.split("://")[0] + "://" + url.split("://", 1)[1].rpartition("@")[2]  # without a password
+    try:
+        known = make_url(url)
+        opened = RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_compatibility_check=False)
+        engine = create_engine(url, poolclass=NullPool)
+    except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
+        raise LabError(
+            f"the storage {shown} cannot be reached ({_line(error)}): start it, install its driver, or leave --storage "
+            "out for a journal file"
+        ) from None
+    kind = known.get_backend_name()
+    number = int.from_bytes(hashlib.sha256(b"lab.studies").digest()[:7], "big")
+    ask = {
+        "postgresql": (f"SELECT pg_advisory_lock({number})", f"SELECT pg_advisory_unlock({number})"),
+        "mysql": (f"SELECT GET_LOCK('lab.studies.{number}', -1)", f"SELECT RELEASE_LOCK('lab.studies.{number}')"),
+        "mariadb": (f"SELECT GET_LOCK('lab.studies.{number}', -1)", f"SELECT RELEASE_LOCK('lab.studies.{number}')"),
+    }
+
+    @contextmanager
+    def advisory() -> Iterator[None]:
+        with engine.connect() as connection:
+            connection.execute(text(ask[kind][0]))
+            try:
+                yield
+            finally:
+                connection.execute(text(ask[kind][1]))
+
+    @contextmanager
+    def beside() -> Iterator[None]:
+        file = Path(known.database or "study")
+        with file.with_name(file.name + ".gate").open("ab") as stream:
+            fcntl.flock(stream, fcntl.LOCK_EX)
+            yield
+
+    if kind == "sqlite":
+        log.warning("SQLite locks up where several processes write: leave --storage out for a journal file")
+    elif kind not in ask:
+        raise LabError(f"the storage {shown} has no lock that this lab knows: use postgresql://, mysql:// or a journal")
+    return Storage(opened, shown, beside if kind == "sqlite" else advisory)
+
+
+def _line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0]
