@@ -1,0 +1,37 @@
+"""Figures, drawn from a store and heads: ``python -m lab.figures``, and the same functions in a notebook.
+
+One file a family. Each has functions that draw plain arrays (``strips.strips``, ``heads.metric_dots``, ...) and
+functions that draw a ``Material``, a split with some heads; the latter are in ``FIGURES``, by name. All return a
+matplotlib figure and raise ``NoData`` where there is nothing to draw::
+
+    material = lab.figures.Material(store, {"mean": mean, "xpool": xpool}, split="val")
+    lab.figures.FIGURES["strips"](material)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from matplotlib.figure import Figure
+
+from lab.figures import frames, heads, space, strips, sweeps, truth, words
+from lab.figures.material import Material, NoData
+
+__all__ = ["FIGURES", "Material", "NoData"]
+
+#: Name → what draws it from a split with heads; the first line of its docstring says what it shows.
+FIGURES: dict[str, Callable[[Material], Figure]] = {
+    "heads": heads.heads,
+    "strips": strips.examples,
+    "words": words.words,
+    "topk_positions": frames.topk_positions,
+    "best_k": frames.best_k,
+    "recall_over_k": sweeps.recall_over_k,
+    "recall_over_temperature": sweeps.recall_over_temperature,
+    "projection": heads.projection,
+    "attention_truth": truth.attention_truth,
+    "sound": truth.sound,
+    "fusion_weight": sweeps.fusion_weight,
+    "rank_pairs": heads.rank_pairs,
+    "space": space.space,
+}

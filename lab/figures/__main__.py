@@ -1,0 +1,105 @@
+"""``python -m lab.figures``: all figures of a split, or some by name, as PDF and PNG."""
+
+from __future__ import annotations
+
+import logging
+import shlex
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from lab import cli
+from lab.errors import LabError, unknown
+from lab.evaluate import Candidate
+from lab.figures import FIGURES, Material, NoData, style
+from lab.figures.material import baselines, newest_runs, trained
+from lab.reads import OPEN, count_reads, require_split
+from lab.runs import RUNS, find_run
+from lab.store import Store
+from lab.store.find import given_store, store_options
+
+log = logging.getLogger(__name__)
+
+
+def draw(material: Material, names: Sequence[str], out: Path) -> list[Path]:
+    """Writes figures to ``out`` as PDF and PNG, and returns the files; what lacks its data is left out with a line."""
+    written: list[Path] = []
+    with cli.bar(len(names), "figures", "figure") as bar:
+        for name in names:
+            try:
+                written += style.save(FIGURES[name](material), out, name)
+            except NoData as error:
+                log.warning("%s left out: %s", name, error)
+            bar.update()
+    return written
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command."""
+    parser = cli.parser(
+        "lab.figures",
+        "Draw figures of heads on a split of a feature store. Without --run: the newest run of each head, beside mean, "
+        "top-k and softmax pooling.",
+        "python -m lab.figures strips recall_over_k --dataset toy --run xpool-toy-2026-01-01T00-00-00-s0",
+    )
+    add = parser.add_argument
+    add("names", nargs="*", metavar="NAME", help="figures to draw (default: all that have their data)")
+    add("--list", action="store_true", help="say which figures there are, and stop")
+    store_options(parser)
+    add("--split", default="val", help="default: %(default)s; reading a test split is logged, as lab.evaluate does")
+    add("--run", action="append", default=[], metavar="RUN", help="a run, or mean, topk, softmax; may be repeated")
+    add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
+    add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
+    add("--out", type=Path, default=Path("figures"), help="where files go (default: %(default)s)")
+    given = parser.parse_args(argv)
+    if given.list:
+        cli.say(cli.table(["figure", "what it shows"], [[name, about(name)] for name in FIGURES]))
+        return 0
+    for name in given.names:
+        if name not in FIGURES:
+            raise unknown("figure", name, FIGURES)
+    store = given_store(given)
+    require_split(store, given.split, given.protocol)
+    command = shlex.join(["python", "-m", "lab.figures", *(sys.argv[1:] if argv is None else argv)])
+    heads = _heads(store, given.run, given.runs, given.trust)
+    material = Material(store, heads, given.split, given.protocol, command)
+    written = draw(material, given.names or list(FIGURES), given.out)
+    cli.say(f"{len(written) // 2} figures of {', '.join(material.heads)} on the split '{given.split}' in {given.out}/")
+    if given.split not in OPEN:
+        cli.say(f"reads of the split '{given.split}' of {store.path} so far: {count_reads(store, given.split)}")
+    for warning in store.warnings:
+        cli.say(f"! {warning}")
+    return 0 if written else 1
+
+
+def about(name: str) -> str:
+    """What a figure shows, in a line."""
+    return (FIGURES[name].__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def _heads(store: Store, asked: Sequence[str], runs: Path, trust: Sequence[str]) -> list[Candidate]:
+    """The heads by what --run names, and those without training. Raises ``LabError`` for a run that there is not."""
+    plain = baselines(store)
+    if not asked:
+        paths = newest_runs(store, runs)
+        if not paths:
+            log.info(
+                "no run of %s in %s: heads without training alone; python -m lab.train xpool --dataset %s",
+                *(store.name, runs, store.name),
+            )
+        return [*plain, *trained(store, paths)]
+    names = {style.head_of(one.label): one for one in plain}
+    found: list[Candidate] = [names[name] for name in dict.fromkeys(["mean", "topk", *asked]) if name in names]
+    paths = []
+    for name in (name for name in dict.fromkeys(asked) if name not in names):
+        path = find_run(name, runs)
+        if path is None:
+            raise LabError(
+                f"there is no run '{name}' in {runs}: python -m lab.train HEAD --dataset {store.name} makes one"
+            )
+        paths.append(path)
+    return [*found, *trained(store, paths, trust)]
+
+
+if __name__ == "__main__":
+    sys.exit(cli.run(main))

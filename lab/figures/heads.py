@@ -1,0 +1,137 @@
+"""Heads beside heads: metrics with intervals, trained projections against none, and ranks query by query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lab.figures import style
+from lab.figures.material import Material, NoData
+from lab.significance import Interval
+
+METRICS = ("R@1", "R@5", "R@10")
+
+
+@style.styled
+def metric_dots(rows: Mapping[str, Sequence[Interval]], source: str = "") -> Figure:
+    """A row a head and a panel a metric: its value as a number and a point, its interval as a line."""
+    metrics = [one.metric for one in next(iter(rows.values()))]
+    figure = style.new(style.TEXT, 0.75 + 0.24 * len(rows), source)
+    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
+    y = np.arange(len(rows))[::-1]
+    for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
+        for height, (label, intervals) in zip(y, rows.items(), strict=True):
+            one, colour = intervals[i], style.colour(label)
+            style.dot(axes, height, one, colour, style.marker(label))
+            axes.text(
+                1.01, height, f"{one.value:.1f}", transform=axes.get_yaxis_transform(), va="center",
+                fontsize=style.SMALL,
+            )  # fmt: skip
+        axes.axvline(next(iter(rows.values()))[i].value, color=style.FAINT, lw=0.8, zorder=0)
+        axes.set_xlabel(f"{metric} (%)" if metric.startswith("R@") else metric)
+        style.dot_rows(axes, list(rows))
+    return figure
+
+
+@style.styled
+def grouped_bars(groups: Sequence[str], bars: Mapping[str, Sequence[Sequence[Interval]]], source: str = "") -> Figure:
+    """A panel a metric, in it ``groups`` of bars with intervals; ``bars`` is label → group → metric."""
+    metrics = [one.metric for one in next(iter(bars.values()))[0]]
+    figure = style.new(style.TEXT, 2.2, source)
+    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
+    wide = 0.8 / len(bars)
+    for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
+        for place, (label, found) in enumerate(bars.items()):
+            x = np.arange(len(groups)) + (place - (len(bars) - 1) / 2) * wide
+            values = np.array([one[i].value for one in found])
+            ends = np.array([[one[i].low for one in found], [one[i].high for one in found]])
+            axes.bar(x, values, wide * 0.92, color=style.colour(label), label=label)
+            axes.errorbar(x, values, np.abs(ends - values), fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
+            for left, value, high in zip(x, values, ends[1], strict=True):
+                axes.annotate(
+                    f"{value:.1f}", (left, high), (0, 2), textcoords="offset points", ha="center",
+                    fontsize=style.SMALL,
+                )  # fmt: skip
+        axes.set(ylabel=f"{metric} (%)", xticks=range(len(groups)))
+        axes.set_xticklabels(groups)
+        axes.margins(y=0.12)
+        axes.tick_params(axis="x", length=0)
+    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(bars))
+    return figure
+
+
+@style.styled
+def rank_against_rank(
+    first: NDArray[Any], others: Mapping[str, NDArray[Any]], label: str, gallery: int, source: str = ""
+) -> Figure:
+    """The rank (T,) of each query under other heads, over its rank under the head ``label``; a panel a head.
+
+    A point is a query, moved by a little chance so that equal ones do not hide each other. Below the diagonal the head
+    of the panel does better.
+    """
+    figure = style.new(style.TEXT, 2.75, source)
+    panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
+    ends = (0.75, gallery * 1.35)
+    for axes, (name, rank) in zip(panels, others.items(), strict=True):
+        shift = np.exp(np.random.default_rng(0).uniform(-0.11, 0.11, (2, len(rank))))
+        axes.fill_between(ends, 0.5, ends, color=style.colour(name), alpha=0.08, lw=0)
+        axes.plot(ends, ends, color=style.CHANCE, lw=0.8)
+        axes.plot(first * shift[0], rank * shift[1], "o", ms=2, mew=0, color=style.colour(name), alpha=0.45)
+        won, lost = int((rank < first).sum()), int((rank > first).sum())
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"rank under {label}", aspect="equal")
+        axes.set_ylabel(f"rank under {name}")
+        told = f"{won} better, {lost} worse, {len(rank) - won - lost} alike"
+        axes.set_title(told, fontsize=style.SMALL)
+        for side in (axes.xaxis, axes.yaxis):
+            side.set_ticks(ticks := [n for n in (1, 10, 100, 1000, 10000) if n <= gallery], [str(n) for n in ticks])
+        axes.tick_params(labelleft=True)
+    return figure
+
+
+# -- from a split ----------------------------------------------------------------------------------------------------
+
+
+def heads(material: Material) -> Figure:
+    """R@1, R@5 and R@10 of every head, with intervals."""
+    rows = {label: [material.interval(label, metric) for metric in METRICS] for label in material.heads}
+    return metric_dots(rows, f"{material.source(*rows)}\nlines: 95 % intervals, resampling videos with their captions")
+
+
+def projection(material: Material) -> Figure:
+    """Mean and top-k on features as they are, and through a trained linear projection (X-Pool, figure 3a)."""
+    plain: dict[str, str] = {}
+    fitted: dict[str, str] = {}
+    for label, one in material.heads.items():
+        kind = getattr(getattr(one.head, "space", None), "text", None)
+        if kind is not None and style.head_of(label) in ("mean", "topk"):
+            (fitted if any(True for _ in kind.parameters()) else plain).setdefault(style.head_of(label), label)
+    for name in ("mean", "topk"):
+        if name not in plain:
+            raise NoData(f"untrained {name} is not among the heads: leave --run out, or add --run {name}")
+        if name not in fitted:
+            raise NoData(
+                f"no run of {name} with a trained projection: python -m lab.train {name} --set projection=linear "
+                f"--dataset {material.store.name}"
+            )
+    bars = {
+        plain[name]: [[material.interval(side[name], metric) for metric in METRICS] for side in (plain, fitted)]
+        for name in ("mean", "topk")
+    }
+    source = material.source(fitted["mean"], fitted["topk"])
+    return grouped_bars(("zero-shot", "trained projection"), bars, f"{source}\nlines: 95 % intervals")
+
+
+def rank_pairs(material: Material) -> Figure:
+    """The rank of each query under the three best heads against its rank under mean pooling."""
+    base = next((label for label in material.heads if label == "mean"), next(iter(material.heads)))
+    others = sorted((x for x in material.heads if x != base), key=lambda x: -material.interval(x).value)[:3]
+    if not others:
+        raise NoData("one head alone has none to be held against: give a second --run")
+    ranks = {label: material.ranks(label) for label in others}
+    return rank_against_rank(
+        material.ranks(base), ranks, base, len(material.video_rows), material.source(base, *others)
+    )

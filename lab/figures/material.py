@@ -1,0 +1,224 @@
+"""What figures are drawn from: a split of a store, some heads, and what follows from both, each computed once."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from lab.embeddings import Texts, Videos
+from lab.errors import LabError
+from lab.evaluate import Candidate
+from lab.heads import HEADS
+from lab.metrics import ranks
+from lab.reads import OPEN, Reader, load_split
+from lab.runs import RUNS, load_run, read_run
+from lab.significance import Interval, bootstrap_interval
+from lab.similarity import similarity_matrix
+from lab.store import Store
+from lab.task import head_for
+from lab.truth import AgainstTruth, against_truth, own_frame_weights
+
+log = logging.getLogger(__name__)
+
+#: Resamples of an interval in a figure: its ends are then sure to some 2 % of its width.
+RESAMPLES = 2000
+
+
+class NoData(LabError):  # noqa: N818 - it is said, not raised to the user, where all figures are drawn
+    """A figure has nothing to show here; the message says what it lacks."""
+
+
+class Material:
+    """A split of a store with some heads. ``heads`` maps labels to heads; a label begins with its head's name.
+
+    A held-out split is logged for each head, as ``lab.evaluate`` does, with ``command`` as the one who reads.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        heads: Mapping[str, nn.Module] | Sequence[Candidate],
+        split: str = "val",
+        protocol: str | None = None,
+        command: str = "lab.figures",
+    ) -> None:
+        given = [Candidate(head, label) for label, head in heads.items()] if isinstance(heads, Mapping) else heads
+        self.store, self.split, self.command = store, split, command
+        self.protocol = protocol or store.protocols[0]
+        self.heads: dict[str, Candidate] = {one.label: one for one in given}
+        if len(self.heads) != len(given):
+            raise ValueError(f"labels must differ, got {[one.label for one in given]}")
+        self._loaded: dict[tuple[bool, str | None], tuple[Texts, Videos]] = {}
+        self._logged: set[str] = set()
+        self._similarities: dict[str, NDArray[np.float32]] = {}
+        self._intervals: dict[tuple[str, str, str], Interval] = {}
+
+    # -- the split ---------------------------------------------------------------------------------------------------
+
+    def load(self, head: nn.Module, label: str, *, audio_level: str = "clip", run: Path | None = None) -> Any:
+        """Texts and videos with what a head reads of them. A held-out split is logged once for each label."""
+        words, hears = (bool(getattr(head, f"needs_{what}", False)) for what in ("words", "audio"))
+        key = (words, audio_level if hears else None)
+        if key not in self._loaded or (self.split not in OPEN and label not in self._logged):
+            reader = Reader(self.command, label, str(run) if run else None)
+            options: dict[str, Any] = {"head": head, "audio_level": audio_level, "reader": reader}
+            self._loaded[key] = load_split(self.store, self.split, self.protocol, **options)
+            self._logged.add(label)
+        return self._loaded[key]
+
+    @cached_property
+    def bare(self) -> tuple[Texts, Videos]:
+        """Sentences and frames alone."""
+        held = self._loaded
+        return next(iter(held.values())) if held else self.load(nn.Module(), "features")
+
+    def features(self, label: str) -> tuple[Texts, Videos]:
+        """What one of the heads reads."""
+        one = self.heads[label]
+        found: tuple[Texts, Videos] = self.load(one.head, label, audio_level=one.audio_level, run=one.run)
+        return found
+
+    @property
+    def target(self) -> NDArray[np.int64]:
+        """The column (T,) of each text's own video."""
+        video = self.bare[0].video
+        if video is None:
+            raise ValueError("the texts of a store name their videos")
+        return np.asarray(video.cpu().numpy())
+
+    @cached_property
+    def captions(self) -> list[dict[str, Any]]:
+        """The store's row of each text: ``text``, ``start_s``, ``end_s``, ``needs_sound`` and others."""
+        rows = self.bare[0].rows
+        return [self.store.captions[row] for row in (rows.tolist() if rows is not None else [])]
+
+    @cached_property
+    def needs_sound(self) -> NDArray[np.float64]:
+        """1 where a text (T,) needs the sound, 0 where it does not, NaN where unknown."""
+        return np.array([np.nan if row["needs_sound"] is None else row["needs_sound"] for row in self.captions], float)
+
+    @cached_property
+    def video_rows(self) -> NDArray[np.int64]:
+        """The store's row (V,) of each video."""
+        rows = self.bare[1].rows
+        return np.asarray([] if rows is None else rows.cpu().numpy())
+
+    @property
+    def frame_mask(self) -> NDArray[np.bool_]:
+        """Which frames (V, F) are real."""
+        mask = self.bare[1].frame_mask
+        if mask is None:
+            raise ValueError("Videos make a mask where none is given")
+        return np.asarray(mask.cpu().numpy())
+
+    @cached_property
+    def times_s(self) -> NDArray[np.float32]:
+        """Seconds (V, F) at which frames are shown; NaN in the padding."""
+        return self.store.frame_times_s(self.video_rows)
+
+    # -- the heads ---------------------------------------------------------------------------------------------------
+
+    def similarity(self, label: str) -> NDArray[np.float32]:
+        """Similarity (T, V) under one of the heads."""
+        if label not in self._similarities:
+            self._similarities[label] = similarity_matrix(self.heads[label].head, *self.features(label)).numpy()
+        return self._similarities[label]
+
+    def ranks(self, label: str) -> NDArray[np.float64]:
+        """The rank (T,) of each text's own video under one of the heads."""
+        return ranks(self.similarity(label), self.target)
+
+    def interval(self, label: str, metric: str = "R@1", where: NDArray[np.bool_] | None = None) -> Interval:
+        """A metric of one of the heads with its bootstrap interval."""
+        key = (label, metric, "" if where is None else where.tobytes().hex())
+        if key not in self._intervals:
+            self._intervals[key] = interval(self.ranks(label), self.target, metric, where)
+        return self._intervals[key]
+
+    def own_weights(self, label: str) -> NDArray[np.float64]:
+        """The weights (T, F) of the frames of each text's own video under one of the heads; rows sum to one."""
+        head = self.heads[label].head
+        if not hasattr(head, "frame_weights"):
+            raise NoData(f"the head '{label}' has no frame_weights")
+        return own_frame_weights(head, *self.features(label))
+
+    def truth(self, label: str) -> AgainstTruth:
+        """One of the heads held against the truth. Raises ``NoData`` where the captions know none."""
+        if all(row["start_s"] is None and row["needs_sound"] is None for row in self.captions):
+            raise NoData(f"the captions of {self.store.path.name} know no truth: only a made world's do (toy)")
+        head = self.heads[label].head
+        return against_truth(head, self.store, *self.features(label), self.ranks(label))
+
+    def source(self, *labels: str) -> str:
+        """The small print: store, passport, split, how many, and the runs of the heads that are named."""
+        runs = [run.name for label in labels if (run := self.heads[label].run) is not None]
+        lines = [
+            f"{self.store.path.name}, {self.protocol} {self.split}: {len(self.captions)} captions, "
+            f"{len(self.video_rows)} videos"
+        ]
+        lines += [f"runs: {', '.join(runs)}"] if runs else []
+        return "\n".join([*lines, *self.store.warnings])
+
+
+def interval(
+    rank: NDArray[np.float64], target: NDArray[np.int64], metric: str = "R@1", where: NDArray[np.bool_] | None = None
+) -> Interval:
+    """A metric with its interval, for figures. Raises ``NoData`` for queries of fewer than two videos."""
+    kept = target if where is None else target[where]
+    if len(np.unique(kept)) < 2:
+        raise NoData(f"{len(np.unique(kept))} videos are too few to resample")
+    return bootstrap_interval(rank, target, metric, where=where, resamples=RESAMPLES)
+
+
+# -- which heads -----------------------------------------------------------------------------------------------------
+
+
+def baselines(store: Store) -> list[Candidate]:
+    """The heads that need no training: mean, top-k with the paper's k, softmax."""
+    frames = store.array("frames").shape[1]
+    k = min(3, frames)
+    plan: list[tuple[str, str, dict[str, Any]]] = [
+        ("mean", "mean", {}),
+        ("topk", f"topk k={k}", {"top_k": k}),
+        ("softmax", "softmax", {}),
+    ]
+    return [Candidate(head_for(store, name, keywords)[0], label) for name, label, keywords in plan]
+
+
+def trained(store: Store, paths: Sequence[Path], trust: Sequence[str] = ()) -> list[Candidate]:
+    """Runs as heads with labels that differ. Raises ``LabError`` for a run that does not fit the store."""
+    found: list[Candidate] = []
+    for path in paths:
+        head, run = load_run(path, store, trusted=trust)
+        label = run.head + (f" k={head.top_k}" if hasattr(head, "top_k") else "")
+        label += " trained" if run.head in ("mean", "topk", "softmax") else ""
+        if label in [one.label for one in found]:
+            label += f" {path.name}"
+        found.append(Candidate(head, label, path, run.audio_level))
+    return found
+
+
+def newest_runs(store: Store, runs: Path = RUNS) -> list[Path]:
+    """The newest run of each head (and projection) that was trained on this store's features, in the table's order."""
+    newest: dict[tuple[str, str], tuple[str, Path]] = {}
+    for file in sorted(runs.glob("*/run.json")):
+        try:
+            run = read_run(file.parent)
+            if run.head not in HEADS or run.dataset != store.name:
+                continue
+            load_run(file.parent, store)
+        except LabError as error:
+            log.debug("left out: %s", error)
+            continue
+        key = (run.head, str(run.keywords.get("projection", "")))
+        if key not in newest or run.time > newest[key][0]:
+            newest[key] = (run.time, file.parent)
+    order = list(HEADS)
+    return [path for (head, _), (_, path) in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]

@@ -1,0 +1,219 @@
+"""Frames in a row, and below them how each head weighs them for a text (X-Pool, figure 5)."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
+from PIL import Image
+
+from lab.figures import style
+from lab.figures.material import Material, NoData
+from lab.similarity import evaluating
+
+#: More pictures than this in a row are too small to see: of a longer video every second or third one is shown.
+SHOWN = 14
+#: Heads below one another; more would leave no room for the pictures.
+HEADS = 6
+#: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
+LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.3, 0.22, 0.28
+
+
+@dataclass(frozen=True)
+class Reading:
+    """How heads read one text against a video: weights (F,) and the video's rank for the text, by label."""
+
+    caption: str
+    weights: Mapping[str, NDArray[Any]]
+    ranks: Mapping[str, float] = field(default_factory=dict)
+    seconds: tuple[float, float] | None = None  # what part of the video the text tells of
+
+
+@dataclass(frozen=True)
+class Strip:
+    """A video's frames, as JPEGs (an empty sequence if there are none) with their seconds (F,), and its readings."""
+
+    pictures: Sequence[bytes]
+    times_s: NDArray[Any]
+    readings: Sequence[Reading]
+
+
+@style.styled
+def strips(shown: Sequence[Strip], source: str = "") -> Figure:
+    """Each strip's pictures once, then for each of its texts a row of bars a head; green is what the text tells of.
+
+    The dotted line is the same weight for every frame, which is what mean pooling gives.
+    """
+    if not shown:
+        raise NoData("no pair of a text and a video was given")
+    width = style.TEXT
+    heights = [_height(strip, width) for strip in shown]
+    lines = style.small_print(width, source)
+    bottom = 0.05 + 0.13 * len(lines)
+    total = sum(heights) + bottom
+    figure = style.new(width, total)
+    figure.set_layout_engine("none")
+    top = total
+    for strip, height in zip(shown, heights, strict=True):
+        _strip(figure, strip, top, total)
+        top -= height
+    figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
+    return figure
+
+
+def _height(strip: Strip, width: float) -> float:
+    rows = sum(TITLE + ROW * len(reading.weights) + 0.08 for reading in strip.readings)
+    return _picture(strip, width)[1] + rows + TICKS + 0.1
+
+
+def _picture(strip: Strip, width: float) -> tuple[list[Any], float]:
+    """The pictures that are shown, each with the frame that it begins at, and the height of their row in inches."""
+    frames, step = len(strip.times_s), -(-len(strip.times_s) // SHOWN)
+    chosen = [(i, Image.open(io.BytesIO(strip.pictures[i]))) for i in range(0, len(strip.pictures), step)]
+    if not chosen:
+        return [], 0.0
+    across = (width - LEFT - RIGHT) / frames * step * 0.94
+    return chosen, max(across * picture.height / picture.width for _, picture in chosen) + 0.04
+
+
+def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
+    """Draws one strip from ``top`` inches downwards on a figure ``total`` inches high."""
+    width, frames = style.TEXT, len(strip.times_s)
+
+    def place(down: float, height: float) -> Axes:
+        box = (LEFT / width, (top - down - height) / total, 1 - (LEFT + RIGHT) / width, height / total)
+        return figure.add_axes(box, xlim=(-0.5, frames - 0.5))
+
+    chosen, high = _picture(strip, width)
+    down, step = 0.06, -(-frames // SHOWN)
+    if chosen:
+        axes = place(down, high)
+        axes.axis("off")
+        for i, picture in chosen:
+            middle = i + (step - 1) / 2
+            axes.imshow(np.asarray(picture), extent=(middle - 0.47 * step, middle + 0.47 * step, 0, 1), aspect="auto")
+        axes.set(xlim=(-0.5, frames - 0.5), ylim=(0, 1))
+        down += high
+    for reading in strip.readings:
+        down += TITLE
+        peak = 1.08 * max(float(np.max(weights)) for weights in reading.weights.values())
+        told = _told(reading, strip.times_s)
+        for row, (label, weights) in enumerate(reading.weights.items()):
+            axes = place(down + ROW * row, ROW * 0.86)
+            _bars(axes, label, weights, told, peak)
+            if row == 0:
+                _title(axes, reading, told)
+            _beside(axes, 0.5, [f"{reading.ranks[label]:g}" if label in reading.ranks else "",
+                                f"{100 * float(weights[told].sum()):.0f} %" if told is not None else ""])  # fmt: skip
+        down += ROW * len(reading.weights) + 0.08
+    axes.set_xticks(range(0, frames, step), [f"{strip.times_s[i]:.1f}" for i in range(0, frames, step)])
+    axes.set_xlabel("seconds from the start", labelpad=1)
+
+
+def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_] | None, peak: float) -> None:
+    frames = len(weights)
+    axes.bar(range(frames), weights, width=0.8, color=style.colour(label), zorder=2)
+    axes.axhline(1 / frames, color=style.CHANCE, lw=0.8, ls=":", zorder=3)
+    if told is not None:
+        for i in np.flatnonzero(told):
+            axes.add_patch(Rectangle((i - 0.5, 0), 1, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0))
+    axes.set(ylim=(0, peak), xticks=[], yticks=[0, peak / 1.08], yticklabels=["", f"{peak / 1.08:.2f}"])
+    axes.tick_params(axis="y", length=1.5, pad=1)
+    axes.text(-0.075, 0.42, label, transform=axes.transAxes, ha="right", va="center", fontsize=7.5)
+
+
+def _title(axes: Axes, reading: Reading, told: NDArray[np.bool_] | None) -> None:
+    text = style.shorten(f"“{reading.caption}”", 78)
+    axes.text(0, 1.12, text, transform=axes.transAxes, va="bottom", fontsize=8, style="italic")
+    _beside(axes, 1.32, ["rank" if reading.ranks else "", "in green" if told is not None else ""], color=style.PRINT)
+
+
+def _beside(axes: Axes, height: float, cells: Sequence[str], color: str = "black") -> None:
+    """Two short columns to the right of a row."""
+    for cell, right in zip(cells, (1.065, 1.155), strict=True):
+        axes.text(
+            right, height, cell, transform=axes.transAxes, ha="right", va="center", fontsize=style.SMALL, color=color
+        )
+
+
+def _told(reading: Reading, times_s: NDArray[Any]) -> NDArray[np.bool_] | None:
+    if reading.seconds is None:
+        return None
+    start, end = reading.seconds
+    return np.asarray((times_s >= start) & (times_s < end))
+
+
+# -- from a split ----------------------------------------------------------------------------------------------------
+
+
+def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0) -> Figure:
+    """Strips of some videos with some of their texts each, drawn at random: of those that tell of different seconds.
+
+    Raises ``NoData`` where no video has thumbnails, and where no head weighs frames by the text.
+    """
+    rng = np.random.default_rng(seed)
+    shown = []
+    for video in rng.permutation(np.unique(material.target)):
+        chosen = _differing(material, np.flatnonzero(material.target == video), texts)
+        if len(chosen) == min(texts, 2) or (len(chosen) and not any(_seconds(material, t) for t in chosen)):
+            strip = strip_of(material, int(video), chosen)
+            shown += [strip] if strip.pictures else []
+        if len(shown) == videos:
+            break
+    if not shown:
+        raise NoData(f"no video of this split of {material.store.path} has thumbnails and texts")
+    labels = {label for strip in shown for reading in strip.readings for label in reading.weights}
+    told = (
+        f"videos drawn at random (seed {seed}); dotted: all frames alike; green: the seconds that the caption tells of"
+    )
+    return strips(shown, material.source(*[label for label in material.heads if label in labels]) + "\n" + told)
+
+
+def strip_of(material: Material, video: int, texts: Sequence[int]) -> Strip:
+    """A video (a column of the split) with some texts (rows of the split), under every head that looks at the text."""
+    row = material.video_rows[video]
+    times = material.times_s[video]
+    times = times[np.isfinite(times)]
+    readings = []
+    for text in texts:
+        weights: dict[str, NDArray[Any]] = {}
+        for label, one in material.heads.items():
+            if not hasattr(one.head, "frame_weights"):
+                continue
+            queries, gallery = material.features(label)
+            with evaluating(one.head):
+                pair = queries.select(torch.tensor([text])), gallery.select(torch.tensor([video]))
+                found = one.head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
+            if len(weights) < HEADS and not np.allclose(found, found[0]):
+                weights[label] = found
+        if not weights:
+            raise NoData("no head here weighs frames by the text: give a run of one that does, or topk")
+        ranks = {label: float(_rank(material.similarity(label)[text], video)) for label in weights}
+        readings.append(Reading(material.captions[text]["text"], weights, ranks, _seconds(material, text)))
+    return Strip(material.store.thumbnails(int(row)), times, readings)
+
+
+def _rank(scores: NDArray[Any], video: int) -> float:
+    own = scores[video]
+    return float((scores > own).sum() + ((scores == own).sum() + 1) / 2)
+
+
+def _seconds(material: Material, text: int) -> tuple[float, float] | None:
+    row = material.captions[text]
+    return None if row["start_s"] is None or row["end_s"] is None else (row["start_s"], row["end_s"])
+
+
+def _differing(material: Material, rows: NDArray[np.int64], count: int) -> list[int]:
+    """Up to ``count`` of some texts, no two of which tell of the same seconds, as far as that is known."""
+    seen: dict[Any, int] = {}
+    for row in rows.tolist():
+        seen.setdefault(_seconds(material, row) or ("unknown", len(seen)), row)
+    return list(seen.values())[:count]

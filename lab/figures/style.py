@@ -1,0 +1,216 @@
+"""The one look of all figures: colours, sizes, small print, and how a figure becomes files.
+
+Colours are Okabe and Ito's, which people with any kind of colour vision tell apart, and greys for heads that do not
+look at the text; softmax has a dark brown, since their yellow is too light for a line on white paper. Each head has a
+marker too, for print without colour. No figure touches pyplot or leaves a setting behind.
+"""
+
+from __future__ import annotations
+
+import io
+import textwrap
+from collections.abc import Callable, Sequence
+from functools import wraps
+from pathlib import Path
+from typing import Any, ParamSpec
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
+from numpy.typing import NDArray
+
+from lab.significance import Interval
+from lab.store.ledger import replace_bytes
+
+#: One colour a head, the same in every figure; ``OTHER`` for heads of your own, in the order of their names.
+HEAD_COLOURS = {
+    "mean": "#606060",
+    "seqlstm": "#B8B8B8",
+    "seqtransf": "#383838",
+    "topk": "#E69F00",
+    "softmax": "#661100",
+    "xpool": "#0072B2",
+    "sf": "#56B4E9",
+    "wf": "#CC79A7",
+    "mgfi": "#D55E00",
+    "cmfi": "#000000",
+}
+OTHER = ("#AA4499", "#88CCEE", "#882255")
+#: What is known to be true: the seconds that a caption tells of, the right video.
+TRUTH = "#009E73"
+#: What is no head: Tol's muted colours.
+CATEGORIES = ("#332288", "#999933", "#AA4499", "#117733", "#88CCEE", "#882255", "#DDCC77", "#44AA99")
+#: Captions by whether they need the sound.
+SOUND = {"captions that need the sound": CATEGORIES[0], "captions that do not": CATEGORIES[1]}
+#: What chance would give, and all that is there for orientation.
+CHANCE = "#8C8C8C"
+FAINT = "#D9D9D9"
+#: The small print.
+PRINT = "#595959"
+HEAD_MARKERS = {
+    "mean": "o",
+    "seqlstm": "<",
+    "seqtransf": ">",
+    "topk": "s",
+    "softmax": "v",
+    "xpool": "D",
+    "sf": "^",
+    "wf": "P",
+    "mgfi": "X",
+    "cmfi": "*",
+}
+
+#: Widths of a printed column and of the text of a page, in inches, and the smallest type in points.
+COLUMN, TEXT = 3.3, 7.0
+SMALL = 7.0
+#: Dots per inch of the PNG.
+DPI = 300
+
+RC: Any = {  # a literal of its 300 keys is what matplotlib would have
+    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure is the same on every machine
+    "font.size": 8,
+    "axes.titlesize": 8,
+    "axes.labelsize": 8,
+    "xtick.labelsize": SMALL,
+    "ytick.labelsize": SMALL,
+    "legend.fontsize": SMALL,
+    "figure.titlesize": 8,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.6,
+    "axes.titlelocation": "left",
+    "axes.grid": False,
+    "grid.color": "#E6E6E6",
+    "grid.linewidth": 0.5,
+    "axes.axisbelow": True,
+    "xtick.major.width": 0.6,
+    "ytick.major.width": 0.6,
+    "xtick.major.size": 2.5,
+    "ytick.major.size": 2.5,
+    "lines.linewidth": 1.3,
+    "lines.markersize": 4,
+    "legend.frameon": False,
+    "legend.handlelength": 1.6,
+    "figure.constrained_layout.h_pad": 0.03,
+    "figure.constrained_layout.w_pad": 0.05,
+    "figure.constrained_layout.hspace": 0.03,
+    "figure.constrained_layout.wspace": 0.03,
+    "savefig.dpi": DPI,
+    "pdf.fonttype": 42,  # letters stay letters: searchable, and what journals ask for
+    "image.interpolation": "nearest",
+    "text.parse_math": False,  # a caption may hold a dollar sign
+}
+
+Arguments = ParamSpec("Arguments")
+
+
+class Picture(Figure):
+    """A matplotlib figure that shows itself in a notebook without pyplot."""
+
+    def _repr_png_(self) -> bytes:
+        return png(self, dpi=150)
+
+
+def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
+    """A drawing function under this style, with the settings of the process as they were afterwards."""
+
+    @wraps(draw)
+    def drawn(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Figure:
+        with mpl.rc_context(RC):
+            return draw(*args, **kwargs)
+
+    return drawn
+
+
+def new(width: float, height: float, source: str = "") -> Figure:
+    """An empty figure of so many inches, with ``source`` in small print at the bottom."""
+    figure = Picture(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    if source:
+        figure.supxlabel("\n".join(small_print(width, source)), x=0.01, ha="left", fontsize=SMALL, color=PRINT)
+    return figure
+
+
+def small_print(width: float, source: str) -> list[str]:
+    """The lines of a small print on a figure so many inches wide."""
+    letters = int((width - 0.1) * 72 / (SMALL * 0.56))
+    return [part for line in source.splitlines() for part in textwrap.wrap(line, letters, break_on_hyphens=False)]
+
+
+def shorten(text: str, letters: int) -> str:
+    """A text in one line of at most so many letters, with an ellipsis where something was left out."""
+    flat = " ".join(text.split())
+    return flat if len(flat) <= letters else flat[: letters - 1].rstrip() + "…"
+
+
+def head_of(label: str) -> str:
+    """The head that a label begins with: ``topk`` of ``topk k=3``."""
+    return label.split(" ")[0].split("/")[0]
+
+
+def colour(head: str) -> str:
+    """A head's colour, by its name or by a label that begins with it."""
+    name = head_of(head)
+    return HEAD_COLOURS[name] if name in HEAD_COLOURS else OTHER[sum(name.encode()) % len(OTHER)]
+
+
+def marker(head: str) -> str:
+    """A head's marker."""
+    return HEAD_MARKERS.get(head_of(head), "h")
+
+
+def banded(
+    axes: Axes, x: Sequence[float] | NDArray[Any], y: Sequence[float] | NDArray[Any], low: Any, high: Any, **style: Any
+) -> None:
+    """A line of points with their intervals as a band."""
+    line = axes.plot(x, y, **style)[0]
+    axes.fill_between(np.asarray(x, float), low, high, color=line.get_color(), alpha=0.18, lw=0)
+
+
+def dot(axes: Axes, height: float, one: Interval, colour: str, marker: str, scale: float = 1.0) -> None:
+    """A value as a point with its interval as a line, in a row of ``dot_rows``."""
+    axes.plot([scale * one.low, scale * one.high], [height] * 2, color=colour, lw=1.5, solid_capstyle="butt")
+    axes.plot(scale * one.value, height, marker, color=colour, ms=5, mec="white", mew=0.4)
+
+
+def dot_rows(axes: Axes, labels: Sequence[str]) -> None:
+    """Rows for points, the first label on top at height len(labels) − 1."""
+    axes.set_yticks(range(len(labels))[::-1], list(labels))
+    axes.set_ylim(-0.6, len(labels) - 0.4)
+    axes.grid(axis="x")
+    axes.tick_params(axis="y", length=0)
+    axes.spines["left"].set_visible(False)
+
+
+def plain_ticks(axes: Axes, whole: Sequence[float] | None = None) -> None:
+    """Numbers below the x axis as one writes them; a tick for each of ``whole`` if these are few and whole numbers."""
+    if whole is not None and len(whole) <= 16 and all(float(value).is_integer() for value in whole):
+        axes.set_xticks(list(whole))
+    elif whole is not None:
+        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=all(float(value).is_integer() for value in whole)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def save(figure: Figure, directory: Path, name: str) -> tuple[Path, Path]:
+    """Writes ``name.pdf`` and ``name.png``; the same figure gives the same bytes."""
+    directory.mkdir(parents=True, exist_ok=True)
+    paths = directory / f"{name}.pdf", directory / f"{name}.png"
+    replace_bytes(paths[0], _bytes(figure, "pdf", metadata={"CreationDate": None, "ModDate": None}))
+    replace_bytes(paths[1], png(figure))
+    return paths
+
+
+def png(figure: Figure, dpi: int = DPI) -> bytes:
+    """The figure as a PNG."""
+    return _bytes(figure, "png", dpi=dpi, metadata={"Software": None})
+
+
+def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
+    blob = io.BytesIO()
+    with mpl.rc_context(RC):
+        figure.savefig(blob, format=kind, **options)
+    return blob.getvalue()

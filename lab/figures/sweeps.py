@@ -1,0 +1,145 @@
+"""R@1 over a setting that needs no training: top-k's k, softmax's temperature, the weight of the sound in CMFI."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from lab.figures import style
+from lab.figures.material import Material, NoData, interval
+from lab.metrics import ranks
+from lab.significance import Interval
+from lab.similarity import similarity_matrix
+from lab.task import head_for
+
+TEMPERATURES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
+FUSION_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+
+
+@style.styled
+def recall_curve(
+    values: Sequence[float],
+    curves: Mapping[str, Sequence[Interval]],
+    setting: str,
+    *,
+    flat: Mapping[str, Interval] | None = None,
+    colours: Mapping[str, str] | None = None,
+    scale: str = "linear",
+    source: str = "",
+) -> Figure:
+    """A metric over a setting, a curve a label with its interval as a band and a ring at its best value.
+
+    ``flat``: heads that do not depend on the setting, as dashed lines. ``colours`` by label, else those of the heads.
+    """
+    figure = style.new(style.COLUMN, 2.4, source)
+    axes = figure.subplots()
+    for label, found in curves.items():
+        colour = (colours or {}).get(label) or style.colour(label)
+        y = [one.value for one in found]
+        low, high = [one.low for one in found], [one.high for one in found]
+        style.banded(axes, values, y, low, high, color=colour, marker=style.marker(label), ms=3.5, label=label)
+        best = int(np.argmax(y))
+        axes.plot(values[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
+        side = "left" if best < 0.15 * len(y) else "right" if best > 0.85 * len(y) else "center"
+        axes.annotate(
+            f"{y[best]:.1f} at {values[best]:g}", (values[best], y[best]), (0, 7), textcoords="offset points",
+            ha=side, fontsize=style.SMALL, color=colour,
+        )  # fmt: skip
+    for label, one in (flat or {}).items():
+        axes.axhline(one.value, color=style.colour(label), lw=1, ls="--", label=f"{label}: {one.value:.1f}")
+    metric = next(iter(curves.values()))[0].metric
+    axes.set(xlabel=setting, ylabel=f"{metric} (%)")
+    if scale == "symlog":
+        axes.set_xscale("symlog", linthresh=1, linscale=1)
+        axes.set_xticks([v for v in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if v <= max(values)])
+    elif scale == "log":
+        axes.set_xscale("log")
+    style.plain_ticks(axes, values if scale == "linear" else None)
+    axes.margins(y=0.16)
+    axes.grid(axis="y")
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper left",
+        ncols=1 if len(curves) > 1 else 3,
+        columnspacing=1.2,
+    )
+    return figure
+
+
+# -- from a split ----------------------------------------------------------------------------------------------------
+
+
+def recall_over_k(material: Material) -> Figure:
+    """R@1 of top-k pooling over k, without any training, beside mean pooling."""
+    frames = material.bare[1].frames.shape[1]
+    values = range(1, frames + 1)
+    found = [_untrained(material, "topk", {"top_k": k}) for k in values]
+    flat = {"mean": _untrained(material, "mean", {})}
+    return recall_curve(values, {"topk": found}, "k, frames that are averaged", flat=flat, source=_print(material))
+
+
+def recall_over_temperature(material: Material) -> Figure:
+    """R@1 of softmax pooling over its temperature, without any training, beside mean pooling and the single frame."""
+    found = [_untrained(material, "softmax", {"temperature": t}) for t in TEMPERATURES]
+    flat = {"mean": _untrained(material, "mean", {}), "topk k=1": _untrained(material, "topk", {"top_k": 1})}
+    setting = "temperature of the softmax over cosines"
+    return recall_curve(TEMPERATURES, {"softmax": found}, setting, flat=flat, scale="log", source=_print(material))
+
+
+def fusion_weight(material: Material) -> Figure:
+    """R@1 of a trained CMFI over the weight of the sound: all captions, those that need it, those that do not."""
+    label = next((label for label, one in material.heads.items() if hasattr(one.head, "fusion_weight")), None)
+    if label is None:
+        raise NoData(f"no run with sound: python -m lab.train cmfi --dataset {material.store.name}")
+    curves = {}
+    for name, where in groups(material).items():
+        curves[name] = [
+            interval(ranks(fused, material.target), material.target, "R@1", where)
+            for fused in fusions(material, label, FUSION_WEIGHTS)
+        ]
+    colours = {"all captions": style.colour("cmfi"), **style.SOUND}
+    source = f"{material.source(label)}\n95 % intervals resample videos; in training the weight was "
+    source += f"{material.heads[label].head.fusion_weight:g}"
+    return recall_curve(FUSION_WEIGHTS, curves, "weight of the sound", colours=colours, scale="symlog", source=source)
+
+
+def fusions(material: Material, label: str, weights: Sequence[float]) -> list[NDArray[Any]]:
+    """Similarities (T, V) of a CMFI under other fusion weights; the head is left as it was.
+
+    Two of them give all: (1 + w) s_w is linear in w, where a video has sound and where it has none.
+    """
+    head: Any = material.heads[label].head
+    before, features = head.fusion_weight, material.features(label)
+    try:
+        head.fusion_weight = 0.0
+        seen = similarity_matrix(head, *features).numpy().astype(np.float64)
+        head.fusion_weight = 1.0
+        heard = 2 * similarity_matrix(head, *features).numpy().astype(np.float64) - seen
+    finally:
+        head.fusion_weight = before
+    return [(seen + w * heard) / (1 + w) for w in weights]
+
+
+def groups(material: Material) -> dict[str, NDArray[np.bool_] | None]:
+    """All captions, and where it is known those that need the sound and those that do not."""
+    needs = material.needs_sound
+    found: dict[str, NDArray[np.bool_] | None] = {"all captions": None}
+    for name, value in zip(style.SOUND, (1, 0), strict=True):
+        where = needs == value
+        if len(np.unique(material.target[where])) >= 2:
+            found[name] = where
+    return found
+
+
+def _untrained(material: Material, name: str, keywords: dict[str, Any]) -> Interval:
+    head, _ = head_for(material.store, name, keywords)
+    similarity = similarity_matrix(head, *material.bare).numpy()
+    return interval(ranks(similarity, material.target), material.target)
+
+
+def _print(material: Material) -> str:
+    return material.source() + "\nfeatures as they are; bands: 95 % intervals, resampling videos; ring: the best"

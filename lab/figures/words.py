@@ -1,0 +1,180 @@
+"""Words × frames: what each word of a text looks at."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from PIL import Image
+from torch.nn import functional
+
+from lab.errors import LabError
+from lab.figures import style
+from lab.figures.material import Material, NoData
+from lab.similarity import evaluating
+
+#: How CLIP's tokenizer cuts a text into words, as far as Python's own expressions can say it.
+WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
+
+
+@style.styled
+def word_map(
+    words: Sequence[str],
+    times_s: NDArray[Any],
+    values: NDArray[Any],
+    share: NDArray[Any] | None = None,
+    *,
+    pictures: Sequence[bytes] = (),
+    told: NDArray[np.bool_] | None = None,
+    meaning: str = "attention of the word",
+    colour: str = style.HEAD_COLOURS["wf"],
+    caption: str = "",
+    source: str = "",
+) -> Figure:
+    """A row a word and a column a frame: ``values`` (W, F); ``share`` (W,) is what each word counts, as bars.
+
+    ``told`` (F,): the frames that the text tells of, which get a green line above.
+    """
+    W, F = values.shape
+    wide = 0.5 if pictures else 0.0
+    figure = style.new(style.TEXT, 1.0 + wide + 0.21 * W, source)
+    layout = {"width_ratios": (F, 2.2, 0.3) if share is not None else (F, 0.01, 0.3)}
+    grid = figure.add_gridspec(2, 3, height_ratios=(max(wide, 0.12), 0.21 * W), **layout)
+    top, axes, scale = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (1, 2)))
+    _pictures(top, pictures, told, F)
+    top.set_title(f"“{style.shorten(caption, 90)}”" if caption else "", style="italic")
+    image = axes.imshow(values, aspect="auto", cmap=_shades(colour), vmin=min(0.0, float(np.nanmin(values))))
+    axes.set_yticks(range(W), [style.shorten(word, 18) for word in words])
+    step = -(-F // 16)
+    axes.set_xticks(range(0, F, step), [f"{times_s[i]:.1f}" for i in range(0, F, step)])
+    axes.set_xlabel("seconds from the start")
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
+    top.sharex(axes)
+    bar = figure.colorbar(image, cax=scale, label=meaning)
+    bar.outline.set_visible(False)
+    if share is not None:
+        beside = figure.add_subplot(grid[1, 1], sharey=axes)
+        beside.barh(range(W), 100 * share, color=colour, height=0.7)
+        beside.tick_params(axis="y", left=False, labelleft=False)
+        beside.set(xlabel="share (%)", ylim=(W - 0.5, -0.5))
+    return figure
+
+
+def _pictures(axes: Any, pictures: Sequence[bytes], told: NDArray[np.bool_] | None, frames: int) -> None:
+
+    axes.axis("off")
+    axes.set(xlim=(-0.5, frames - 0.5), ylim=(-0.16, 1))
+    for i, picture in enumerate(pictures[:frames]):
+        pixels = np.asarray(Image.open(io.BytesIO(picture)))
+        axes.imshow(pixels, extent=(i - 0.46, i + 0.46, 0, 1), aspect="auto")
+    if told is not None:
+        for i in np.flatnonzero(told).tolist():
+            axes.plot([i - 0.5, i + 0.5], [-0.1, -0.1], color=style.TRUTH, lw=2.5, solid_capstyle="butt")
+    axes.set(xlim=(-0.5, frames - 0.5), ylim=(-0.16, 1))
+
+
+def _shades(colour: str) -> LinearSegmentedColormap:
+    dark = to_hex([0.4 * part for part in to_rgb(colour)])
+    return LinearSegmentedColormap.from_list("shades", ["#FFFFFF", colour, dark])
+
+
+# -- from a split ----------------------------------------------------------------------------------------------------
+
+
+def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
+    """What each word of a caption attends to in its video: by a word branch (wf, mgfi), else cosines as they are.
+
+    ``text``: a row of the split; else one is drawn at random, of those that tell of a part of their video if any do.
+    """
+    label = next((label for label, one in material.heads.items() if _looks_at_words(one.head)), None)
+    text = _drawn(material, seed) if text is None else text
+    video = int(material.target[text])
+    row = material.captions[text]
+    names = word_names(material, text)
+    times = material.times_s[video]
+    times = times[np.isfinite(times)]
+    values, share, meaning = _read(material, label, text, video, len(times), names)
+    told = None if row["start_s"] is None else (times >= row["start_s"]) & (times < row["end_s"])
+    return word_map(
+        [name for _, name in sorted(names.items())],
+        times,
+        values,
+        share,
+        pictures=material.store.thumbnails(int(material.video_rows[video])),
+        told=np.asarray(told) if told is not None else None,
+        meaning=meaning,
+        colour=style.colour(label or "wf"),
+        caption=row["text"],
+        source=f"{material.source(*([label] if label else []))}\nvideo "
+        + material.store.videos[int(material.video_rows[video])]["id"]
+        + ("; green: the seconds that the caption tells of" if told is not None else ""),
+    )
+
+
+def word_names(material: Material, text: int) -> dict[int, str]:
+    """The words of a caption by their number in the store's ``token_word``."""
+    numbers = np.unique(_token_words(material, text)).tolist()
+    spelled = WORDS.findall(material.captions[text]["text"].lower())
+    return {n: spelled[n] if n < len(spelled) else f"word {n + 1}" for n in numbers}
+
+
+def _token_words(material: Material, text: int) -> NDArray[np.int64]:
+    """The number of the word that each token of a caption belongs to."""
+    rows = material.bare[0].rows
+    row = int(rows[text]) if rows is not None else text
+    try:
+        start, count = (int(material.store.read(name, slice(row, row + 1))[0]) for name in ("word_start", "word_count"))
+        found = material.store.read("token_word", slice(start, start + count)).astype(np.int64)
+    except LabError as error:
+        raise NoData(f"the store holds no words: {error}") from None
+    if not len(found):
+        raise NoData(f"the store holds no words of the caption '{material.captions[text]['text']}'")
+    return np.asarray(found)
+
+
+def _read(
+    material: Material, label: str | None, text: int, video: int, frames: int, names: dict[int, str]
+) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
+    """Values (W, F) by word, pieces of one word put together, what each word counts (W,), and what the values are."""
+    pieces = _token_words(material, text)
+    of_word = (pieces == np.array(sorted(names))[:, None]).astype(float)  # (W, tokens)
+    texts, videos = material.features(label) if label else material.load(_Reading(), "words × frames")
+    one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))
+    if label is None:
+        tokens, seen = one.padded_words()[0][0], clip.frames[0, :frames].float()
+        cosine = (functional.normalize(tokens, dim=-1) @ functional.normalize(seen, dim=-1).T).numpy()
+        return of_word @ cosine / of_word.sum(1, keepdims=True), None, "cosine of word and frame"
+    head: Any = _word_head(material.heads[label].head)
+    with evaluating(head):
+        attention, share = (found[0, 0].cpu().numpy() for found in head.word_weights(one, clip))
+    by_word = of_word @ share
+    # A word's pieces by what they count; alike where the softmax over words left nothing of all of them.
+    weights = of_word * np.where(by_word[:, None] > 0, share, 1.0)
+    mixed = weights @ attention[:, :frames] / weights.sum(1, keepdims=True)
+    return mixed, by_word, f"attention of the word ({label})"
+
+
+class _Reading(torch.nn.Module):
+    needs_words = True
+
+
+def _word_head(head: torch.nn.Module) -> torch.nn.Module:
+    return head.video if isinstance(getattr(head, "video", None), torch.nn.Module) else head  # type: ignore[return-value]
+
+
+def _looks_at_words(head: torch.nn.Module) -> bool:
+    inner = _word_head(head)
+    return hasattr(inner, "word_weights") and bool(getattr(inner, "needs_words", False))
+
+
+def _drawn(material: Material, seed: int) -> int:
+    telling = [i for i, row in enumerate(material.captions) if row["start_s"] is not None and row["start_s"] > 0]
+    return int(np.random.default_rng(seed).choice(telling or len(material.captions)))
