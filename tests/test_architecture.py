@@ -34,6 +34,7 @@ STUDY_SIDE = (
     "similarity",
     "stages",
     "store",
+    "studies",
     "study",
     "task",
     "train",
@@ -132,7 +133,8 @@ def test_the_study_side_imports_no_codec_no_backbone_and_nothing_of_the_cache_si
     [
         ("av", ("lab.media", "lab.toy")),
         ("open_clip", ("lab.backbones",)),
-        ("polars", ("lab.store", "lab.evaluate")),
+        ("polars", ("lab.store", "lab.evaluate", "lab.studies.report")),
+        ("optuna", ("lab.studies",)),
         ("h5py", ("lab.convert", "lab.convert.layouts")),
     ],
 )
@@ -198,14 +200,15 @@ from lab import build_head, open_store
 import lab.evaluate, lab.runs, lab.similarity, lab.study, lab.train
 texts, videos = open_store(sys.argv[1]).load("test")
 similarity = lab.similarity.similarity_matrix(build_head("xpool", texts.dim), texts, videos)
-code = lab.study.main([sys.argv[2], "--store", sys.argv[1]])
+code = lab.study.main([sys.argv[2], "--store", sys.argv[1], "--runs", sys.argv[3]])
 code += lab.evaluate.main(["mean", "--store", sys.argv[1], "--split", "val", "--runs", sys.argv[3]])
 print(tuple(similarity.shape) == (len(texts), 8), code)
 """
 
 
 def test_the_study_side_runs_on_a_bare_machine(full: Path, tmp_path: Path) -> None:
-    (tmp_path / "quick.toml").write_text('head = "xpool"\n[train]\nepochs = 1\nbatch = 512\n')
+    quick = 'kind = "grid"\nseeds = 2\n[train]\nepochs = 1\nbatch = 512\n[[rows]]\nhead = "xpool"\n'
+    (tmp_path / "quick.toml").write_text(quick)
     done = subprocess.run(
         [
             sys.executable,
