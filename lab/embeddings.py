@@ -155,8 +155,8 @@ class Videos:
         if self.frame_mask is None:
             object.__setattr__(self, "frame_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.frames.device))
         _mask("frame_mask", self.frame_mask, shape[:2])
-        empty = (~self.frame_mask.any(1)).nonzero().flatten().tolist()  # type: ignore[union-attr]
-        _must(not empty, f"every video needs at least one real frame in frame_mask, videos {empty[:5]} have none")
+        if not self.frame_mask.is_cuda:  # type: ignore[union-attr]
+            self.check_frames()
         if self.audio is not None:
             sound = tuple(self.audio.shape)
             _must(len(sound) == 3 and sound[0] == shape[0], f"audio must be (V={shape[0]}, S, A), got {sound}")
@@ -165,6 +165,11 @@ class Videos:
                     self, "audio_mask", torch.ones(sound[:2], dtype=torch.bool, device=self.audio.device)
                 )
             _mask("audio_mask", self.audio_mask, sound[:2])
+
+    def check_frames(self) -> None:
+        """Raises ``ValueError`` for a video without a real frame. On a GPU, which it has to wait for, only if asked."""
+        empty = (~self.frame_mask.any(1)).nonzero().flatten().tolist()  # type: ignore[union-attr]
+        _must(not empty, f"every video needs at least one real frame in frame_mask, videos {empty[:5]} have none")
 
     def __len__(self) -> int:
         return len(self.frames)

@@ -118,6 +118,7 @@ def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
     """
     fit(getattr(head, "dim", texts.dim), texts.dim, "texts")
     fit(getattr(head, "dim", videos.dim), videos.dim, "videos")
+    videos.check_frames()
     if getattr(head, "needs_words", False):
         need_words(texts)
     if getattr(head, "needs_audio", False):
@@ -251,7 +252,8 @@ def clean_words(texts: Texts, dim: int) -> tuple[Tensor, Tensor]:
     Raises ``LabError`` for a wordless text, and where D is not ``dim``.
     """
     fit(dim, texts.dim, "texts")
-    need_words(texts)
+    if texts.words is None or not texts.sentences.is_cuda:  # a GPU would be waited for, each step: see check_inputs
+        need_words(texts)
     words, mask = texts.padded_words()
     return words.masked_fill(~mask[..., None], 0.0), mask
 

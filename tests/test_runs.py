@@ -29,6 +29,7 @@ KEYWORDS: dict[str, dict[str, Any]] = {
     "cmfi": {"audio_dim": A, "video": "mgfi", "video_keywords": {"width": 3}},
     "softmax": {"temperature": math.inf, "projection": "linear"},
     "topk": {"top_k": 2},
+    "seqtransf": {"heads": 1},
 }
 EPOCHS = [Epoch(1, "all", 2.5, 20.0, 0.1, {"R@1": 3.0}), Epoch(0, "untrained", math.nan, 20.0, 0.0)]
 
@@ -136,6 +137,11 @@ def test_layers_that_share_their_weights_can_be_saved(tmp_path: Path, monkeypatc
     head, path = saved(tmp_path, "tied")
     back, _ = load_run(path)
     assert all(torch.equal(value, back.state_dict()[name]) for name, value in head.state_dict().items())
+
+
+def test_a_file_to_start_from_may_be_gone_when_the_run_is_loaded(tmp_path: Path) -> None:
+    _, path = saved(tmp_path, "seqtransf", keywords={"start": str(tmp_path / "gone.safetensors"), "heads": 1})
+    load_run(path)
 
 
 def test_what_only_says_where_weights_come_from_is_not_asked_for_again(

@@ -60,6 +60,8 @@ class SeqTransf(nn.Module):
                 positions it starts from, as CLIP4Clip does; ``None`` starts at random, scaled as CLIP's own start.
     """
 
+    only_at_start = ("start",)  # a trained head is loaded without it: the file may have gone since
+
     def __init__(
         self, dim: int = 512, *, layers: int = 4, heads: int | None = None, frames: int = 77, start: str | None = None
     ) -> None:
