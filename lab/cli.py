@@ -101,7 +101,8 @@ def bar(total: float | None, what: str, unit: str = "it", done: float = 0) -> An
     """A tqdm bar on stderr with rate and time left; where nobody watches (a log file), a line every ten seconds."""
     size = {"unit_scale": True, "unit_divisor": 1024} if unit == "B" else {}
     pause = 0.2 if sys.stderr.isatty() else 10.0
-    return tqdm(total=total, desc=what, unit=unit, initial=done, mininterval=pause, file=sys.stderr, **size)
+    # leave=None: a bar within another one vanishes when it is full, the outermost stays
+    return tqdm(total=total, desc=what, unit=unit, initial=done, mininterval=pause, file=sys.stderr, leave=None, **size)
 
 
 class _Lines(logging.Handler):

@@ -10,14 +10,15 @@ import logging
 import shlex
 import sys
 import time
-from argparse import Namespace
+from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from lab import cli
 from lab.evaluate import caveats
-from lab.reads import count_reads, require_split
+from lab.reads import require_split
 from lab.recipe import DEFAULT
 from lab.runs import RUNS
 from lab.store import Store
@@ -27,11 +28,12 @@ from lab.studies.files import read_study
 from lab.studies.final import read_test, train_all
 from lab.studies.grid import Chosen, choose
 from lab.studies.guard import SealedStore
-from lab.studies.result import heading, of_choices, of_search, rows_of, verdicts
+from lab.studies.result import heading, of_search, told_of
 from lab.studies.search import Found, definition, search
 from lab.studies.setups import Study, digest
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
+from lab.studies.workers import JOIN, helpers
 
 log = logging.getLogger(__name__)
 
@@ -47,11 +49,14 @@ def run(
     device: str = "auto",
     command: str = "lab.study",
     test: bool = True,
+    join: bool = False,
 ) -> dict[str, Any]:
     """Runs a study, or goes on with it, and returns its result, which stands in ``home`` afterwards.
 
     ``storage``: a journal file or a URL of Optuna for the trials of a search, by default a journal in ``home``.
-    ``test=False`` ends before the final step. Raises ``LabError`` for what is wrong with study, store or storage.
+    ``test=False`` ends before the final step. ``join``: take part in another process's search, and end.
+
+    Raises ``LabError`` for what is wrong with study, store or storage.
     """
     begun = time.perf_counter()
     protocol = protocol or store.protocols[0]
@@ -63,36 +68,35 @@ def run(
         splits.try_out(row)
     found: Found | None = None
     if study.kind == "search":
-        found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name)
-        report.write_trials(home, found.trials) if found is not None else None
-        chosen = [Chosen(study.rows[0]), Chosen(found.setup)] if found is not None else []
+        found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name, joined=join)
+        if found is None:
+            return {}
+        report.write_trials(home, found.trials)
+        chosen = [Chosen(study.rows[0]), Chosen(found.setup)]
     else:
         chosen = choose(study, splits)
-    key = digest({"study": definition(study, sealed, protocol), "seeds": study.seeds,
-                  "chosen": [repr(each.setup) for each in chosen]})  # fmt: skip
+    asked = {"study": definition(study, sealed, protocol), "seeds": study.seeds}
+    key = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
     told = heading(study, store, protocol, key, command)
-    queries = sealed.coverage("val", protocol).captions
     if found is not None:
-        told["search"] = of_search(study, found, None, queries)
+        told["search"] = of_search(study, found, None, sealed)
     if not test:
         return told
     again = report.read_result(home)
     if again is not None and again["hash"] == key:
         log.info("%s has this result already: the test split is not read again", home)
         return again
-    trained = train_all(study, [each.setup for each in chosen], splits, home / "runs")
-    final = read_test(study, trained, splits, sealed, command)
-    told["rows"] = rows_of(study, final)
-    told["baseline"] = study.baseline
-    told["verdicts"] = verdicts(study, told["rows"])
-    told["choices"] = of_choices(chosen)
-    told["reads"] = {"before": final.reads_before, "now": count_reads(store, "test")}
-    if found is not None:
-        told["search"] = of_search(study, found, final, queries)
-    told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
-    told["seconds"] = time.perf_counter() - begun
-    report.write_ranks(home, final)
-    report.write_result(home, told)
+    with found.queue.final() if found is not None else nullcontext() as other:
+        if other:
+            log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
+            return told
+        trained = train_all(study, [each.setup for each in chosen], splits, home / "runs")
+        final = read_test(study, trained, splits, sealed, command)
+        told |= told_of(study, final, chosen, found, store)
+        told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
+        told["seconds"] = time.perf_counter() - begun
+        report.write_ranks(home, final)
+        report.write_result(home, told)
     return told
 
 
@@ -123,6 +127,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
     add("--dry-run", action="store_true", help="print the study as it would run, and end")
+    add(JOIN, action="store_true", help=SUPPRESS)
     given = parser.parse_args(arguments)
     study = read_study(given.study, _settings(given))
     if given.dry_run:
@@ -134,7 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "lab.study", *arguments])
     home = given.runs / name
     options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
-    result = run(study, store, command=command, test=not given.no_test, **options)
+    if given.join:
+        run(study, store, join=True, **options)
+        return 0
+    with helpers(arguments, given.workers if study.kind == "search" else 1):
+        result = run(study, store, command=command, test=not given.no_test, **options)
     show(result, home)
     return 0
 

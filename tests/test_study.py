@@ -1,91 +1,234 @@
-"""A study from its command: what it prints, and what it says of a mistake."""
+"""A study from its command: what it prints and leaves behind, and what it says of a mistake."""
 
 from __future__ import annotations
 
+import json
+import re
 import shutil
 from pathlib import Path
 
+import numpy as np
+import polars as pl
 import pytest
 from synthetic import SECTIONS, D, F, World
 
 from lab import cli
+from lab.reads import log_file
+from lab.store import open_store
+from lab.studies.files import STUDIES
 from lab.study import main
 
-QUICK = 'head = "xpool"\n[train]\nepochs = 1\nbatch = 64\n'
+SEARCH = """
+kind = "search"
+head = "xpool"
+trials = 4
+seeds = 2
+[train]
+epochs = 1
+batch = 256
+[search]
+lr = { log = [1e-4, 1e-1] }
+"""
+GRID = """
+kind = "grid"
+seeds = 2
+[train]
+epochs = 1
+batch = 256
+[[rows]]
+head = "mean"
+[[rows]]
+head = "topk"
+search.top_k = { int = [1, 5] }
+[[rows]]
+head = "xpool"
+"""
 
 
 @pytest.fixture
-def quick(tmp_path: Path) -> str:
-    (tmp_path / "quick.toml").write_text(QUICK)
-    return str(tmp_path / "quick.toml")
+def store(full: Path, tmp_path: Path) -> Path:
+    """A copy, because reads of its test split are logged beside it."""
+    return Path(shutil.copytree(full, tmp_path / "toy.zarr"))
+
+
+def write(folder: Path, text: str, name: str = "mine") -> str:
+    file = folder / f"{name}.toml"
+    file.write_text(text)
+    return str(file)
+
+
+def study(file: str, store: Path, *more: str) -> int:
+    return cli.run(main, [file, "--store", str(store), "--runs", str(store.parent / "runs"), *more])
 
 
 def told(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     """The one line on stderr of a command that is refused."""
+    capsys.readouterr()
     assert cli.run(main, list(arguments)) == 2
     out, err = capsys.readouterr()
     assert out == ""
-    assert err.count("\n") == 1, err
-    assert err.startswith("lab.study: error: ")
-    return err.removeprefix("lab.study: error: ").removesuffix("\n")
+    lines = [line for line in err.splitlines() if not re.match(r"(\r|search|training|warning)", line)]
+    assert len(lines) == 1, err
+    return lines[0].removeprefix("lab.study: error: ")
 
 
-def test_a_study_prints_its_table_and_what_must_be_said(
-    full: Path, quick: str, world: World, capsys: pytest.CaptureFixture[str]
+def reads(store: Path) -> list[dict[str, object]]:
+    file = log_file(open_store(store))
+    return [json.loads(line) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def test_a_search_from_end_to_end(store: Path, world: World, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(store.parent, SEARCH)
+    assert study(file, store) == 0
+    header, mean, xpool, *lines = capsys.readouterr().out.splitlines()
+    assert header.split()[:6] == ["head", "R@1", "R@5", "R@10", "MdR", "MnR"]
+    assert mean.split()[0] == "mean"
+    assert xpool.split()[0] == "xpool"
+    assert lines[0].startswith("xpool is ")
+    assert any(line.startswith("4 trials (0 pruned, 0 diverged); the best on validation is number ") for line in lines)
+    assert "! 8 test videos: this shows that the head runs, and tells nothing about it" in lines
+
+    home = store.parent / "runs" / "mine-toy-whole"
+    result = json.loads((home / "result.json").read_text())
+    baseline, best = result["rows"]
+    assert best["seeds"] == [1, 2]  # others than the search's, whose luck they would share
+    assert len(best["test"]["R@1"]["seeds"]) == 2
+    assert best["test"]["R@1"]["low"] <= best["test"]["R@1"]["mean"] <= best["test"]["R@1"]["high"]
+    assert 0 < best["against_baseline"]["R@1"]["p_value"] <= 1
+    assert baseline["against_baseline"] == {}
+    assert result["search"]["best"]["params"]["lr"] == best["recipe"]["lr"]
+    assert all((Path(run) / "head.safetensors").is_file() for run in best["runs"])
+
+    trials = pl.read_parquet(home / "trials.parquet")
+    assert trials["state"].to_list() == ["complete"] * 4
+    assert trials["value"].max() == pytest.approx(result["search"]["best"]["value"])
+    assert set(trials.columns) >= {"number", "value", "seconds", "setting.lr", "val.R@1", "epoch"}
+
+    queries = [row for row, caption in enumerate(world.collection.captions) if caption.splits["whole"] == "test"]
+    with np.load(home / "ranks.npz") as ranks:
+        assert ranks["t2v_1"].shape == (2, len(queries))
+        assert ranks["caption"].tolist() == queries
+        hits = (ranks["t2v_1"] <= 1).mean(1) * 100
+    assert hits.tolist() == pytest.approx(best["test"]["R@1"]["seeds"])
+    assert "| xpool |" in (home / "result.md").read_text()
+    assert r"\toprule" in (home / "result.tex").read_text()
+
+    one = reads(store)
+    assert len(one) == 1
+    assert one[0]["head"] == "mean, xpool"
+    assert str(one[0]["command"]).startswith("python -m lab.study ")
+
+
+def test_a_second_run_goes_on_and_says_that_test_was_read_before(
+    store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert cli.run(main, [quick, "--store", str(full)]) == 0
-    header, row, where, reads, few, random = capsys.readouterr().out.splitlines()
-    assert header.split() == ["head", "R@1", "R@5", "R@10", "MdR", "MnR", "queries", "videos"]
-    queries = sum(caption.splits["whole"] == "test" for caption in world.collection.captions)
-    cells = row.split()
-    assert cells[0] == "xpool"
-    assert cells[-2:] == [str(queries), "8"]
-    assert float(cells[3]) == 100  # of 8 videos every rank is among the first 10
-    assert 1 <= float(cells[5]) <= 8
-    assert where.startswith(f"test split of {full}, trained and scored in ")
-    assert reads.startswith(f"reads of the split 'test' of {full} so far: ")
-    assert few == "! 8 test videos: this shows that the head runs, and tells nothing about it"
-    assert random.startswith("! RANDOM WEIGHTS")
+    file = write(store.parent, SEARCH)
+    assert study(file, store, "--trials", "1") == 0
+    first = capsys.readouterr()
+    assert study(file, store, "--trials", "1") == 0
+    second = capsys.readouterr()
+    assert second.out == first.out
+    assert "the test split is not read again" in second.err
+    assert len(reads(store)) == 1
+    assert study(file, store, "--trials", "2", "--set", "seeds=3") == 0
+    third = capsys.readouterr().out
+    assert "! the test split was read 1 times before this" in third
+    assert "\n2 trials (0 pruned" in third
+    assert len(reads(store)) == 2
 
 
-def test_the_store_is_found(full: Path, quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    features = tmp_path / "features"
+def test_without_the_final_step_nothing_of_test_is_read(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(write(store.parent, SEARCH), store, "--no-test") == 0
+    assert capsys.readouterr().out.startswith("4 trials (0 pruned, 0 diverged); the best")
+    assert reads(store) == []
+
+
+def test_a_grid_chooses_on_validation_and_reads_test_once(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(write(store.parent, GRID), store) == 0
+    out = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in out[1:4]] == ["mean", "topk", "xpool"]
+    result = json.loads((store.parent / "runs" / "mine-toy-whole" / "result.json").read_text())
+    tried = result["choices"]["topk"]
+    assert [each["point"]["top_k"] for each in tried] == [1, 2, 3, 4, 5]
+    best = max(each["value"] for each in tried)
+    chosen = next(each["point"]["top_k"] for each in tried if each["value"] == best)
+    assert result["rows"][1]["keywords"]["top_k"] == chosen
+    assert f"topk: top_k = {chosen} was chosen on validation among 5" in out
+    assert len(reads(store)) == 1
+
+
+def test_the_same_seed_gives_the_same_result(store: Path) -> None:
+    file = write(store.parent, SEARCH)
+    found = []
+    for name in ("one", "two"):
+        assert study(file, store, "--name", name) == 0
+        result = json.loads((store.parent / "runs" / name / "result.json").read_text())
+        trials = pl.read_parquet(store.parent / "runs" / name / "trials.parquet")
+        numbers = [(row["test"], row["val"], row["against_baseline"], row["recipe"]) for row in result["rows"]]
+        found.append((numbers, trials.drop("seconds").rows()))
+    assert found[0] == found[1]
+
+
+def test_settings_of_the_command_line(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = ["--set", "lr=1e-3", "--set", "dropout={choice=[0.1, 0.2]}", "--set", "seeds=1", "--trials", "7"]
+    assert cli.run(main, [write(store.parent, SEARCH), *settings, "--dry-run"]) == 0
+    resolved = json.loads(capsys.readouterr().out)
+    row = resolved["rows"][-1]
+    assert (resolved["seeds"], resolved["trials"], row["recipe"]["lr"]) == (1, 7, 1e-3)
+    assert row["search"] == {"dropout": "one of 0.1, 0.2"}
+    assert cli.run(main, [write(store.parent, GRID), "--set", "topk.top_k=2", "--set", "epochs=3", "--dry-run"]) == 0
+    rows = json.loads(capsys.readouterr().out)["rows"]
+    assert rows[1]["keywords"] == {"top_k": 2}
+    assert rows[1]["search"] == {}
+    assert [each["recipe"]["epochs"] for each in rows] == [3, 3, 3]
+
+
+def test_the_store_is_found(full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    features, file = tmp_path / "features", write(tmp_path, GRID)
     for path in (features, tmp_path / "nowhere"):
-        assert told(capsys, quick, "--features", str(path)) == (
+        assert told(capsys, file, "--features", str(path)) == (
             f"no store in {path}: make one with python -m lab.cache --dataset NAME"
         )
     features.mkdir()
     shutil.copytree(full, features / "a.zarr")
     (features / "a.zarr.new-1234").mkdir()  # a pass that was killed while it made a store
-    assert cli.run(main, [quick, "--features", str(features)]) == 0
-    capsys.readouterr()
-    assert told(capsys, quick, "--features", str(features), "--dataset", "msvd") == (
+    assert cli.run(main, [file, "--features", str(features), "--runs", str(tmp_path / "runs"), "--no-test"]) == 0
+    assert told(capsys, file, "--features", str(features), "--dataset", "msvd") == (
         f"no store of msvd in {features}: make one with python -m lab.cache --dataset msvd"
     )
-    shutil.copytree(full, features / "b.zarr")
-    assert told(capsys, quick, "--features", str(features)) == (
-        f"2 stores fit, choose one with --store PATH: {features / 'a.zarr'}, {features / 'b.zarr'}"
-    )
 
 
-def test_a_split_that_the_protocol_lacks(full: Path, quick: str, capsys: pytest.CaptureFixture[str]) -> None:
-    line = told(capsys, quick, "--store", str(full), "--protocol", "few")
-    assert line.startswith("there is no split 'train'")
-    assert "has test: give captions.csv a split column" in line
-
-
-def test_a_store_without_captions(world: World, quick: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "s.zarr"
+def test_a_store_that_lacks_what_a_study_needs(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, file = tmp_path / "s.zarr", write(tmp_path, GRID)
     writer = world.create(path)
     writer.add_frames(SECTIONS["frames"], F, D)
     for first, rows in world.units():
         writer.write_frames(first, [world.frames[row] for row in rows])
-    line = told(capsys, quick, "--store", str(path))
-    assert line == f"{path} holds no captions: add them with python -m lab.cache --only text"
+    assert told(capsys, file, "--store", str(path)) == (
+        f"{path} holds no captions: add them with python -m lab.cache --only text"
+    )
     world.add_text(writer)
-    assert cli.run(main, [quick, "--store", str(path)]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.endswith(f"no caption of split 'train' has features in {path}: run the pass on it first")
+    world.write_text(writer, np.arange(512))
+    fused = write(tmp_path, 'kind = "grid"\n[[rows]]\nname = "all of it"\nhead = "cmfi"\n', "fused")
+    line = told(capsys, fused, "--store", str(path))
+    assert line.startswith(f"{path} holds no audio, which 'all of it' reads: add them with python -m lab.cache")
+    line = told(capsys, file, "--store", str(path), "--protocol", "few")
+    assert "there is no split 'val'" in line
+
+
+def test_a_study_that_was_changed_is_not_gone_on_with(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(store.parent, SEARCH)
+    assert study(file, store, "--no-test") == 0
+    line = told(
+        capsys, file, "--store", str(store), "--runs", str(store.parent / "runs"), "--set", "batch=128",
+        "--set", "lr={log=[1e-4, 1e-2]}",
+    )  # fmt: skip
+    assert "was begun with other settings" in line
+    assert "rows.1.recipe.batch was 256, is 128" in line
+    assert "rows.1.search.lr was log 0.0001 .. 0.1, is log 0.0001 .. 0.01" in line
+    assert "Start a new one with --name NAME" in line
 
 
 def test_an_unknown_study_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
@@ -93,53 +236,21 @@ def test_an_unknown_study_suggests_the_nearest(capsys: pytest.CaptureFixture[str
     assert told(capsys, "nowhere/mine.toml").startswith("unknown study 'nowhere/mine.toml'")
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        (b"head = ", "is not valid TOML: "),
-        (b'head = "\xff"', "is not valid TOML: "),
-        (b"", "unknown head 'None'; known: mean"),
-        (b'head = "x-pool"', "unknown head 'x-pool': did you mean 'xpool'? known: mean"),
-        (b'head = ["xpool"]', "unknown head '['xpool']'"),
-        (b'head = "xpool"\n[trian]', "unknown key 'trian': did you mean 'train'? known: head, train, keywords"),
-        (b'head = "xpool"\ntrain = 5', "[train] must be a table, got 5"),
-        (
-            b'head = "xpool"\n[train]\nepoch = 5',
-            "unknown key of [train] 'epoch': did you mean 'epochs'? known: epochs, ",
-        ),
-        (
-            b'head = "xpool"\n[keywords]\ndropuot = 0.1',
-            "unknown key of [keywords] 'dropuot': did you mean 'dropout'? known: dropout",
-        ),
-        (b'head = "xpool"\n[train]\nepoch = 5\n[mode]\n', "; unknown key 'mode'"),  # all that is wrong, in one go
-    ],
-)
-def test_a_mistake_in_the_file_is_one_line(
-    tmp_path: Path, content: bytes, said: str, capsys: pytest.CaptureFixture[str]
+def test_a_range_that_the_head_refuses_is_told_before_the_first_trial(
+    store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "mine.toml"
-    file.write_bytes(content)
-    line = told(capsys, str(file))
-    assert line.startswith(str(file))
-    assert said in line
+    file = write(store.parent, 'head = "topk"\n[search]\ntop_k = { int = [1, 9] }\n')
+    assert told(capsys, file, "--store", str(store), "--runs", str(store.parent / "runs")) == (
+        "'topk' does not work at top_k=9: 1 <= top_k <= 5 frames must hold, got top_k=9"
+    )
+    assert not (store.parent / "runs").exists()
 
 
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("[train]\nepochs = 0", "1 <= epochs must hold, got epochs=0"),
-        ('[train]\nlr = "fast"', "lr must be a number, got lr='fast'"),
-        (
-            "[keywords]\ndropout = 2",
-            "head 'xpool' refuses its keywords: dropout probability has to be between 0 and 1",
-        ),
-        ('[keywords]\ndropout = "x"', "head 'xpool' refuses its keywords: "),
-    ],
-)
-def test_a_value_out_of_range_is_one_line(
-    full: Path, tmp_path: Path, content: str, said: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    (tmp_path / "mine.toml").write_text(f'head = "xpool"\n{content}\n')
-    assert cli.run(main, [str(tmp_path / "mine.toml"), "--store", str(full)]) == 2
-    line = capsys.readouterr().err.splitlines()[-1]
-    assert line.startswith(f"lab.study: error: {said}")
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_a_header_is_an_entry_of_a_lab_book(file: Path) -> None:
+    lines = file.read_text().split("\n\n")[0].splitlines()
+    assert all(line.startswith("#") for line in lines)
+    assert lines[0].rstrip().endswith(("?", "."))
+    assert any(re.match(rf"# command +python -m lab\.study {file.stem}( |$)", line) for line in lines)
+    assert any(re.match(r"# time +\S", line) for line in lines)
+    assert any(re.match(r"# result +\S", line) for line in lines)

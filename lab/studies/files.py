@@ -1,8 +1,8 @@
-"""Study files: what they may say, read with all mistakes told at once, and overridden by ``--set``.
+"""Study files, read with all their mistakes told at once.
 
 A file's first comment is a lab-book entry: what is asked, the command, the time it takes, the result reached. Its keys
-are those of ``KEYS``; ``[train]`` holds settings of ``lab.recipe.Recipe``, ``[keywords]`` those of the head, and
-``[search]`` ranges (``lab.studies.space``) of either. A grid or a sweep has ``[[rows]]``, each with a head of its own.
+are those of ``lab.studies.keys``; ``[train]`` holds settings of ``lab.recipe.Recipe``, ``[keywords]`` those of the
+head, and ``[search]`` ranges (``lab.studies.space``) of either. A grid or a sweep has ``[[rows]]``, each with its head.
 """
 
 from __future__ import annotations
@@ -16,23 +16,13 @@ from typing import Any
 
 from lab.errors import LabError, unknown
 from lab.heads import ANY, HEADS, head_class, head_keywords
-from lab.recipe import PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings
-from lab.studies.setups import OBJECTIVES, Setup, Study, merged
+from lab.recipe import Recipe, divide, parse_settings
+from lab.studies.keys import CLASSIC, KEYS, KINDS, PARTS, SWEEPS, TRAIN_KEYS
+from lab.studies.overrides import override
+from lab.studies.setups import Setup, Study
 from lab.studies.space import Range, is_range, read_range, size
 
 STUDIES = Path(__file__).parent.parent.parent / "studies"
-
-KINDS = ("search", "grid", "sweep")
-SAMPLERS = ("auto", "tpe", "random", "gp", "each")
-PRUNERS = ("median", "hyperband", "none")
-SWEEPS = ("diversity",)
-#: Settings of the recipe that a file leaves to the study: its own seed, and those after it for the final.
-TRAIN_KEYS = tuple(key for key in RECIPE_KEYS if key != "seed")
-#: Names of scikit-learn's baselines, and the classes that stand behind them.
-CLASSIC = {name.lower(): f"lab.studies.classic:{name}" for name in ("Ridge", "CCA", "PCA")}
-
-
-# -- reading ---------------------------------------------------------------------------------------------------------
 
 
 def read_study(name: str, settings: Iterable[str] = ()) -> Study:
@@ -56,45 +46,6 @@ def read_study(name: str, settings: Iterable[str] = ()) -> Study:
     if wrong or study is None:
         raise LabError(f"{file}: {'; '.join(dict.fromkeys(wrong))}")
     return study
-
-
-#: key → (kinds of study that know it, its rule, whether a value keeps it)
-def _count(low: int) -> Any:
-    return lambda value: isinstance(value, int) and not isinstance(value, bool) and value >= low
-
-
-def _one_of(names: Iterable[str]) -> Any:
-    return lambda value: isinstance(value, str) and value in names
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, list) and bool(value) and all(_count(0)(each) for each in value)
-
-
-def _positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
-
-
-KEYS: dict[str, tuple[tuple[str, ...], str, Any]] = {
-    "kind": (KINDS, f"one of {', '.join(KINDS)}", _one_of(KINDS)),
-    "objective": (KINDS, f"one of {', '.join(OBJECTIVES)}", _one_of(OBJECTIVES)),
-    "preset": (KINDS, f"one of {', '.join(PRESETS)}", _one_of(PRESETS)),
-    "seeds": (KINDS, "a whole number >= 1", _count(1)),
-    "seed": (KINDS, "a whole number >= 0", _count(0)),
-    "trials": (("search",), "a whole number >= 1", _count(1)),
-    "seconds": (("search",), "a number > 0", _positive),
-    "sampler": (("search",), f"one of {', '.join(SAMPLERS)}", _one_of(SAMPLERS)),
-    "pruner": (("search",), f"one of {', '.join(PRUNERS)}", _one_of(PRUNERS)),
-    "sweep": (("sweep",), f"one of {', '.join(SWEEPS)}", _one_of(SWEEPS)),
-    "inserted": (("sweep",), "a list of whole numbers >= 0", _counts),
-    "draws": (("sweep",), "a whole number >= 1", _count(1)),
-}
-#: Keys whose value says what is trained, by kind.
-PARTS = {
-    "search": ("head", "baseline", "train", "keywords", "search"),
-    "grid": ("baseline", "train", "rows"),
-    "sweep": ("baseline", "train", "rows"),
-}
 
 
 def _study(name: str, table: dict[str, Any], wrong: list[str]) -> Study | None:
@@ -213,7 +164,7 @@ def _setup(
         wrong.append(f"[{where}search] must be a table, got {search!r}")
         return None
     space: dict[str, Range] = {}
-    for key, value in flattened(search):
+    for key, value in _flattened(search):
         wrong.extend(_unsearchable(head, key))
         try:
             space[key] = read_range(key, value)
@@ -223,7 +174,7 @@ def _setup(
     return Setup(name, head, shared | own, dict(keywords), space)
 
 
-def flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The ranges of a table by dotted keys: TOML reads ``video_keywords.dropout = ...`` as tables in tables."""
     for key, value in table.items():
         if (
@@ -232,7 +183,7 @@ def flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str,
             and not is_range(value)
             and all(isinstance(v, dict) for v in value.values())
         ):
-            yield from flattened(value, f"{prefix}{key}.")
+            yield from _flattened(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 
@@ -250,70 +201,3 @@ def _ends(key: str, space: Range, wrong: list[str]) -> None:
     if key.removeprefix("train.") in TRAIN_KEYS:
         for end in space.ends():
             _values({key.removeprefix("train."): end}, wrong)
-
-
-# -- --set -----------------------------------------------------------------------------------------------------------
-
-
-def override(table: dict[str, Any], settings: Mapping[str, Any]) -> None:
-    """Puts settings into a study file's table. A setting that is a range is searched, any other value is fixed.
-
-    In a grid, settings of the training hold for all rows, and ``ROW.KEY`` for one. Raises ``LabError`` for what no part
-    of the file knows.
-    """
-    kind = table.get("kind", "search")
-    wrong = []
-    for key, value in settings.items():
-        if key in KEYS and key != "kind" and kind in KEYS[key][0]:
-            table[key] = value
-        else:
-            try:
-                _set_row(table, key, value) if kind != "search" else _set_search(table, key, value)
-            except LabError as error:
-                wrong.append(str(error))
-    if wrong:
-        raise LabError("; ".join(wrong))
-
-
-def _set_search(table: dict[str, Any], key: str, value: Any) -> None:
-    head = CLASSIC.get(str(table.get("head")), str(table.get("head")))
-    recipe, keywords = divide(head, {key: value})
-    plain = key.removeprefix("train.").removeprefix("head.")
-    searched = table.setdefault("search", {})
-    for name in (key, plain, f"train.{plain}", f"head.{plain}"):
-        _drop(searched, name)
-    if is_range(value):
-        searched[key] = value
-        return
-    table["train"] = merged(table.get("train", {}), recipe)
-    table["keywords"] = merged(table.get("keywords", {}), keywords)
-
-
-def _drop(table: dict[str, Any], key: str) -> None:
-    """Removes a range, whether it stands under its dotted key or in tables in tables."""
-    first, _, rest = key.partition(".")
-    table.pop(key, None)
-    if rest and isinstance(table.get(first), dict):
-        _drop(table[first], rest)
-        if not table[first]:
-            del table[first]
-
-
-def _set_row(table: dict[str, Any], key: str, value: Any) -> None:
-    rows = [row for row in table.get("rows", []) if isinstance(row, dict)]
-    names = {str(row.get("name", row.get("head"))): row for row in rows}
-    plain = key.removeprefix("train.")
-    if plain in TRAIN_KEYS:
-        table.setdefault("train", {})[plain] = value
-        for row in rows:
-            if isinstance(row.get("train"), dict):
-                row["train"].pop(plain, None)
-        return
-    first, _, rest = key.partition(".")
-    if not (first in names and rest):
-        keys = [name for name, (kinds, _, _) in KEYS.items() if table.get("kind") in kinds]
-        raise unknown("setting", key, [*keys, *TRAIN_KEYS, *(f"{name}.KEY" for name in names)])
-    row = names[first]
-    inner = {key: row[key] for key in ("head", "train", "keywords", "search") if key in row}
-    _set_search(inner, rest, value)
-    row.update(inner)

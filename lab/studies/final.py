@@ -54,7 +54,7 @@ class Final:
     caption: NDArray[np.int64]
     videos: int
     reads_before: int
-    texts_of: str
+    protocol: str
 
     def row(self, name: str) -> Row:
         """A row by its name."""

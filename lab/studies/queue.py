@@ -11,7 +11,7 @@ import os
 import socket
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -146,20 +146,37 @@ class Queue:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Lets other machines know that this process lives, as long as it is in here."""
-        over = threading.Event()
 
         def beat() -> None:
-            while not over.wait(BEAT_S):
-                for trial in list(self.mine.values()):
-                    trial.set_user_attr("beat", time.time())
+            for trial in list(self.mine.values()):
+                trial.set_user_attr("beat", time.time())
 
-        thread = threading.Thread(target=beat, daemon=True)
-        thread.start()
-        try:
+        with _every(BEAT_S, beat):
             yield
+
+    @contextmanager
+    def final(self) -> Iterator[Mapping[str, Any] | None]:
+        """Claims the final step, which one process does; gives who does it if that is another one, otherwise None."""
+
+        def claim() -> None:
+            self.study.set_user_attr("final", {"owner": me(), "beat": time.time()})
+
+        with self.storage.gate():
+            held = self.study.user_attrs.get("final") or {}
+            owner = held.get("owner")
+            if owner and owner != me() and alive(owner, held["beat"]):
+                other = owner
+            else:
+                other = None
+                claim()
+        if other is not None:
+            yield other
+            return
+        try:
+            with _every(BEAT_S, claim):
+                yield None
         finally:
-            over.set()
-            thread.join()
+            self.study.set_user_attr("final", {})
 
     def _put_back_dead(self) -> None:
         for trial in self.trials():
@@ -179,6 +196,23 @@ class Queue:
         self.study.tell(trial.number, state=TrialState.FAIL)
         if trial.params.keys() == self.space.keys():
             self.study.enqueue_trial(trial.params, user_attrs={"put_back": trial.number})
+
+
+@contextmanager
+def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
+    over = threading.Event()
+
+    def repeat() -> None:
+        while not over.wait(seconds):
+            action()
+
+    thread = threading.Thread(target=repeat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
 
 
 def count(trials: Sequence[FrozenTrial]) -> Counts:

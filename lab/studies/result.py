@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from lab.metrics import summarise
+from lab.reads import count_reads
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
 from lab.store import Store
 from lab.studies import learned
@@ -66,6 +67,21 @@ def _versions() -> Any:
             yield name, version(name)
         except PackageNotFoundError:
             continue
+
+
+def told_of(study: Study, final: Final, chosen: Sequence[Chosen], found: Found | None, store: Store) -> dict[str, Any]:
+    """All that the final step adds to a result."""
+    rows = rows_of(study, final)
+    told: dict[str, Any] = {
+        "rows": rows,
+        "baseline": study.baseline,
+        "verdicts": verdicts(study, rows),
+        "choices": of_choices(chosen),
+        "reads": {"before": final.reads_before, "now": count_reads(store, "test")},
+    }
+    if found is not None:
+        told["search"] = of_search(study, found, final, store)
+    return told
 
 
 def rows_of(study: Study, final: Final) -> list[dict[str, Any]]:
@@ -130,7 +146,7 @@ def verdicts(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     return told
 
 
-def of_search(study: Study, found: Found, final: Final | None, queries: int) -> dict[str, Any]:
+def of_search(study: Study, found: Found, final: Final | None, store: Store) -> dict[str, Any]:
     """What the search did and taught."""
     done = [trial.state.name for trial in found.trials]
     told: dict[str, Any] = {
@@ -143,12 +159,13 @@ def of_search(study: Study, found: Found, final: Final | None, queries: int) -> 
         "pruned": done.count("PRUNED"),
         "diverged": sum("diverged" in trial.user_attrs for trial in found.trials),
         "put_back": done.count("FAIL"),
-        "exhausted": found.exhausted,
+        "exhausted": found.queue.exhausted,
         "best": {"number": found.best.number, "value": found.best.value, "params": found.best.params},
-        "importance": learned.importance(found.study),
+        "importance": learned.importance(found.queue.study),
     }
     if final is not None and found.best.value is not None:
         row = final.rows[-1]
+        queries = store.coverage("val", final.protocol).captions
         floor = learned.noise_floor([fit.metrics for fit in row.fits], study.objective, queries)
         told["noise_floor"] = floor
         if floor is not None:

@@ -7,6 +7,7 @@ scored from products that are made once; all other trials train a head, are judg
 from __future__ import annotations
 
 import logging
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -41,9 +42,7 @@ class Found:
     best: FrozenTrial
     setup: Setup
     trials: list[FrozenTrial]
-    study: optuna.Study
-    exhausted: bool
-    target: int
+    queue: Queue
 
 
 def open_search(study: Study, store: Store, protocol: str, storage: Storage, name: str) -> optuna.Study:
@@ -123,8 +122,11 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
 
 def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool) -> None:
     cached: Cached | None = None
+    parent = os.getppid()
     with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
         while deadline is None or time.monotonic() < deadline:
+            if joined and os.getppid() != parent:
+                break  # whom it helped is gone
             trials = queue.take(BATCH if free else 1)
             if free and trials and cached is None:
                 cached = Cached(study.searched, splits)
@@ -199,4 +201,4 @@ def _found(study: Study, queue: Queue, free: bool) -> Found:
     if queue.exhausted:
         log.info("all %d points of the space were tried, so the search is at its end", queue.target)
     setup = study.searched.with_after(best.params) if free else study.searched.at(best.params)
-    return Found(best, setup, trials, queue.study, queue.exhausted, queue.target)
+    return Found(best, setup, trials, queue)

@@ -1,0 +1,46 @@
+"""More processes for a search: the same command again, told to take part in it and to leave the final to the first."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+
+log = logging.getLogger(__name__)
+
+#: The option by which a helper is told that it is one.
+JOIN = "--join"
+
+
+@contextmanager
+def helpers(arguments: Sequence[str], workers: int) -> Iterator[None]:
+    """Starts ``workers - 1`` processes with a study's arguments; they end when no trial is left to take.
+
+    Each gets its share of the cores. Where this process fails or is interrupted they are ended; what they had taken is
+    put back by whoever goes on with the study.
+    """
+    if workers <= 1:
+        yield
+        return
+    before, share = torch.get_num_threads(), max(1, torch.get_num_threads() // workers)
+    environment = {**os.environ, "OMP_NUM_THREADS": str(share), "TQDM_DISABLE": "1"}
+    command = [sys.executable, "-m", "lab.study", *arguments, JOIN]
+    running = [subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL) for _ in range(workers - 1)]
+    torch.set_num_threads(share)
+    try:
+        yield
+    except BaseException:
+        for process in running:
+            process.terminate()
+        raise
+    finally:
+        torch.set_num_threads(before)
+        for process in running:
+            code = process.wait()
+            if code:
+                log.warning("a worker ended with %d: what it had taken was put back", code)

@@ -1,0 +1,83 @@
+"""Code of a study cannot reach held-out captions or videos before its final step."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import lab.studies
+from lab.evaluate import evaluate
+from lab.heads import build_head
+from lab.reads import load_split, log_file
+from lab.store import open_store
+from lab.studies.guard import SealedError, SealedStore
+
+CODE = Path(lab.studies.__file__).parent
+
+
+def held_out(store: SealedStore, table: str) -> int:
+    rows = getattr(open_store(store.path), table)
+    return next(i for i, row in enumerate(rows) if row["splits"].get("whole") == "test")
+
+
+REACHES: dict[str, Callable[[SealedStore], Any]] = {
+    "the split": lambda store: store.load("test"),
+    "the split by another protocol": lambda store: store.load("test", "few"),
+    "the split that is everything": lambda store: store.load("all"),
+    "a caption": lambda store: store.captions[held_out(store, "captions")]["text"],
+    "whose caption it is": lambda store: store.captions[held_out(store, "captions")]["video"],
+    "a video": lambda store: store.videos[held_out(store, "videos")]["id"],
+    "values of an array": lambda store: store.array("frames")[30:],
+    "an array": lambda store: store.read("sentences"),
+    "the group": lambda store: store.group["frames"],
+    "a table": lambda store: store.table("captions"),
+    "the ledger": lambda store: list(store.ledger),
+    "thumbnails": lambda store: store.thumbnails(30),
+    "frame times": lambda store: store.frame_times_s(np.arange(30, 31)),
+    "the loader of a split": lambda store: load_split(store, "test", head=build_head("mean", 7)),
+}
+
+
+@pytest.mark.parametrize("what", REACHES)
+def test_what_is_held_out_cannot_be_reached(full: Path, what: str) -> None:
+    with pytest.raises(ValueError, match=r"asked for|sealed|held out"):
+        REACHES[what](SealedStore(open_store(full)))
+    assert not log_file(open_store(full)).exists()
+
+
+def test_what_may_be_seen_is_as_it_was(full: Path) -> None:
+    store, sealed = open_store(full), SealedStore(open_store(full))
+    for split in ("train", "val"):
+        (texts, videos), (mine, gallery) = store.load(split), sealed.load(split)
+        assert texts.sentences.equal(mine.sentences)
+        assert videos.frames.equal(gallery.frames)
+        rows = mine.rows.tolist() if mine.rows is not None else []
+        assert [sealed.captions[row]["text"] for row in rows] == [store.captions[row]["text"] for row in rows]
+    assert sealed.coverage("test") == store.coverage("test")
+    assert sealed.splits == store.splits
+    assert sealed.array("frames").shape == store.array("frames").shape
+
+
+def test_it_opens_once(full: Path) -> None:
+    sealed = SealedStore(open_store(full))
+    texts, videos = sealed.unseal().load("test")
+    assert len(evaluate(build_head("mean", 7), texts, videos)["t2v"]) == len(texts)
+    with pytest.raises(SealedError, match="final step has begun"):
+        sealed.unseal()
+    with pytest.raises(SealedError, match="final step has begun"):
+        sealed.load("val")
+
+
+def test_only_the_final_step_opens_it() -> None:
+    openers = set()
+    for file in CODE.glob("*.py"):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.Attribute) and node.attr == "unseal":
+                openers.add(file.stem)
+            assert not (isinstance(node, ast.Name) and node.id == "open_store"), f"{file} opens a store"
+    assert openers == {"final"}
