@@ -28,7 +28,7 @@ from lab.heads import HEADS
 from lab.metrics import dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
-from lab.runs import RUNS, find_run, load_run, read_run
+from lab.runs import RUNS, file_name, find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import Store
 from lab.store.find import given_store, store_options
@@ -172,8 +172,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say("DSL is transductive: a query's rank depends on the other queries, so these lines stand apart")
     for line in caveats(store, given.split, protocol):
         cli.say(line)
-    home = one.run or given.runs / "untrained" / one.label
-    file = given.ranks or home / f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}.parquet"
+    home = one.run or given.runs / "untrained" / file_name(one.label)
+    which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
+    file = given.ranks or home / f"{which}.parquet"
     try:
         write_ranks(file, found, store, texts, videos)
         log.info("every query's rank: %s", file)
@@ -202,8 +203,8 @@ def _untrained(store: Store, given: Any) -> Candidate:
     head, _ = head_for(store, given.what, keywords, how.seed)
     if any(True for _ in head.parameters()):
         log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", given.what, given.what)
-    label = "-".join([given.what.replace(":", "-"), *(f"{key}={value}" for key, value in sorted(settings.items()))])
-    return Candidate(head, label.replace("/", "-")[:100], None, how.audio_level)
+    label = "-".join([given.what, *(f"{key}={value}" for key, value in sorted(settings.items()))])
+    return Candidate(head, label, None, how.audio_level)
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
@@ -22,6 +23,8 @@ from torch import nn
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
 from lab.store import Coverage, Store
+
+log = logging.getLogger(__name__)
 
 #: Splits for training and for choosing, and that of a collection without splits, which has nothing held out.
 OPEN = ("train", "val", "all")
@@ -67,9 +70,20 @@ def load_split(
     words = bool(getattr(head, "needs_words", False))
     level: Any = audio_level if getattr(head, "needs_audio", False) else None
     texts, videos = store.load(split, protocol, words=words, audio=level)
-    if words and isinstance(texts.words, RaggedWords) and not texts.words.counts.any():
-        raise LabError(f"{store.path} holds no words, which this head reads: make them with python -m lab.cache")
+    if words:
+        texts = _with_words(store, split, texts)
     return texts.to(device), videos.to(device)
+
+
+def _with_words(store: Store, split: str, texts: Texts) -> Texts:
+    """Captions that have words, for a head that reads them; without, one can be no sample, but stays a query."""
+    if not isinstance(texts.words, RaggedWords) or not texts.words.counts.any():
+        raise LabError(f"{store.path} holds no words, which this head reads: make them with python -m lab.cache")
+    has = texts.words.counts > 0
+    if split == "train" and not has.all():
+        log.warning("%d captions without a word are left out of the training: this head reads words", (~has).sum())
+        return texts.select(has.nonzero().flatten())
+    return texts
 
 
 def require_split(store: Store, split: str, protocol: str | None = None) -> None:

@@ -69,14 +69,14 @@ class Recipe:
             ("scale_lr", 0, math.inf),
             ("weight_decay", 0, math.inf),
             ("warmup", 0, 1),
-            ("clip_norm", 0, math.inf),
+            ("clip_norm", 1e-6, math.inf),  # clipped to zero, nothing would be learned; inf clips nothing
             ("logit_scale", 1, math.inf),
             ("seed", 0, 2**63 - 1),
         ):
             value, whole = getattr(self, name), isinstance(getattr(Recipe, name), int)
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise LabError(f"{name} must be a {'whole ' if whole else ''}number, got {name}={value!r}")
-            if not (low <= value <= high and (whole or math.isfinite(value))):
+            if not (low <= value <= high and (whole or name == "clip_norm" or math.isfinite(value))):
                 raise LabError(
                     f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
                 )

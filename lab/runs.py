@@ -87,7 +87,7 @@ def save_run(head: nn.Module, run: Run, epochs: Collection[Epoch], runs: Path = 
     from safetensors.torch import save
 
     require_free(runs, name)
-    stem = _stem(name or f"{run.head}-{run.dataset}-{run.time[:19]}-s{run.recipe['seed']}")
+    stem = file_name(name or f"{run.head}-{run.dataset}-{run.time[:19]}-s{run.recipe['seed']}")
     # Cloned, because two names may share one tensor (a layer used twice), which safetensors refuses.
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in head.state_dict().items()}
     try:
@@ -109,12 +109,13 @@ def save_run(head: nn.Module, run: Run, epochs: Collection[Epoch], runs: Path = 
 
 def require_free(runs: Path, name: str | None) -> None:
     """Raises ``LabError`` for a name that is taken, which is better known before the training than after it."""
-    if name is not None and (path := runs / _stem(name)).exists():
+    if name is not None and (path := runs / file_name(name)).exists():
         raise LabError(f"{path} is there already: give the run another --name, or delete that one")
 
 
-def _stem(name: str) -> str:
-    return re.sub(r"[^\w.+-]", "-", name)
+def file_name(name: str) -> str:
+    """A name without what could lead to another directory, whoever chose it."""
+    return re.sub(r"[^\w.+=-]", "-", name)[:200]
 
 
 def _placed(fresh: Path, path: Path) -> Path:

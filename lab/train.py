@@ -70,7 +70,6 @@ def train(
         raise ValueError("training needs at least one text, got none")
     check_inputs(head, texts, videos)
     device, owner = texts.sentences.device, texts.video
-    texts, videos = _needed(head, texts, videos)
     head.to(device)
     torch.manual_seed(recipe.seed)
     scale = nn.Parameter(torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device))
@@ -108,6 +107,7 @@ def _epochs(
 ) -> Iterator[Epoch]:
     """Trains one stage and yields after each of its epochs. Raises ``LabError`` where it diverges."""
     device = scale.device
+    texts, videos = _needed(stage.module, texts, videos)
     # The scale is not decayed, a factor of one being nothing to go to. At the papers' rate that moves it by 0.1 %.
     groups = [
         {"params": stage.parameters, "rate": stage.lr, "weight_decay": recipe.weight_decay},

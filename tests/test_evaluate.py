@@ -209,4 +209,4 @@ def test_a_head_of_ones_own_trains_and_evaluates(
     assert "which is code that the lab does not know" in told(capsys, "own", *arguments)
     assert cli.run(main, ["own", *arguments, "--trust", "own_head:First"]) == 0
     assert cli.run(main, ["own_head:First", *arguments, "--set", "scale=3"]) == 0
-    assert "own_head-First-scale=3 on the split 'test'" in capsys.readouterr().out
+    assert "own_head:First-scale=3 on the split 'test'" in capsys.readouterr().out

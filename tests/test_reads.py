@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 from synthetic import SECTIONS, A, D, F, S, World
 
 from lab.embeddings import RaggedWords
@@ -123,3 +124,15 @@ def test_words_that_a_store_does_not_hold(store: Store, monkeypatch: pytest.Monk
     monkeypatch.setattr(Store, "load", wordless)
     with pytest.raises(LabError, match=r"toy.zarr holds no words, which this head reads: make them with"):
         load_split(store, "val", head=build_head("wf", D))
+
+
+def test_captions_without_a_word_are_no_samples_but_stay_queries(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    every, _ = load_split(store, "train", head=build_head("mean", D))
+    texts, _ = load_split(store, "train", head=build_head("wf", D))
+    counts = store.read("word_count")[every.rows.numpy()]  # type: ignore[union-attr]
+    assert 0 < (counts == 0).sum() < len(every)
+    assert f"{(counts == 0).sum()} captions without a word are left out of the training" in caplog.text
+    assert texts.rows.tolist() == every.rows[torch.from_numpy(counts > 0)].tolist()  # type: ignore[index, union-attr]
+    assert len(load_split(store, "val", head=build_head("wf", D))[0]) == store.coverage("val").captions

@@ -25,6 +25,7 @@ from lab.recipe import PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, pla
         ({"lr": True}, "lr must be a number, got lr=True"),
         ({"audio_epochs": -1}, "0 <= audio_epochs must hold, got audio_epochs=-1"),
         ({"warmup": 1.5}, "0 <= warmup <= 1 must hold, got warmup=1.5"),
+        ({"clip_norm": 0}, "1e-06 <= clip_norm must hold, got clip_norm=0"),
         ({"logit_scale": 0}, "1 <= logit_scale must hold, got logit_scale=0"),
         ({"multi_positive": 1}, "multi_positive must be true or false, got multi_positive=1"),
         ({"precision": "fp16"}, "unknown precision 'fp16': did you mean 'bf16'? known: auto, fp32, bf16"),
