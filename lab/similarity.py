@@ -18,9 +18,8 @@ from torch import Tensor, nn
 
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
+from lab.tiles import by_length, plan, side_by_side
 
-#: Texts a tile: more would not make the matrix products faster, and leaves less of them in the processor's cache.
-TILE = 256
 #: Pairs that a head works on at once: some ten numbers a frame for each, which a processor's cache can hold.
 PAIRS = 16384
 #: A norm is not taken to be smaller: a video whose features are all zero is at similarity 0, and has a gradient.
@@ -64,23 +63,30 @@ def similarity_matrix(
 ) -> Tensor:
     """Similarity (T, V), float32 on the CPU, of every text with every video; the head is in eval mode meanwhile.
 
-    Computed on the head's device, ``tile`` texts at a time. What is held beyond the inputs and the result stays below
-    ``memory_mb`` (1 MB = 2**20 bytes), as far as the head knows its own needs; if all videos' indexes do not fit, they
-    are taken in blocks. A head that has no ``index`` and ``score`` is called directly, tile by tile.
+    Computed on the head's device, ``tile`` texts at a time; on a CPU as many tiles at once as torch has threads. What
+    is held beyond the inputs and the result stays below ``memory_mb`` (1 MB = 2**20 bytes), as far as the head knows
+    its own needs; if all videos' indexes do not fit, they are taken in blocks. A head that has no ``index`` and
+    ``score`` is called directly, tile by tile.
 
     Raises ``LabError`` where head and features do not fit each other, or features are not finite.
     """
     check_inputs(head, texts, videos)
     if not memory_mb > 0 or (tile is not None and tile < 1):
         raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
-    block, step = _plan(head, texts, videos, memory_mb * 2**20 / 4, tile)
-    order = _by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
-    device, result = _device(head, videos), torch.empty(len(texts), len(videos))
-    with evaluating(head):
+    weight = next(iter(head.parameters()), None)
+    device = videos.frames.device if weight is None else weight.device
+    workers = torch.get_num_threads() if device.type == "cpu" and hasattr(head, "score") else 1
+    block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile)
+    order = by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
+    result = torch.empty(len(texts), len(videos))
+    with evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
         for columns in torch.arange(len(videos)).split(block):
             index, some = index_videos(head, videos.select(columns).to(device)), result[:, columns[0] : columns[-1] + 1]
-            for rows in order.split(step):
+
+            def score(rows: Tensor, index: Any = index, some: Tensor = some) -> None:
                 some[rows] = score_texts(head, texts.select(rows).to(device), index).float().cpu()
+
+            share_out(score, order.split(step))
     return result
 
 
@@ -184,43 +190,6 @@ def _finite(what: str, kind: str, fine: Tensor) -> None:
         )
 
 
-# -- tiles -----------------------------------------------------------------------------------------------------------
-
-
-def _plan(head: nn.Module, texts: Texts, videos: Videos, floats: float, tile: int | None) -> tuple[int, int]:
-    """Videos a block and texts a tile, so that an index and the scratch of a tile stay below so many floats."""
-    words = _longest(texts) if getattr(head, "needs_words", False) else 0
-    frames, segments = videos.frames.shape[1], 0 if videos.audio is None else videos.audio.shape[1]
-    if hasattr(head, "floats"):
-        per_video, per_pair = head.floats(frames, words, segments)  # type: ignore[operator]
-    else:  # a head of one's own is called directly: it likely makes some vectors for each pair
-        per_video, per_pair = 4 * frames * videos.dim, 8 * videos.dim + (4 + 2 * words) * frames
-    step = tile or TILE
-    block = max(1, min(len(videos), int(floats / 2 / max(1, per_video))))
-    room = floats - block * per_video
-    step = max(1, min(step, int(room / max(1, per_pair * block))))
-    if step * per_pair * block > room:  # even one text is too much for all of the block
-        block = max(1, int(floats / (per_pair + per_video)))
-    return block, step
-
-
-def _longest(texts: Texts) -> int:
-    if isinstance(texts.words, RaggedWords):
-        return int(texts.words.counts.max()) if len(texts) else 0
-    return 0 if texts.words is None else int(texts.words.shape[1])
-
-
-def _by_length(texts: Texts) -> Tensor:
-    """Rows of the texts, short ones first: a tile of like lengths has little padding."""
-    return texts.words.counts.cpu().argsort(stable=True) if isinstance(texts.words, RaggedWords) \
-        else torch.arange(len(texts))  # fmt: skip
-
-
-def _device(head: nn.Module, videos: Videos) -> torch.device:
-    weight = next(iter(head.parameters()), None)
-    return videos.frames.device if weight is None else weight.device
-
-
 # -- what heads share ------------------------------------------------------------------------------------------------
 
 
@@ -265,7 +234,9 @@ def products(vectors: Tensor, texts: Tensor) -> Tensor:
 
 def hide_padding(logits: Tensor, mask: Tensor) -> Tensor:
     """Logits (V, F, T) with −inf in the padding, for a mask (V, F); they are written to."""
-    return logits if bool(mask.all()) else logits.masked_fill_(~mask[..., None], float("-inf"))
+    if not mask.is_cuda and bool(mask.all()):  # asking a GPU would wait for it
+        return logits
+    return logits.masked_fill_(~mask[..., None], float("-inf"))
 
 
 def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
@@ -275,9 +246,15 @@ def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
     ones.
     """
     columns: list[Tensor] = [getattr(index, field.name) for field in fields(index)]  # type: ignore[arg-type]
-    step = max(1, pairs * (1 if columns[0].device.type == "cpu" else 64) // max(1, texts))
-    for start in range(0, len(columns[0]), step):
-        yield type(index)(*(column[start : start + step] for column in columns))
+    for rows in slices(columns[0], texts, pairs):
+        yield type(index)(*(column[rows] for column in columns))
+
+
+def slices(videos: Tensor, texts: int, pairs: int = PAIRS) -> Iterator[slice]:
+    """What ``parts`` cuts by, from any tensor with videos in front."""
+    step = max(1, pairs * (64 if videos.is_cuda else 1) // max(1, texts))
+    for start in range(0, len(videos), step):
+        yield slice(start, start + step)
 
 
 def quadratic(form: Tensor, weights: Tensor) -> Tensor:

@@ -37,6 +37,7 @@ STUDY_SIDE = (
     "studies",
     "study",
     "task",
+    "tiles",
     "train",
     "truth",
 )
@@ -132,7 +133,7 @@ def test_the_study_side_imports_no_codec_no_backbone_and_nothing_of_the_cache_si
     ("library", "owners"),
     [
         ("av", ("lab.media", "lab.toy")),
-        ("open_clip", ("lab.backbones",)),
+        ("open_clip", ("lab.backbones", "lab.toy")),
         ("polars", ("lab.store", "lab.evaluate", "lab.studies.report")),
         ("optuna", ("lab.studies",)),
         ("h5py", ("lab.convert", "lab.convert.layouts")),

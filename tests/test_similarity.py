@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -15,7 +17,8 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
 from lab.heads.mgfi import MGFI
-from lab.similarity import TILE, check_inputs, evaluating, index_videos, score_texts, similarity_matrix
+from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
+from lab.tiles import TILE, side_by_side
 
 
 class Watched(nn.Module):
@@ -40,9 +43,20 @@ class Watched(nn.Module):
         return texts.sentences @ index.T
 
 
+@pytest.fixture
+def threads(request: pytest.FixtureRequest) -> Iterator[int]:
+    """So many threads of torch's, and that many again afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    assert torch.get_num_threads() == request.param
+    torch.set_num_threads(before)
+
+
 @pytest.mark.parametrize("memory_mb", [0.005, 0.05, 0.5, 5])
 @pytest.mark.parametrize("needs", [(10, 3), (3000, 3), (10, 4000), (40_000, 4000)])
-def test_index_and_scratch_stay_below_the_cap(needs: tuple[int, int], memory_mb: float) -> None:
+@pytest.mark.parametrize("threads", [1, 3], indirect=True)
+def test_index_and_scratch_stay_below_the_cap(needs: tuple[int, int], memory_mb: float, threads: int) -> None:
     torch.manual_seed(0)
     texts, videos = Texts(torch.randn(307, D)), Videos(torch.randn(31, F, D))
     head = Watched(*needs)
@@ -50,19 +64,20 @@ def test_index_and_scratch_stay_below_the_cap(needs: tuple[int, int], memory_mb:
     assert torch.allclose(found, texts.sentences @ videos.frames.mean(1).T, atol=1e-5)
     assert sum(head.indexed) == 31  # each video once
     for texts_here, videos_here in head.tiles:
-        held = 4 * (needs[0] * videos_here + needs[1] * videos_here * texts_here)
+        held = 4 * (needs[0] * videos_here + threads * needs[1] * videos_here * texts_here)
         assert held <= memory_mb * 2**20 or (texts_here, videos_here) == (1, 1)
     assert max(texts_here for texts_here, _ in head.tiles) <= TILE
 
 
-def test_what_fits_is_one_index_and_full_tiles() -> None:
+@pytest.mark.parametrize("threads", [1, 2], indirect=True)
+def test_what_fits_is_one_index_and_full_tiles(threads: int) -> None:
     head = Watched(100, 10)
     similarity_matrix(head, Texts(torch.randn(2 * TILE + 3, D)), Videos(torch.randn(211, F, D)))
     assert head.indexed == [211]
-    assert head.tiles == [(TILE, 211), (TILE, 211), (3, 211)]
+    assert sorted(head.tiles) == [(3, 211), (TILE, 211), (TILE, 211)]
     head.tiles.clear()
     similarity_matrix(head, Texts(torch.randn(5, D)), Videos(torch.randn(211, F, D)), tile=2)
-    assert head.tiles == [(2, 211), (2, 211), (1, 211)]
+    assert sorted(head.tiles) == [(1, 211), (2, 211), (2, 211)]
 
 
 def test_the_mode_of_every_module_is_restored_also_after_an_error() -> None:
@@ -99,7 +114,7 @@ def test_tiles_of_words_have_little_padding(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(MGFI, "score", score)
     head, (texts, videos) = head_of("mgfi"), pairs()
     found = similarity_matrix(head, ragged(texts), videos, tile=2)
-    assert seen == [[1, 4], [6]]
+    assert sorted(seen) == [[1, 4], [6]]
     assert torch.allclose(found, head(texts, videos), atol=1e-5)
 
 
@@ -109,6 +124,39 @@ def test_an_index_serves_many_queries() -> None:
         index = index_videos(head, videos)
         rows = [score_texts(head, texts.select(torch.tensor([t])), index) for t in range(T)]
     assert torch.allclose(torch.cat(rows), head(texts, videos), atol=1e-5)
+
+
+@pytest.mark.parametrize("threads", [2, 4], indirect=True)
+@pytest.mark.parametrize("variant", ["topk", "xpool", "mgfi", "cmfi over xpool"])
+def test_tiles_side_by_side_are_tiles_in_a_row(variant: str, threads: int) -> None:
+    torch.manual_seed(0)
+    head, texts = head_of(variant), Texts(torch.randn(97, D), torch.randn(97, 3, D))
+    videos = Videos(torch.randn(61, F, D), audio=torch.randn(61, 1, A))
+    torch.set_num_threads(1)
+    wanted = similarity_matrix(head, texts, videos, tile=7)
+    torch.set_num_threads(threads)
+    assert torch.equal(similarity_matrix(head, texts, videos, tile=7), wanted)
+    assert torch.allclose(similarity_matrix(head, texts, videos), wanted, atol=1e-6)  # shared out in other tiles
+
+
+@pytest.mark.parametrize("threads", [2], indirect=True)
+def test_side_by_side(threads: int) -> None:
+    def work(item: int) -> tuple[int, int, bool]:
+        if item < 0:
+            raise LabError("less than nothing")
+        return item, torch.get_num_threads(), torch.is_grad_enabled()
+
+    with side_by_side(2) as share_out:
+        assert share_out(work, range(5)) == [(item, 1, False) for item in range(5)]
+    with pytest.raises(LabError, match="less than nothing"), side_by_side(2) as share_out:
+        share_out(work, [1, -1])
+    with side_by_side(1) as share_out:
+        assert share_out(work, [7]) == [(7, 2, True)]
+    found: list[int] = []
+    later = Thread(target=lambda: found.append(torch.get_num_threads()))
+    later.start()
+    later.join()
+    assert found == [2]  # a thread of someone else's begins as it would have
 
 
 def test_no_texts_make_no_rows() -> None:

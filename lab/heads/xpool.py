@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
-from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, parts, products, quadratic, sentences_of
+from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, products, quadratic, sentences_of, slices
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,9 @@ class XPoolIndex:
 
     keys: Tensor  # (V, F, D) over sqrt(D)
     values: Tensor  # (V, F, D) γ3 ⊙ m_f
-    forms: Tensor  # (V, 3 F, F) quadratic forms of LN2's variance, of LN3's, and of |values|²
-    lines: Tensor  # (V, 4, F) m_f · n / D, values · (γ3 ⊙ n), values · β3, and ones
+    # Quadratic forms of LN2's variance, of LN3's, of |values|²; linear ones: m_f · n / D, values · (γ3 ⊙ n),
+    # values · β3, ones. All in one matrix, since one product with the weights is faster than seven.
+    forms: Tensor  # (V, 3 F + 4, F)
     mask: Tensor  # (V, F)
 
 
@@ -74,46 +75,47 @@ class XPool(nn.Module):
         brought, rest = _centre(centred + F.linear(centred, self.residual.weight)), self._rest()
         scale, shift = self.norm_out.weight, self.norm_out.bias
         values = brought * scale
-        return XPoolIndex(
-            self._keys(frames),
-            values,
-            torch.cat([gram, brought @ brought.mT / self.dim, values @ values.mT], 1),
-            torch.stack(
-                [brought @ rest / self.dim, values @ (rest * scale), values @ shift, torch.ones_like(values[..., 0])], 1
-            ),
-            frame_mask(videos),
-        )
+        linear = [brought @ rest / self.dim, values @ (rest * scale), values @ shift, torch.ones_like(gram[..., 0])]
+        squares = [gram, brought @ brought.mT / self.dim, values @ values.mT]
+        forms = torch.cat([*squares, torch.stack(linear, 1)], 1)
+        return XPoolIndex(self._keys(frames), values, forms, frame_mask(videos))
 
+    @torch.no_grad()
     def score(self, texts: Texts, index: XPoolIndex) -> Tensor:
-        """Cosine similarity (T, V); not to be differentiated, since it writes over what it has read."""
-        sentences = sentences_of(texts, self.dim)
+        """Cosine similarity (T, V), by inner products with the texts and forms of the weights; without gradients."""
+        sentences, (V, frames) = sentences_of(texts, self.dim), index.mask.shape
         query, unit = self.query(self.norm_in(sentences)), F.normalize(sentences, dim=-1)
-        rest = self._rest()
-        return torch.cat([self._cosine(query, unit, rest, part) for part in parts(index, len(texts))]).T
+        # Of every pair: three quadratic forms, four linear ones, and the product with the text.
+        squares, lines, product = (unit.new_empty(V, size, len(unit)) for size in (3, 4, 1))
+        whole = bool(index.mask.all())
+        for rows in slices(index.mask, len(unit)):
+            e = products(index.keys[rows], query)
+            e = e if whole else hide_padding(e, index.mask[rows])
+            # Not divided by their sum, as the deviation divides it out: a / σ2 = e / sqrt(eᵀ G e + ε (Σ e)²).
+            e.sub_(e.amax(1, keepdim=True)).exp_()
+            formed = torch.bmm(index.forms[rows], e)
+            lines[rows] = formed[:, 3 * frames :]
+            by_form = formed[:, : 3 * frames].unflatten(1, (3, frames))
+            torch.sum(by_form.mul_(e[:, None]), 2, out=squares[rows])
+            torch.sum(products(index.values[rows], unit).mul_(e), 1, keepdim=True, out=product[rows])
+        return self._cosine(squares.unbind(1), lines.unbind(1), product[:, 0], unit).T
 
-    def _cosine(self, query: Tensor, unit: Tensor, rest: Tensor, index: XPoolIndex) -> Tensor:
-        """Cosines (V, T) from queries and texts of length one (T, D), by inner products with the texts only."""
-        V, frames = index.mask.shape
-        logits = hide_padding(products(index.keys, query), index.mask)
-        # Not divided by their sum, as the deviation divides it out again: s = a / σ2 = e / sqrt(eᵀ G e + ε (Σ e)²).
-        e = logits.sub_(logits.amax(1, keepdim=True)).exp_()
-        squares = torch.bmm(index.forms, e).view(V, 3, frames, -1).mul_(e[:, None]).sum(2)
-        with_rest, along_rest, along_shift, total = torch.bmm(index.lines, e).unbind(1)
-        inverse = (squares[:, 0].clamp_min(0) + self.norm_pooled.eps * total * total).rsqrt()
-        shift = self.norm_out.bias
-        variance = inverse * (inverse * squares[:, 1] + 2 * with_rest) + rest @ rest / self.dim
-        outer = (variance.clamp_min(0) + self.norm_out.eps).rsqrt()  # 1 / σ3
-        rest = rest * self.norm_out.weight
-        product = products(index.values, unit).mul_(e).sum(1)
-        product = (inverse * product + unit @ rest) * outer + unit @ shift
-        length = inverse * (inverse * squares[:, 2] + 2 * along_rest) + rest @ rest
-        length = outer * (outer * length + 2 * (inverse * along_shift + rest @ shift)) + shift @ shift
-        cosine: Tensor = product * length.clamp_min(TINY**2).rsqrt()
-        return cosine
+    def _cosine(self, squares: tuple[Tensor, ...], lines: tuple[Tensor, ...], product: Tensor, unit: Tensor) -> Tensor:
+        """Cosines (V, T) from the forms (V, T) in the order of ``XPoolIndex.forms``; writes over them."""
+        rest, scale, shift = self._rest(), self.norm_out.weight, self.norm_out.bias
+        (variance2, variance3, length), (with_rest, along_rest, along_shift, total) = squares, lines
+        inverse = variance2.clamp_min_(0).add_(total.square_(), alpha=self.norm_pooled.eps).rsqrt_()  # 1 / σ2
+        variance3.mul_(inverse).add_(with_rest, alpha=2).mul_(inverse).add_(rest @ rest / self.dim)
+        outer = variance3.clamp_min_(0).add_(self.norm_out.eps).rsqrt_()  # 1 / σ3
+        rest = rest * scale
+        product.mul_(inverse).add_(unit @ rest).mul_(outer).add_(unit @ shift)
+        length.mul_(inverse).add_(along_rest, alpha=2).mul_(inverse).add_(rest @ rest).mul_(outer)
+        length.add_(along_shift.mul_(inverse).add_(rest @ shift), alpha=2).mul_(outer).add_(shift @ shift)
+        return product.mul_(length.clamp_min_(TINY**2).rsqrt_())
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        return frames * (6 * self.dim + 4 * frames), 3
+        return frames * (6 * self.dim + 4 * frames), 16
 
     def _frames(self, videos: Videos) -> Tensor:
         frames: Tensor = self.norm_in(clean_frames(videos, self.dim))
