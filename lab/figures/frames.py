@@ -5,16 +5,12 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from lab.figures import style
 from lab.figures.material import Material, NoData
-from lab.heads.pooling import TopKPooling
-from lab.similarity import evaluating
-from lab.task import head_for
 
 
 @style.styled
@@ -73,7 +69,7 @@ def topk_positions(material: Material) -> Figure:
 
 
 def best_k(material: Material) -> Figure:
-    """At which k each text is closest to its own video under top-k pooling, by untrained features."""
+    """At which k each text is closest to its own video under untrained top-k (X-Pool, figure 3b)."""
     best, frames = best_ks(material)
     told = "top-k on the features as they are; ground-truth pairs of videos with all frames"
     return best_k_histogram(best, frames, f"{material.source()}\n{told}")
@@ -84,21 +80,9 @@ def best_ks(material: Material) -> tuple[NDArray[np.int64], int]:
 
     Shorter videos are left out: k beyond their frames is the same as all of them.
     """
-    texts, videos = material.bare
-    F = videos.frames.shape[1]
+    F = material.frame_mask.shape[1]
     whole = material.frame_mask[material.target].all(1)
     if not whole.any():
         raise NoData("no video of this split has all its frames")
-    found = []
-    for k in range(1, F + 1):
-        head, _ = head_for(material.store, "topk", {"top_k": k})
-        if not isinstance(head, TopKPooling):
-            raise TypeError("topk is top-k pooling")
-        with evaluating(head):
-            index = head.index(videos)
-            tiles = [
-                head.score(texts.select(rows), index).numpy()[np.arange(len(rows)), material.target[rows]]
-                for rows in torch.arange(len(texts)).split(256)
-            ]
-        found.append(np.concatenate(tiles))
-    return np.stack(found, 1)[whole].round(6).argmax(1) + 1, F
+    own = material.pooled(top_k=range(1, F + 1))[1]
+    return own[:, whole].round(6).argmax(0) + 1, F

@@ -102,7 +102,7 @@ def heads(material: Material) -> Figure:
 
 
 def projection(material: Material) -> Figure:
-    """Mean and top-k on features as they are, and through a trained linear projection (X-Pool, figure 3a)."""
+    """Mean and top-k, zero-shot and with a trained linear projection (X-Pool, figure 3a)."""
     plain: dict[str, str] = {}
     fitted: dict[str, str] = {}
     for label, one in material.heads.items():

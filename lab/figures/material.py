@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
@@ -16,6 +17,8 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.evaluate import Candidate
 from lab.heads import HEADS
+from lab.heads.pooling import TopKPooling
+from lab.heads.sweep import sweep
 from lab.metrics import ranks
 from lab.reads import OPEN, Reader, load_split
 from lab.runs import RUNS, load_run, read_run
@@ -141,6 +144,21 @@ class Material:
         if key not in self._intervals:
             self._intervals[key] = interval(self.ranks(label), self.target, metric, where)
         return self._intervals[key]
+
+    def pooled(
+        self, top_k: Sequence[int] = (), temperature: Sequence[float] = ()
+    ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
+        """Untrained pooling under each setting: ranks (settings, T), and the similarities of each text's own video."""
+        texts, videos = self.bare
+        head = TopKPooling(texts.dim, top_k=1)
+        rank = np.empty((len(top_k) + len(temperature), len(texts)))
+        own = np.empty(rank.shape, np.float32)
+        for rows, found in sweep(head, texts, videos, top_k=top_k, temperature=temperature):
+            columns = self.target[rows]
+            own[:, rows] = found[:, torch.arange(len(rows)), torch.from_numpy(columns)].numpy()
+            for setting, similarity in enumerate(found.numpy()):
+                rank[setting, rows] = ranks(similarity, columns)
+        return rank, own
 
     def own_weights(self, label: str) -> NDArray[np.float64]:
         """The weights (T, F) of the frames of each text's own video under one of the heads; rows sum to one."""

@@ -22,9 +22,9 @@ from lab.similarity import evaluating
 #: More pictures than this in a row are too small to see: of a longer video every second or third one is shown.
 SHOWN = 14
 #: Heads below one another; more would leave no room for the pictures.
-HEADS = 6
+HEADS = 5
 #: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
-LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.3, 0.22, 0.28
+LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.26, 0.22, 0.28
 
 
 @dataclass(frozen=True)
@@ -111,6 +111,7 @@ def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
             _bars(axes, label, weights, told, peak)
             if row == 0:
                 _title(axes, reading, told)
+                axes.set_yticks([0, peak / 1.08], ["", f"{peak / 1.08:.2f}"])  # one scale for all heads
             _beside(axes, 0.5, [f"{reading.ranks[label]:g}" if label in reading.ranks else "",
                                 f"{100 * float(weights[told].sum()):.0f} %" if told is not None else ""])  # fmt: skip
         down += ROW * len(reading.weights) + 0.08
@@ -125,7 +126,7 @@ def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_]
     if told is not None:
         for i in np.flatnonzero(told):
             axes.add_patch(Rectangle((i - 0.5, 0), 1, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0))
-    axes.set(ylim=(0, peak), xticks=[], yticks=[0, peak / 1.08], yticklabels=["", f"{peak / 1.08:.2f}"])
+    axes.set(ylim=(0, peak), xticks=[], yticks=[])
     axes.tick_params(axis="y", length=1.5, pad=1)
     axes.text(-0.075, 0.42, label, transform=axes.transAxes, ha="right", va="center", fontsize=7.5)
 
@@ -155,7 +156,9 @@ def _told(reading: Reading, times_s: NDArray[Any]) -> NDArray[np.bool_] | None:
 
 
 def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0) -> Figure:
-    """Strips of some videos with some of their texts each, drawn at random: of those that tell of different seconds.
+    """Frames of some videos, drawn at random, and how each head weighs them for two captions.
+
+    Videos are drawn of those that have captions of different seconds, as far as that is known.
 
     Raises ``NoData`` where no video has thumbnails, and where no head weighs frames by the text.
     """
@@ -182,23 +185,36 @@ def strip_of(material: Material, video: int, texts: Sequence[int]) -> Strip:
     row = material.video_rows[video]
     times = material.times_s[video]
     times = times[np.isfinite(times)]
-    readings = []
+    labels, readings = _attending(material), []
     for text in texts:
         weights: dict[str, NDArray[Any]] = {}
-        for label, one in material.heads.items():
-            if not hasattr(one.head, "frame_weights"):
-                continue
-            queries, gallery = material.features(label)
-            with evaluating(one.head):
+        for label in labels:
+            head, (queries, gallery) = material.heads[label].head, material.features(label)
+            with evaluating(head):
                 pair = queries.select(torch.tensor([text])), gallery.select(torch.tensor([video]))
-                found = one.head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
-            if len(weights) < HEADS and not np.allclose(found, found[0]):
-                weights[label] = found
-        if not weights:
-            raise NoData("no head here weighs frames by the text: give a run of one that does, or topk")
+                weights[label] = head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
         ranks = {label: float(_rank(material.similarity(label)[text], video)) for label in weights}
         readings.append(Reading(material.captions[text]["text"], weights, ranks, _seconds(material, text)))
     return Strip(material.store.thumbnails(int(row)), times, readings)
+
+
+def _attending(material: Material) -> list[str]:
+    """Up to ``HEADS`` heads that look at the text: one of a kind first, and CMFI, whose weights are another's, last."""
+    found = []
+    for label, one in material.heads.items():
+        if hasattr(one.head, "frame_weights"):
+            texts, videos = material.features(label)
+            few = texts.select(torch.arange(min(len(texts), 8))), videos.select(torch.arange(min(len(videos), 8)))
+            with evaluating(one.head):
+                weights = one.head.frame_weights(*few)  # type: ignore[operator]
+            found += [] if torch.allclose(weights, weights[:1].expand_as(weights), atol=1e-6) else [label]
+    if not found:
+        raise NoData("no head here weighs frames by the text: give a run of one that does, or topk")
+    kinds = [style.head_of(label) for label in found]
+    order = sorted(
+        range(len(found)), key=lambda i: (kinds[i] in kinds[:i], hasattr(material.heads[found[i]].head, "video"))
+    )
+    return [found[i] for i in sorted(order[:HEADS])]
 
 
 def _rank(scores: NDArray[Any], video: int) -> float:

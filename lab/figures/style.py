@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import textwrap
+import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
 from pathlib import Path
@@ -28,10 +29,10 @@ from lab.store.ledger import replace_bytes
 #: One colour a head, the same in every figure; ``OTHER`` for heads of your own, in the order of their names.
 HEAD_COLOURS = {
     "mean": "#606060",
-    "seqlstm": "#B8B8B8",
-    "seqtransf": "#383838",
+    "seqlstm": "#C4C4C4",
+    "seqtransf": "#3A3A3A",
     "topk": "#E69F00",
-    "softmax": "#661100",
+    "softmax": "#751A00",
     "xpool": "#0072B2",
     "sf": "#56B4E9",
     "wf": "#CC79A7",
@@ -211,6 +212,8 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
     blob = io.BytesIO()
-    with mpl.rc_context(RC):
+    with mpl.rc_context(RC), warnings.catch_warnings():
+        # A caption may be in a script that the font lacks: it shows boxes, which tells enough.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(blob, format=kind, **options)
     return blob.getvalue()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,7 +15,6 @@ from lab.figures.material import Material, NoData, interval
 from lab.metrics import ranks
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
-from lab.task import head_for
 
 TEMPERATURES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 FUSION_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
@@ -35,7 +35,7 @@ def recall_curve(
 
     ``flat``: heads that do not depend on the setting, as dashed lines. ``colours`` by label, else those of the heads.
     """
-    figure = style.new(style.COLUMN, 2.4, source)
+    figure = style.new(style.COLUMN, 2.3 + 0.13 * (len(curves) if len(curves) > 1 else 1), source)
     axes = figure.subplots()
     for label, found in curves.items():
         colour = (colours or {}).get(label) or style.colour(label)
@@ -75,23 +75,21 @@ def recall_curve(
 
 def recall_over_k(material: Material) -> Figure:
     """R@1 of top-k pooling over k, without any training, beside mean pooling."""
-    frames = material.bare[1].frames.shape[1]
-    values = range(1, frames + 1)
-    found = [_untrained(material, "topk", {"top_k": k}) for k in values]
-    flat = {"mean": _untrained(material, "mean", {})}
-    return recall_curve(values, {"topk": found}, "k, frames that are averaged", flat=flat, source=_print(material))
+    values = range(1, material.frame_mask.shape[1] + 1)
+    *found, mean = _intervals(material, top_k=values, temperature=[math.inf])
+    setting = "k, frames that are averaged"
+    return recall_curve(values, {"topk": found}, setting, flat={"mean": mean}, source=_print(material))
 
 
 def recall_over_temperature(material: Material) -> Figure:
-    """R@1 of softmax pooling over its temperature, without any training, beside mean pooling and the single frame."""
-    found = [_untrained(material, "softmax", {"temperature": t}) for t in TEMPERATURES]
-    flat = {"mean": _untrained(material, "mean", {}), "topk k=1": _untrained(material, "topk", {"top_k": 1})}
-    setting = "temperature of the softmax over cosines"
+    """R@1 of softmax pooling over its temperature, without training, beside mean and one frame."""
+    one, *found, mean = _intervals(material, top_k=[1], temperature=[*TEMPERATURES, math.inf])
+    setting, flat = "temperature of the softmax over cosines", {"mean": mean, "topk k=1": one}
     return recall_curve(TEMPERATURES, {"softmax": found}, setting, flat=flat, scale="log", source=_print(material))
 
 
 def fusion_weight(material: Material) -> Figure:
-    """R@1 of a trained CMFI over the weight of the sound: all captions, those that need it, those that do not."""
+    """R@1 of a trained CMFI over the weight of the sound, by which captions need it."""
     label = next((label for label, one in material.heads.items() if hasattr(one.head, "fusion_weight")), None)
     if label is None:
         raise NoData(f"no run with sound: python -m lab.train cmfi --dataset {material.store.name}")
@@ -102,7 +100,7 @@ def fusion_weight(material: Material) -> Figure:
             for fused in fusions(material, label, FUSION_WEIGHTS)
         ]
     colours = {"all captions": style.colour("cmfi"), **style.SOUND}
-    source = f"{material.source(label)}\n95 % intervals resample videos; in training the weight was "
+    source = f"{material.source(label)}\nbands: 95 % intervals; in training the weight was "
     source += f"{material.heads[label].head.fusion_weight:g}"
     return recall_curve(FUSION_WEIGHTS, curves, "weight of the sound", colours=colours, scale="symlog", source=source)
 
@@ -135,10 +133,8 @@ def groups(material: Material) -> dict[str, NDArray[np.bool_] | None]:
     return found
 
 
-def _untrained(material: Material, name: str, keywords: dict[str, Any]) -> Interval:
-    head, _ = head_for(material.store, name, keywords)
-    similarity = similarity_matrix(head, *material.bare).numpy()
-    return interval(ranks(similarity, material.target), material.target)
+def _intervals(material: Material, **settings: Any) -> list[Interval]:
+    return [interval(rank, material.target) for rank in material.pooled(**settings)[0]]
 
 
 def _print(material: Material) -> str:

@@ -73,7 +73,7 @@ def attention_truth(material: Material) -> Figure:
 
 
 def sound(material: Material) -> Figure:
-    """R@1 on captions that need the sound and on those that do not, by head; CMFI also with its sound switched off."""
+    """R@1 on captions that need the sound and on those that do not, by head; CMFI also without."""
     kinds = {name: where for name, where in groups(material).items() if where is not None}
     if len(kinds) < 2:
         raise NoData(f"{material.store.path.name} does not know which captions need the sound: only a made world does")

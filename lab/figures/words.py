@@ -82,7 +82,8 @@ def _pictures(axes: Any, pictures: Sequence[bytes], told: NDArray[np.bool_] | No
 
 
 def _shades(colour: str) -> LinearSegmentedColormap:
-    dark = to_hex([0.4 * part for part in to_rgb(colour)])
+    red, green, blue = to_rgb(colour)
+    dark = to_hex((0.4 * red, 0.4 * green, 0.4 * blue))
     return LinearSegmentedColormap.from_list("shades", ["#FFFFFF", colour, dark])
 
 
@@ -90,7 +91,7 @@ def _shades(colour: str) -> LinearSegmentedColormap:
 
 
 def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
-    """What each word of a caption attends to in its video: by a word branch (wf, mgfi), else cosines as they are.
+    """What each word of a caption attends to: by a word branch (wf, mgfi), else cosines.
 
     ``text``: a row of the split; else one is drawn at random, of those that tell of a part of their video if any do.
     """

@@ -1,0 +1,480 @@
+"""Figures on a made-up store whose pictures, words, sound and truth fit together: labels, palette, files, skips."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import json
+import logging
+import warnings
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex, to_rgb
+from matplotlib.figure import Figure
+from matplotlib.text import Text
+from PIL import Image
+
+from lab import cli
+from lab.datasets import Caption, Collection, Video
+from lab.errors import LabError
+from lab.evaluate import Candidate
+from lab.figures import FIGURES, Material, NoData, frames, heads, space, strips, style, sweeps, truth, words
+from lab.figures.__main__ import main
+from lab.figures.material import baselines, interval, newest_runs, trained
+from lab.heads import HEADS, build_head
+from lab.metrics import ranks
+from lab.reads import count_reads
+from lab.runs import save_run
+from lab.significance import Interval
+from lab.similarity import similarity_matrix
+from lab.store import Store, open_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.task import prepare
+from lab.train import train_on
+
+F, D, A = 6, 16, 5
+SPLITS = {"train": 12, "val": 10, "test": 7}
+#: Each video shows one thing for three frames and another for three; the last video of a split has but four frames.
+THINGS = ["dog", "cat", "drum", "tree", "boat", "lamp"]
+RNG = np.random.default_rng(0)
+CONCEPTS = np.linalg.qr(RNG.normal(size=(D, D)))[0][: len(THINGS) + 2].astype(np.float32)
+
+
+def near(concept: int) -> np.ndarray:
+    return (CONCEPTS[concept] + 0.15 * RNG.normal(size=D)).astype(np.float32)
+
+
+def jpeg(concept: int) -> bytes:
+    blob = io.BytesIO()
+    Image.new("RGB", (16, 12), tuple(int(40 * concept + 20) % 256 for _ in range(3))).save(blob, "JPEG")
+    return blob.getvalue()
+
+
+def make(path: Path, *, sound: bool = True, truth_known: bool = True, pictures: bool = True) -> Path:
+    splits = [split for split, count in SPLITS.items() for _ in range(count)]
+    shown = [(v % 6, (v + 1 + v // 6) % 6) for v in range(len(splits))]
+    videos, captions, sentences, tokens = [], [], [], []
+    for v, split in enumerate(splits):
+        videos.append(Video(f"v{v:02d}", None, {"made": split}))
+        for scene, thing in enumerate(shown[v]):
+            known = {"seconds": (1.5 * scene, 1.5 * scene + 1.5), "needs_sound": thing == 2} if truth_known else {}
+            captions.append(Caption(v, f"a {THINGS[thing]} for $5", {"made": split}, **known))
+            sentences.append(near(thing))
+            tokens.append(np.stack([near(6), near(thing), near(7), near(7), near(7)]))
+    store = create_store(path, Collection("made", path.parent, tuple(videos), tuple(captions), ("made",), ()), {})
+    writer = StoreWriter(store.path)
+    writer.add_frames({"model": "none", "random": False}, F, D)
+    counts = np.full(len(captions), 5)
+    word = np.tile([0, 1, 1, 2, 3], len(captions))  # the dog in two pieces
+    writer.add_text({"model": "none", "random": False}, D, counts, np.arange(counts.sum()), word)
+    if sound:
+        writer.add_audio({"model": "none", "random": False}, 2, A)
+    ends = set(np.cumsum(list(SPLITS.values())) - 1)
+    for first in range(0, len(videos), 16):
+        frame_rows, audio_rows = [], []
+        for v in range(first, min(first + 16, len(videos))):
+            things = [shown[v][0]] * 3 + [shown[v][1]] * (1 if v in ends else 3)
+            features, times = np.stack([near(thing) for thing in things]), np.arange(len(things)) / 2
+            jpegs = tuple(jpeg(thing) for thing in things) if pictures else ()
+            frame_rows.append(FrameRow(features, times, jpegs, 3.0))
+            heard = CONCEPTS[list(shown[v])][:, :A]
+            audio_rows.append(AudioRow(heard.sum(0), heard, "present") if v % 4 else AudioRow(None, None, "absent"))
+        writer.write_frames(first, frame_rows)
+        if sound:
+            writer.write_audio(first, audio_rows)
+    writer.write_text(np.arange(len(captions)), np.stack(sentences), np.concatenate(tokens))
+    return path
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made") / "made.zarr")
+
+
+@pytest.fixture(scope="module")
+def runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One short training of each head that the figures tell something of."""
+    folder = tmp_path_factory.mktemp("runs")
+    store = open_store(path)
+    logging.disable(logging.WARNING)
+    for name, keywords in {
+        "mean": {"projection": "linear"},
+        "topk": {"projection": "linear"},
+        "xpool": {},
+        "mgfi": {},
+        "cmfi": {"video": "xpool"},
+    }.items():
+        recipe = {"epochs": 1, "audio_epochs": 1, "batch": 12, "precision": "fp32"}
+        done = train_on(prepare(store, name, recipe=recipe, keywords=keywords, device="cpu"))
+        save_run(done.head, done.run, done.history.epochs, folder, f"{name}-1")
+    logging.disable(logging.NOTSET)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def material(path: Path, runs: Path) -> Material:
+    store = open_store(path)
+    return Material(store, [*baselines(store), *trained(store, newest_runs(store, runs))])
+
+
+@pytest.fixture(scope="module")
+def drawn(material: Material) -> dict[str, Figure]:
+    return {name: draw(material) for name, draw in FIGURES.items()}
+
+
+@pytest.fixture(scope="module")
+def written(drawn: dict[str, Figure]) -> dict[str, list[Text]]:
+    return {name: list(texts_of(figure)) for name, figure in drawn.items()}
+
+
+def texts_of(figure: Figure) -> Iterator[Text]:
+    """What is written on a figure; labels of ticks beyond the ends of an axis exist and are not drawn."""
+    figure.draw_without_rendering()  # puts tick labels in their place
+    beyond = set()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        low, high = sorted(axis.get_view_interval())
+        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
+    for text in figure.findobj(Text):
+        if text.get_visible() and text.get_text().strip() and text not in beyond:
+            yield text
+
+
+# -- what every figure has -----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_is_legible_and_says_what_it_shows(
+    name: str, drawn: dict[str, Figure], written: dict[str, list[Text]]
+) -> None:
+    figure, shown = drawn[name], written[name]
+    assert figure.get_size_inches()[0] in (style.COLUMN, style.TEXT)
+    assert figure.get_size_inches()[1] < 9.5
+    assert min(text.get_fontsize() for text in shown) >= 7
+    told = " ".join(" ".join(text.get_text().split()) for text in shown)
+    assert "made.zarr, made val: 20 captions, 10 videos" in told
+    wide, high = figure.canvas.get_width_height()
+    boxes = {text.get_text(): text.get_window_extent() for text in shown}
+    out = [text for text, box in boxes.items() if box.x0 < -2 or box.y0 < -2 or box.x1 > wide + 2 or box.y1 > high + 2]
+    assert not out, f"{out} leave the paper"
+
+
+@pytest.mark.parametrize(
+    ("name", "labels"),
+    {
+        "heads": ["R@1 (%)", "R@5 (%)", "R@10 (%)", "cmfi"],
+        "strips": ["seconds from the start", "rank", "in green", "xpool"],
+        "words": ["seconds from the start", "share (%)", "dog|cat|drum|tree|boat|lamp", "runs: mgfi-1"],
+        "topk_positions": ["position of the frame in the video", "share of chosen frames"],
+        "best_k": ["k that a pair of text and video likes best", "share of pairs"],
+        "recall_over_k": ["k, frames that are averaged", "R@1 (%)", "mean: "],
+        "recall_over_temperature": ["temperature of the softmax over cosines", "R@1 (%)"],
+        "projection": ["zero-shot", "trained projection", "R@1 (%)", "runs: mean-1, topk-1"],
+        "attention_truth": ["weight on the told seconds (%)", "all frames alike"],
+        "sound": ["R@1 (%)", "captions that need the sound", "cmfi without sound"],
+        "fusion_weight": ["weight of the sound", "R@1 (%)", "captions that do not"],
+        "rank_pairs": ["rank under mean", "better"],
+        "space": ["first component", "of the variance", "captions", "frames"],
+    }.items(),
+)
+def test_axes_are_labelled_with_units(name: str, labels: list[str], written: dict[str, list[Text]]) -> None:
+    told = "\n".join(" ".join(text.get_text().split()) for text in written[name])
+    for label in labels:
+        assert any(part in told for part in label.split("|")), f"'{label}' is not among:\n{told}"
+
+
+def test_drawing_leaves_no_trace(material: Material) -> None:
+    import matplotlib.pyplot as plt
+
+    before, open_figures = dict(mpl.rcParams), plt.get_fignums()
+    figure = heads.heads(material)
+    assert dict(mpl.rcParams) == before
+    assert plt.get_fignums() == open_figures
+    assert figure._repr_png_().startswith(b"\x89PNG")  # type: ignore[attr-defined] - what a notebook shows
+
+
+# -- the palette -----------------------------------------------------------------------------------------------------
+
+#: Machado, Oliveira and Fernandes 2009: linear RGB as a dichromat sees it.
+EYES = {
+    "most": np.eye(3),
+    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
+    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
+    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
+}
+
+
+def cielab(colour: str, eyes: str) -> np.ndarray:
+    rgb = np.array(to_rgb(colour))
+    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
+    seen = np.clip(np.array(EYES[eyes]) @ linear, 0, 1)
+    xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]) @ seen
+    x, y, z = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.0888], 0.009))
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("eyes", EYES)
+def test_heads_are_told_apart_by_all_eyes(eyes: str) -> None:
+    assert style.HEAD_COLOURS.keys() == style.HEAD_MARKERS.keys() == HEADS.keys()
+    assert len(set(style.HEAD_MARKERS.values())) == len(HEADS)
+    colours = [*style.HEAD_COLOURS.values(), style.TRUTH]
+    for one, other in itertools.combinations(colours, 2):
+        assert np.linalg.norm(cielab(one, eyes) - cielab(other, eyes)) > 15, f"{one} and {other}"
+    for colour in colours:
+        assert np.linalg.norm(cielab(colour, eyes) - cielab("#FFFFFF", eyes)) > 20, f"{colour} on white"
+
+
+def test_a_head_has_one_colour_in_all_figures(drawn: dict[str, Figure]) -> None:
+    """Where a legend or a row names a head, what is drawn for it has its colour."""
+    legends = 0
+    for name, figure in drawn.items():
+        for legend in [*figure.legends, *(axes.get_legend() for axes in figure.axes)]:
+            for handle, text in zip(legend.legend_handles, legend.get_texts(), strict=True) if legend else ():
+                head = style.head_of(text.get_text().partition(":")[0])
+                if head in HEADS:
+                    drawn_in = handle.get_color() if hasattr(handle, "get_color") else handle.get_facecolor()
+                    assert to_hex(drawn_in) == style.HEAD_COLOURS[head].lower(), f"{name}: {head}"
+                    legends += 1
+    assert legends >= 5
+    rows = drawn["heads"].axes[0]
+    colours = [line.get_color() for line in rows.lines if line.get_marker() != "None"]
+    labels = [tick.get_text() for tick in rows.get_yticklabels()]
+    assert colours == [style.colour(label) for label in labels]
+
+
+def test_labels_and_heads_of_ones_own() -> None:
+    assert style.colour("topk k=3") == style.colour("topk k=1 trained") == style.HEAD_COLOURS["topk"]
+    assert style.colour("mine:Head") == style.colour("mine:Head run-2")
+    assert style.colour("mine:Head") not in style.HEAD_COLOURS.values()
+    assert style.shorten("a  b\nc", 9) == "a b c"
+    assert style.shorten("abcdefgh", 4) == "abc…"
+
+
+# -- numbers -----------------------------------------------------------------------------------------------------------
+
+
+def test_pooling_under_every_setting_is_that_of_the_heads(material: Material) -> None:
+    texts, videos = material.bare
+    rank, own = material.pooled(top_k=[2, F], temperature=[0.1])
+    plain = [build_head("topk", D, top_k=2), build_head("mean", D), build_head("softmax", D, temperature=0.1)]
+    for setting, head in enumerate(plain):
+        similarity = similarity_matrix(head, texts, videos).numpy()
+        np.testing.assert_allclose(own[setting], similarity[np.arange(len(texts)), material.target], atol=1e-5)
+        np.testing.assert_array_equal(rank[setting], ranks(similarity, material.target))
+
+
+def test_the_best_k_of_a_pair_is_how_many_frames_show_its_thing(material: Material) -> None:
+    best, most = frames.best_ks(material)
+    assert most == F
+    assert len(best) == 18  # the short video's two captions are left out
+    counts = np.bincount(best, minlength=F + 1)
+    assert counts[1:4].sum() > 2 * counts[4:].sum()  # three of six frames show it
+
+
+def test_chance_knows_how_many_frames_a_video_has(material: Material) -> None:
+    """Nine videos of six frames and one of four, two captions each: the last two positions are chosen less."""
+    axes = frames.topk_positions(material).axes[0]
+    chosen = [bar.get_height() for bar in axes.patches if hasattr(bar, "get_height")][:F]
+    steps = next(line for line in axes.lines if len(line.get_xdata()) == F + 1).get_ydata()
+    assert sum(chosen) == pytest.approx(1)
+    expected = np.array([18 * 3 / 6 + 2 * 3 / 4] * 4 + [18 * 3 / 6] * 2) / 60
+    np.testing.assert_allclose(steps[:-1], expected)
+
+
+def test_fusion_under_a_weight_is_the_head_with_that_weight(material: Material) -> None:
+    head = material.heads["cmfi"].head
+    for weight, fused in zip((0.0, 0.3, 4.0), sweeps.fusions(material, "cmfi", (0.0, 0.3, 4.0)), strict=True):
+        head.fusion_weight = weight
+        np.testing.assert_allclose(fused, similarity_matrix(head, *material.features("cmfi")).numpy(), atol=1e-5)
+    head.fusion_weight = 1.0
+
+
+def test_words_in_pieces_are_put_together(material: Material) -> None:
+    """Four words in five tokens; each row is a distribution over frames, and the shares sum to one."""
+    axes = words.words(material, 3).axes
+    values = next(a for a in axes if a.images and a.get_xlabel()).images[0].get_array()
+    assert values.shape == (4, F)
+    np.testing.assert_allclose(values.sum(1), 1, rtol=1e-5)
+    shares = [bar.get_width() for a in axes if a.get_xlabel() == "share (%)" for bar in a.patches]
+    assert sum(shares) == pytest.approx(100, rel=1e-5)
+    assert set(words.word_names(material, 3)) == {0, 1, 2, 3}
+
+
+def test_without_a_word_branch_words_show_cosines(material: Material) -> None:
+    plain = Material(material.store, baselines(material.store))
+    row = int(np.flatnonzero(["dog" in caption["text"] for caption in plain.captions])[0])
+    figure = words.words(plain, row)
+    values = next(a for a in figure.axes if a.images and a.get_xlabel()).images[0].get_array()
+    told = np.arange(F) < 3 if plain.captions[row]["start_s"] == 0 else np.arange(F) >= 3
+    assert values[1][told].min() > values[1][~told].max()  # the second word is the thing itself
+    assert any("cosine of word and frame" in text.get_text() for text in texts_of(figure))
+
+
+def test_strips_show_what_the_caption_tells_of(material: Material) -> None:
+    video = 2
+    strip = strips.strip_of(material, video, np.flatnonzero(material.target == video).tolist())
+    assert len(strip.pictures) == F
+    first, second = strip.readings
+    assert (first.seconds, second.seconds) == ((0.0, 1.5), (1.5, 3.0))
+    assert "mean" not in first.weights  # it weighs all frames alike, which the dotted line shows
+    assert first.weights["topk k=3"].tolist() == pytest.approx([1 / 3] * 3 + [0] * 3)
+    assert second.weights["topk k=3"].tolist() == pytest.approx([0] * 3 + [1 / 3] * 3)
+    assert first.ranks["topk k=3"] == material.ranks("topk k=3")[2 * video]
+
+
+def test_strips_of_many_frames_and_of_none_with_a_picture() -> None:
+    weights = {"xpool": np.full(30, 1 / 30), "topk": np.eye(30)[4]}
+    long = strips.Strip([jpeg(i) for i in range(30)], np.arange(30) / 2, [strips.Reading("日本 $x$" * 40, weights)])
+    bare = strips.Strip([], np.arange(30) / 2, [strips.Reading("", weights, {"xpool": 1.5}, (1.0, 4.0))])
+    figure = strips.strips([long, bare])
+    assert sum(bool(axes.images) for axes in figure.axes) == 1
+    assert len(next(axes for axes in figure.axes if axes.images).images) <= strips.SHOWN
+    assert style.png(figure)  # a script that the font lacks is no warning, and a dollar no formula
+
+
+def test_attention_of_equal_weights_is_what_chance_gives(material: Material) -> None:
+    one = material.truth("mean").attention()
+    assert one is not None
+    assert one["mass"].value == pytest.approx(one["uniform"].value)
+    axes = truth.attention_truth(material).axes[0]
+    assert axes.lines[0].get_xdata()[0] == pytest.approx(100 * one["uniform"].value)
+
+
+def test_the_map_of_the_space_centres_each_kind(material: Material) -> None:
+    figure = space.space(material, picked=3)
+    clouds = [line for line in figure.axes[0].lines if len(line.get_xdata()) >= 20]
+    for cloud in clouds:
+        np.testing.assert_allclose([np.mean(cloud.get_xdata()), np.mean(cloud.get_ydata())], 0, atol=1e-6)
+    assert sum(bool(axes.images) for axes in figure.axes) == 1
+
+
+def test_few_videos_have_no_interval(material: Material) -> None:
+    with pytest.raises(NoData, match="1 videos are too few to resample"):
+        interval(np.ones(4), np.zeros(4, np.int64))
+
+
+def test_arrays_alone_are_enough_for_a_notebook() -> None:
+    one = Interval("R@1", 40.0, 30.0, 50.0, 0.95, 10, 5)
+    for figure in (
+        heads.metric_dots({"mean": [one], "mine": [replace(one, value=45.0)]}),
+        heads.rank_against_rank(np.ones(3), {"xpool": np.array([1, 2.5, 3])}, "mean", 3),
+        sweeps.recall_curve([1, 2, 4], {"topk": [one, one, one]}, "k"),
+        truth.sound_dots({"cmfi": dict.fromkeys(style.SOUND, one)}),
+        frames.best_k_histogram(np.array([1, 1, 2]), 4),
+        words.word_map(["a", "dog"], np.arange(3.0), np.eye(2, 3)),
+    ):
+        assert len(style.png(figure, dpi=40)) > 1000
+
+
+# -- the command -------------------------------------------------------------------------------------------------------
+
+
+def figures(*arguments: object) -> int:
+    return cli.run(main, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_both_files(
+    path: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["heads", "recall_over_k", "--store", path, "--runs", runs, "--out", tmp_path / "out"]
+    assert figures(*asked) == 0
+    files = {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()}
+    assert sorted(files) == ["heads.pdf", "heads.png", "recall_over_k.pdf", "recall_over_k.png"]
+    assert files["heads.pdf"].startswith(b"%PDF")
+    with Image.open(io.BytesIO(files["heads.png"])) as picture:
+        assert picture.width == style.TEXT * style.DPI
+    assert "2 figures of mean, topk k=3, softmax, mean trained" in capsys.readouterr().out
+    assert figures("recall_over_k", *asked[2:]) == 0
+    assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == files  # the same bytes
+
+
+def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    bare = make(tmp_path / "bare.zarr", sound=False, truth_known=False, pictures=False)
+    names = ["strips", "sound", "attention_truth", "fusion_weight", "projection", "heads"]
+    assert figures(*names, "--store", bare, "--runs", tmp_path, "--out", tmp_path / "out") == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["heads.pdf", "heads.png"]
+    told = capsys.readouterr().err
+    for line in (
+        "strips left out: no video of this split of ",
+        "sound left out: bare.zarr does not know which captions need the sound: only a made world does",
+        "attention_truth left out: the captions of bare.zarr know no truth: only a made world's do (toy)",
+        "fusion_weight left out: no run with sound: python -m lab.train cmfi --dataset made",
+        "projection left out: no run of mean with a trained projection: python -m lab.train mean --set projection=",
+        "no run of made in ",
+    ):
+        assert line in told
+    assert figures("sound", "--store", bare, "--runs", tmp_path, "--out", tmp_path / "out") == 1
+
+
+def test_the_test_split_is_read_only_when_asked_for_and_logged(path: Path, runs: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    base = ["--store", path, "--runs", runs, "--out", tmp_path, "--run", "xpool-1"]
+    assert figures("heads", *base) == 0
+    assert count_reads(store, "test") == 0
+    assert figures("heads", "recall_over_k", *base, "--split", "test") == 0
+    rows = [json.loads(line) for line in path.with_name("made.reads.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [(row["head"], row["split"]) for row in rows] == [
+        ("mean", "test"),
+        ("topk k=3", "test"),
+        ("xpool", "test"),
+    ]
+    assert rows[2]["run"].endswith("xpool-1")
+    assert rows[0]["command"].startswith("python -m lab.figures heads")
+    path.with_name("made.reads.jsonl").unlink()
+
+
+def test_names_and_runs_that_there_are_not(path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert figures("strip", "--store", path) == 2
+    assert "unknown figure 'strip': did you mean 'strips'?" in capsys.readouterr().err
+    assert figures("--store", path, "--runs", runs, "--run", "xpol-1") == 2
+    assert "there is no run 'xpol-1'" in capsys.readouterr().err
+    assert figures("--store", path, "--split", "vl") == 2
+    assert "unknown split of made 'vl': did you mean 'val'?" in capsys.readouterr().err
+
+
+def test_the_list_says_what_each_figure_shows(capsys: pytest.CaptureFixture[str]) -> None:
+    assert figures("--list") == 0
+    lines = capsys.readouterr().out.splitlines()[1:]
+    assert [line.split()[0] for line in lines] == list(FIGURES)
+    assert all(len(line.split()) > 5 and len(line) < 120 for line in lines)
+
+
+def test_runs_of_one_head_have_labels_that_differ(path: Path, runs: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    found = trained(store, [runs / "xpool-1", runs / "xpool-1", runs / "topk-1"])
+    assert [one.label for one in found] == ["xpool", "xpool xpool-1", "topk k=3 trained"]
+    assert [file.name for file in newest_runs(store, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1", "cmfi-1"]
+    other = open_store(make(tmp_path / "other.zarr", sound=False))
+    assert [file.name for file in newest_runs(other, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1"]
+
+
+def test_a_head_with_forward_alone(path: Path) -> None:
+    class Mine(torch.nn.Module):
+        def forward(self, texts, videos):  # type: ignore[no-untyped-def]
+            return texts.sentences @ videos.frames.nan_to_num().mean(1).T
+
+    material = Material(open_store(path), {"mean": build_head("mean", D), "mine": Mine()})
+    assert len(heads.heads(material).axes) == 3
+    assert "mine" not in strips.strip_of(
+        Material(material.store, {"mine": Mine(), "topk": build_head("topk", D, top_k=2)}), 0, [0]
+    ).readings[0].weights  # fmt: skip
+    with pytest.raises(NoData, match="no head here weighs frames by the text"):
+        strips.examples(material)
+    with pytest.raises(ValueError, match="labels must differ"):
+        Material(material.store, [Candidate(Mine(), "mine"), Candidate(Mine(), "mine")])
+    assert issubclass(NoData, LabError)
+
+
+def test_warnings_of_a_store_are_said_in_the_figure(path: Path) -> None:
+    store = open_store(path)
+    store.passport["frames"] = {**store.passport["frames"], "random": True}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        figure = heads.heads(Material(store, {"mean": build_head("mean", D)}))
+    assert any("RANDOM WEIGHTS" in text.get_text() for text in texts_of(figure))
+    assert isinstance(store, Store)
