@@ -175,4 +175,4 @@ def test_the_shipped_weights_know_the_kinds() -> None:
     for kind in SOUNDS:
         vector = torch.from_numpy(panns.encode(soundtrack([Part(kind, 0.2, 2.2, 11)], 2.4, 11))[0])
         right.append(list(SOUNDS)[int(panns._model.fc_audioset(vector).argmax())] == kind)
-    assert np.mean(right) >= 0.9
+    assert np.mean(right) >= 0.97

@@ -100,7 +100,7 @@ def train(settings: Settings, into: Path = TOY, *, probed: bool = True) -> dict[
     model = Cnn(read_config(TOY / "panns.json"))
     nn.init.constant_(model.fc_audioset.bias, -math.log(len(KINDS) / 2))  # two kinds a clip
     optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.lr)
-    losses, start = [], time.perf_counter()
+    losses, start, busy = [], time.perf_counter(), time.process_time()
     model.train()
     with cli.bar(settings.steps, "training the toy PANN", "step") as bar:
         for step, (decibels, truth) in enumerate(_batches(model, settings)):
@@ -122,6 +122,7 @@ def train(settings: Settings, into: Path = TOY, *, probed: bool = True) -> dict[
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "kinds": KINDS,
         "seconds": round(time.perf_counter() - start),
+        "cpu seconds": round(time.process_time() - busy),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
         "loss of 50": [round(float(np.mean(losses[i : i + 50])), 4) for i in range(0, len(losses), 50)],
