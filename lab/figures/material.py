@@ -225,18 +225,20 @@ def trained(store: Store, paths: Sequence[Path], trust: Sequence[str] = ()) -> l
 
 def newest_runs(store: Store, runs: Path = RUNS) -> list[Path]:
     """The newest run of each head (and projection) that was trained on this store's features, in the table's order."""
-    newest: dict[tuple[str, str], tuple[str, Path]] = {}
-    for file in sorted(runs.glob("*/run.json")):
+    known = []
+    for file in runs.glob("*/run.json"):
         try:
-            run = read_run(file.parent)
-            if run.head not in HEADS or run.dataset != store.name:
-                continue
-            load_run(file.parent, store)
+            known.append((read_run(file.parent), file.parent))
         except LabError as error:
             log.debug("left out: %s", error)
-            continue
+    newest: dict[tuple[str, str], Path] = {}
+    for run, path in sorted(known, key=lambda one: (one[0].time, one[1].name), reverse=True):
         key = (run.head, str(run.keywords.get("projection", "")))
-        if key not in newest or run.time > newest[key][0]:
-            newest[key] = (run.time, file.parent)
+        if key not in newest and run.head in HEADS and run.dataset == store.name:
+            try:
+                load_run(path, store)
+                newest[key] = path
+            except LabError as error:
+                log.debug("left out: %s", error)
     order = list(HEADS)
-    return [path for (head, _), (_, path) in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]
+    return [path for (head, _), path in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]

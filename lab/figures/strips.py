@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -128,7 +129,8 @@ def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_]
             axes.add_patch(Rectangle((i - 0.5, 0), 1, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0))
     axes.set(ylim=(0, peak), xticks=[], yticks=[])
     axes.tick_params(axis="y", length=1.5, pad=1)
-    axes.text(-0.075, 0.42, label, transform=axes.transAxes, ha="right", va="center", fontsize=7.5)
+    name = "\n".join(textwrap.wrap(label, 13)[:2])
+    axes.text(-0.06, 0.45, name, transform=axes.transAxes, ha="right", va="center", fontsize=7, linespacing=0.95)
 
 
 def _title(axes: Axes, reading: Reading, told: NDArray[np.bool_] | None) -> None:

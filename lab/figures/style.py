@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import io
 import textwrap
+import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
+from itertools import accumulate
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -101,7 +103,6 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "figure.constrained_layout.wspace": 0.03,
     "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # letters stay letters: searchable, and what journals ask for
-    "image.interpolation": "nearest",
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
 
@@ -142,9 +143,13 @@ def small_print(width: float, source: str) -> list[str]:
 
 
 def shorten(text: str, letters: int) -> str:
-    """A text in one line of at most so many letters, with an ellipsis where something was left out."""
+    """A text in one line as wide as at most so many letters, with an ellipsis where something was left out."""
     flat = " ".join(text.split())
-    return flat if len(flat) <= letters else flat[: letters - 1].rstrip() + "…"
+    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in flat]
+    if sum(widths) <= letters:
+        return flat
+    kept = sum(total <= letters - 1 for total in accumulate(widths))
+    return flat[:kept].rstrip() + "…"
 
 
 def head_of(label: str) -> str:
