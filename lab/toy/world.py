@@ -30,6 +30,10 @@ MOVES = ("fall", "rise", "bounce", "spin", "grow", "shrink", "right", "left", "c
 PLACES = ("forest", "beach", "desert", "snow", "city", "room", "meadow", "sea", "mountains", "sunset")
 
 
+SCENES = (0.56, 0.23, 0.13, 0.08)  # how often a clip has one, two, three, four
+QUIET = tuple(noun for noun in ACTORS if noun not in SOUNDING)
+
+
 @dataclass(frozen=True)
 class Part:
     """One actor's part in a scene: where it is (shares of the picture's side), how large, and how it moves."""
@@ -97,10 +101,10 @@ def clip(number: int, split: str, index: int) -> Clip:
     seed = (f"toy-{VERSION}", f"world-{number}", split, index)
     dice = Dice(*seed)
     audio = dice.weighted(("sound", "silent", "absent"), (0.84, 0.08, 0.08))
-    count = dice.weighted((1, 2, 3, 4), (0.15, 0.30, 0.33, 0.22))
-    hidden = dice.below(count) if audio == "sound" and count > 1 and dice.chance(0.42) else None
+    count = dice.weighted((1, 2, 3, 4), SCENES)
+    hidden = dice.below(count) if audio == "sound" and count > 1 and dice.chance(0.6) else None
     # no actor has two parts in a clip, so a caption names one scene
-    cast = iter(dice.sample([noun for noun in ACTORS if noun not in SOUNDING], 3 * count + 4))
+    cast = iter(dice.sample(QUIET, 4 * count))
     voices = iter(dice.sample(SOUNDING, 2 * count))
     scenes, start = [], 0.0
     for position in range(count):
@@ -122,7 +126,7 @@ def _scene(
         side = 0.22 if main.x > 0.5 else 0.78
         parts.append(Part(next(cast), "stand", side, dice.between(0.62, 0.75), dice.between(0.26, 0.32)))
     extras = [] if dark else [_extra(dice, next(cast)) for _ in range(dice.below(3))]
-    unseen = next(voices) if audible and not sounding and dice.chance(0.2) else None
+    unseen = next(voices) if audible and not sounding and dice.chance(0.25) else None
     loud = audible and (dark or unseen is not None or (sounding and dice.chance(0.85)))
     seed = dice.below(2**31) if loud else None
     return Scene(start, end, dice.choice(PLACES), dice.below(2**31), dark, tuple(parts), tuple(extras), unseen, seed)
@@ -139,7 +143,7 @@ def _extra(dice: Dice, noun: str) -> Part:
 def stray_scene(*seed: object) -> tuple[Dice, Scene]:
     """A scene of no world, for training backbones, and the dice that made it. Nothing in it is dark or unseen."""
     dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", *seed)
-    cast = iter(dice.sample([noun for noun in ACTORS if noun not in SOUNDING], 4))
+    cast = iter(dice.sample(QUIET, 4))
     made = _scene(dice, 0.0, 2.0, True, False, cast, iter(dice.sample(SOUNDING, 2)))
     sound = 0 if ACTORS[made.parts[0].noun].sound else None
     return dice, replace(made, unseen=None, extras=(), sound_seed=sound)
