@@ -179,7 +179,8 @@ def banded(
 def dot(axes: Axes, height: float, one: Interval, colour: str, marker: str, scale: float = 1.0) -> None:
     """A value as a point with its interval as a line, in a row of ``dot_rows``."""
     axes.plot([scale * one.low, scale * one.high], [height] * 2, color=colour, lw=1.5, solid_capstyle="butt")
-    axes.plot(scale * one.value, height, marker, color=colour, ms=5, mec="white", mew=0.4)
+    size = 8 if marker == "*" else 5  # a star has less of it inside
+    axes.plot(scale * one.value, height, marker, color=colour, ms=size, mec="white", mew=0.4)
 
 
 def dot_rows(axes: Axes, labels: Sequence[str]) -> None:

@@ -41,14 +41,17 @@ def recall_curve(
         colour = (colours or {}).get(label) or style.colour(label)
         y = [one.value for one in found]
         low, high = [one.low for one in found], [one.high for one in found]
-        style.banded(axes, values, y, low, high, color=colour, marker=style.marker(label), ms=3.5, label=label)
         best = int(np.argmax(y))
+        told = f"{y[best]:.1f} at {values[best]:g}"
+        name = label if len(curves) == 1 else f"{label}: best {told}"
+        style.banded(axes, values, y, low, high, color=colour, marker=style.marker(label), ms=3.5, label=name)
         axes.plot(values[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
-        side = "left" if best < 0.15 * len(y) else "right" if best > 0.85 * len(y) else "center"
-        axes.annotate(
-            f"{y[best]:.1f} at {values[best]:g}", (values[best], y[best]), (0, 7), textcoords="offset points",
-            ha=side, fontsize=style.SMALL, color=colour,
-        )  # fmt: skip
+        if len(curves) == 1:  # several would cover each other: then the legend has the numbers alone
+            side = "left" if best < 0.15 * len(y) else "right" if best > 0.85 * len(y) else "center"
+            axes.annotate(
+                told, (values[best], y[best]), (0, 7), textcoords="offset points", ha=side, fontsize=style.SMALL,
+                color=colour,
+            )  # fmt: skip
     for label, one in (flat or {}).items():
         axes.axhline(one.value, color=style.colour(label), lw=1, ls="--", label=f"{label}: {one.value:.1f}")
     metric = next(iter(curves.values()))[0].metric
