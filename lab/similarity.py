@@ -252,7 +252,7 @@ def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
 
 def slices(videos: Tensor, texts: int, pairs: int = PAIRS) -> Iterator[slice]:
     """What ``parts`` cuts by, from any tensor with videos in front."""
-    step = max(1, pairs * (64 if videos.is_cuda else 1) // max(1, texts))
+    step = max(1, pairs * (16 if videos.is_cuda else 1) // max(1, texts))
     for start in range(0, len(videos), step):
         yield slice(start, start + step)
 

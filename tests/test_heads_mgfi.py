@@ -7,7 +7,21 @@ from typing import Any
 
 import pytest
 import torch
-from feature_pairs import D, agree_in_value_and_gradient, cosine, dot, head_of, linear, norm, pairs, softmax
+from feature_pairs import (
+    WORDS,
+    D,
+    T,
+    V,
+    W,
+    agree_in_value_and_gradient,
+    cosine,
+    dot,
+    head_of,
+    linear,
+    norm,
+    pairs,
+    softmax,
+)
 from torch import Tensor, nn
 
 from lab.embeddings import RaggedWords, Texts, Videos
@@ -104,6 +118,18 @@ def test_weights_of_both_branches_are_averaged() -> None:
     both, sentence, word = (build_head(name, D).eval() for name in ("mgfi", "sf", "wf"))
     mean = (sentence.frame_weights(texts, videos) + word.frame_weights(texts, videos)) / 2
     assert torch.allclose(both.frame_weights(texts, videos), mean, atol=1e-6)
+
+
+def test_the_attention_of_words_adds_up_to_that_of_the_text() -> None:
+    head, (texts, videos) = head_of("wf"), pairs()
+    attention, share = head.word_weights(texts, videos)
+    assert torch.allclose(attention.sum(-1), torch.ones(T, V, W), atol=1e-6)
+    assert torch.allclose(share.sum(-1), torch.ones(T, V), atol=1e-6)
+    assert not share.masked_select(~WORDS[:, None].expand(T, V, W)).any()
+    whole = (attention * share[..., None]).sum(2)
+    assert torch.allclose(whole, head.frame_weights(texts, videos), atol=1e-6)
+    with pytest.raises(LabError, match="does not look at words: take wf or mgfi"):
+        head_of("sf").word_weights(texts, videos)
 
 
 def test_one_word_attends_as_a_sentence_does() -> None:

@@ -156,6 +156,7 @@ def test_a_sweep_is_each_head_on_its_own(projection: str, normalize: bool, tile:
     for rows, found in sweep(head, *pair, top_k=range(1, F + 1), temperature=TEMPERATURES, tile=tile):
         assert torch.allclose(found, wanted[:, rows], atol=1e-5, rtol=0)
         assert not found.requires_grad
+        assert torch.is_grad_enabled()  # here, between tiles
         seen += rows.tolist()
     assert seen == list(range(T))
 

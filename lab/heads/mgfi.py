@@ -54,6 +54,16 @@ class MGFIIndex:
     mask: Tensor  # (V, F)
 
 
+@dataclass(frozen=True)
+class Queries:
+    """What both branches ask for T texts."""
+
+    unit: Tensor  # (T, D) sentences of length one
+    sentence: Tensor | None  # (T, D)
+    word: Tensor | None  # (T, W, D)
+    mask: Tensor | None  # (T, W)
+
+
 class FeedForward(nn.Module):
     """FF(LN(z)), two linear layers with an activation between them, for a z that is a weighted sum over frames."""
 
@@ -138,22 +148,22 @@ class MGFI(nn.Module):
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
-        index = self.index(videos)
-        return self._cosine(self._weights(texts, index), sentences_of(texts, self.dim), index)
+        asked, index = self._ask(texts), self.index(videos)
+        return self._cosine(self._weights(asked, index), asked, index)
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The attention (T, V, F), the mean of the branches'; rows sum to one, padding has zero."""
-        return _mean(self._weights(texts, self.index(videos))).permute(2, 0, 1)
+        return _mean(self._weights(self._ask(texts), self.index(videos))).permute(2, 0, 1)
 
     def word_weights(self, texts: Texts, videos: Videos) -> tuple[Tensor, Tensor]:
         """The word branch's attention (T, V, W, F), rows of each word, and the share (T, V, W) that each word has.
 
         Raises ``LabError`` for a head without that branch.
         """
-        if "word" not in self.branches:
+        asked = self._ask(texts)
+        if asked.word is None or asked.mask is None:
             raise LabError("this head does not look at words: take wf or mgfi")
-        norm, (words, mask) = self.norm_text or self.norm_frames, clean_words(texts, self.dim)
-        attention, share = self._by_word(self.queries["word"](norm(words)), mask, self.index(videos))
+        attention, share = self._by_word(asked.word, asked.mask, self.index(videos))
         return attention.permute(2, 0, 3, 1), share.permute(1, 0, 2)
 
     def index(self, videos: Videos) -> MGFIIndex:
@@ -171,39 +181,44 @@ class MGFI(nn.Module):
 
     def score(self, texts: Texts, index: MGFIIndex) -> Tensor:
         """Cosine similarity (T, V), some videos at a time."""
-        sentences = sentences_of(texts, self.dim)
-        found = [self._cosine(self._weights(texts, part), sentences, part) for part in parts(index, len(texts), PAIRS)]
+        asked = self._ask(texts)
+        found = [self._cosine(self._weights(asked, part), asked, part) for part in parts(index, len(texts), PAIRS)]
         return torch.cat(found, 1)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (9 * self.dim + 2 * sum(tail.first.out_features for tail in self._tails())), 3
 
-    def _weights(self, texts: Texts, index: MGFIIndex) -> list[Tensor]:
-        """The weights (V, F, T) of each branch."""
-        norm, found = self.norm_text or self.norm_frames, []
+    def _ask(self, texts: Texts) -> Queries:
+        """All that is computed once per text."""
+        norm, sentences = self.norm_text or self.norm_frames, sentences_of(texts, self.dim)
+        sentence = word = mask = None
         if "sentence" in self.branches:
-            query = self.queries["sentence"](norm(sentences_of(texts, self.dim)))
-            logits = products(index.keys, query) / math.sqrt(self.dim)
-            found.append(hide_padding(logits, index.mask).softmax(1))
+            sentence = self.queries["sentence"](norm(sentences))
         if "word" in self.branches:
             words, mask = clean_words(texts, self.dim)
-            found.append(self._word_weights(self.queries["word"](norm(words)), mask, index))
+            word = self.queries["word"](norm(words))
+        return Queries(F.normalize(sentences, dim=-1), sentence, word, mask)
+
+    def _weights(self, asked: Queries, index: MGFIIndex) -> list[Tensor]:
+        """The weights (V, F, T) of each branch."""
+        found = []
+        if asked.sentence is not None:
+            logits = products(index.keys, asked.sentence) / math.sqrt(self.dim)
+            found.append(hide_padding(logits, index.mask).softmax(1))
+        if asked.word is not None and asked.mask is not None:
+            found.append(torch.einsum("vftw,vtw->vft", *self._by_word(asked.word, asked.mask, index)))
         return found
 
-    def _word_weights(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> Tensor:
-        """Equations 5 to 7: each word's attention, weighted by a softmax over words of its best frame."""
-        return torch.einsum("vftw,vtw->vft", *self._by_word(query, mask, index))
-
     def _by_word(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> tuple[Tensor, Tensor]:
-        """Each word's attention (V, F, T, W), and the share (V, T, W) that it has in the whole."""
+        """Equations 5 to 7: each word's attention (V, F, T, W), and its share (V, T, W), a softmax of its best frame."""
         (T, W, D), (V, F_) = query.shape, index.mask.shape
         product = hide_padding(products(index.keys, query.reshape(T * W, D)), index.mask)  # a
         best = product.amax(1).view(V, T, W) * self.word_scale
         share = best.masked_fill(~mask, float("-inf")).softmax(-1)
         return (product / math.sqrt(self.dim)).softmax(1).view(V, F_, T, W), share
 
-    def _cosine(self, weights: list[Tensor], sentences: Tensor, index: MGFIIndex) -> Tensor:
+    def _cosine(self, weights: list[Tensor], asked: Queries, index: MGFIIndex) -> Tensor:
         """Equations 3, 8, 9 and 10 from the weights (V, F, T) of each branch: cosines (T, V)."""
         tails = self._tails()
         if len(tails) == 1:  # FF's second map is linear: one product for both branches
@@ -215,7 +230,7 @@ class MGFI(nn.Module):
             ]
             fed = _mean([tail.second(x) for tail, x in zip(tails, inside, strict=True)])
         seen = torch.bmm(_mean(weights).mT, index.values) + self.dropout(fed)  # o (V, T, D)
-        product = (seen * F.normalize(sentences, dim=-1)).sum(-1)
+        product = (seen * asked.unit).sum(-1)
         similarity: Tensor = product / seen.norm(dim=-1).clamp_min(TINY)
         return similarity.T
 

@@ -70,13 +70,13 @@ def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frame
 
     Some videos at a time.
     """
-    return torch.cat([cosines(products(part.values, texts), part, weigh) for part in parts(frames, len(texts))]).T
-
-
-def cosines(product: Tensor, frames: Frames, weigh: Callable[[Tensor, Frames], Tensor]) -> Tensor:
-    """Cosines (V, T) of texts of length one with Σ a_f x_f, from the products (V, F, T) of the two."""
-    weights = weigh(product, frames)
-    return (weights * product).sum(1) / quadratic(frames.gram, weights).clamp_min(TINY**2).sqrt()
+    found = []
+    for part in parts(frames, len(texts)):
+        product = products(part.values, texts)
+        weights = weigh(product, part)
+        length = quadratic(part.gram, weights).clamp_min(TINY**2).sqrt()
+        found.append((weights * product).sum(1) / length)
+    return torch.cat(found).T
 
 
 class MeanPooling(nn.Module):
@@ -131,7 +131,7 @@ class TopKPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over k for the k frames that count (T, V, F)."""
         index = self.index(videos)
-        return self.weigh(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
+        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
@@ -140,14 +140,13 @@ class TopKPooling(nn.Module):
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        return pooled_cosines(self.space.texts(texts), index, self.weigh)
+        return pooled_cosines(self.space.texts(texts), index, self._weights)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 3
 
-    def weigh(self, product: Tensor, index: Frames) -> Tensor:
-        """The weights (V, F, T) for products (V, F, T) of frames and texts."""
+    def _weights(self, product: Tensor, index: Frames) -> Tensor:
         cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
         chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
         return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
@@ -184,7 +183,7 @@ class SoftmaxPooling(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The softmax (T, V, F)."""
         index = self.index(videos)
-        return self.weigh(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
+        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
@@ -193,14 +192,13 @@ class SoftmaxPooling(nn.Module):
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
         """Cosine similarity (T, V)."""
-        return pooled_cosines(self.space.texts(texts), index, self.weigh)
+        return pooled_cosines(self.space.texts(texts), index, self._weights)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return frames * (4 * self.dim + frames), 3
 
-    def weigh(self, product: Tensor, index: Frames) -> Tensor:
-        """The weights (V, F, T) for products (V, F, T) of frames and texts."""
+    def _weights(self, product: Tensor, index: Frames) -> Tensor:
         logits = hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask)
         if self.top_k is not None and self.top_k < logits.shape[1]:
             least = logits.detach().topk(self.top_k, 1).values[:, -1:]

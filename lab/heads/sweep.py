@@ -16,7 +16,8 @@ from torch import Tensor
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
-from lab.similarity import TINY, check_inputs, evaluating, hide_padding, parts, products, quadratic
+from lab.similarity import TINY, check_inputs, evaluating, hide_padding, parts, products
+from lab.tiles import side_by_side
 
 #: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
 PAIRS = 8192
@@ -49,43 +50,62 @@ def sweep(
     if tile < 1:
         raise LabError(f"tile >= 1 must hold, got tile={tile}")
     check_inputs(head, texts, videos)
-    with evaluating(head):
-        index = head.space.frames(videos)
+    with evaluating(head):  # not around the yield: what is done with a tile keeps its own mode
+        index, units = head.space.frames(videos), head.space.texts(texts)
+    with side_by_side(torch.get_num_threads() if units.device.type == "cpu" else 1) as share_out:
         for rows in torch.arange(len(texts)).split(tile):
-            unit = head.space.texts(texts.select(rows))
-            found = [_settings(unit, part, top_k, temperature) for part in parts(index, len(rows), PAIRS)]
+            unit = units[rows]
+
+            @torch.no_grad()
+            def settings(part: Frames, unit: Tensor = unit) -> Tensor:
+                return _settings(unit, part, top_k, temperature)
+
+            found = share_out(settings, parts(index, len(rows), PAIRS))
             yield rows, torch.cat(found, 1).mT
 
 
 def _settings(unit: Tensor, frames: Frames, top_k: Sequence[int], temperature: Sequence[float]) -> Tensor:
-    """(settings, V, T) for texts (T, D) of length one."""
+    """(settings, V, T) for texts (T, D) of length one.
+
+    No weights are divided by their sum: a cosine has no length.
+    """
     product = products(frames.values, unit)
     cosine = hide_padding(product / frames.lengths[..., None], frames.mask)
-    found, weights = [], torch.empty_like(cosine)
-    largest = descending(cosine) if top_k else []
-    for k in top_k:
-        # Where several frames tie at the k-th place, all that reach it would be taken: they share what is left of k.
-        threshold = largest[k - 1].clamp_min(LEAST)[:, None]
-        torch.ge(cosine, threshold, out=weights)
-        if k < len(largest) and bool((largest[k] >= threshold[:, 0]).any()):
-            above = (cosine > threshold).float()
-            tied = weights - above
-            weights = above + tied * ((k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True).clamp_min(1))
-        found.append(_cosine(weights, product, frames.gram))
-    if len(temperature):
-        below = cosine.sub_(cosine.amax(1, keepdim=True))
-        for value in temperature:
-            weights = (
-                torch.mul(below, 1 / value, out=weights).exp_() if value < math.inf else (below > -math.inf).float()
-            )
-            found.append(_cosine(weights, product, frames.gram))
-    return torch.stack(found)
+    shape = (len(top_k) + len(temperature), len(cosine), len(unit))
+    along, squared = unit.new_empty(shape), unit.new_empty(shape)
+    weights = torch.empty_like(cosine)
+
+    def take(setting: int) -> None:
+        torch.sum(torch.bmm(frames.gram, weights).mul_(weights), 1, out=squared[setting])
+        torch.sum(weights.mul_(product), 1, out=along[setting])
+
+    if top_k:
+        # Padding is at −inf, below LEAST: a k beyond the real frames takes all of them.
+        largest = torch.stack(descending(cosine), 1).clamp_min_(LEAST)
+        tied = bool(((largest[:, 1:] == largest[:, :-1]) & (largest[:, 1:] > LEAST)).any())
+        for setting, k in enumerate(top_k):
+            torch.ge(cosine, largest[:, k - 1 : k], out=weights)
+            if tied:
+                share_ties(weights, cosine > largest[:, k - 1 : k], k)
+            take(setting)
+    below = cosine.sub_(cosine.amax(1, keepdim=True))
+    for setting, value in enumerate(temperature, len(top_k)):
+        if value < math.inf:
+            torch.mul(below, 1 / value, out=weights).exp_()
+        else:
+            weights.copy_(frames.mask[..., None].expand_as(weights))
+        take(setting)
+    return along.mul_(squared.clamp_min_(TINY**2).rsqrt_())
 
 
-def _cosine(weights: Tensor, product: Tensor, gram: Tensor) -> Tensor:
-    """Cosines (V, T); the weights (V, F, T) need not sum to one, a cosine has no length."""
-    length = quadratic(gram, weights).clamp_min(TINY**2)
-    return (weights * product).sum(1) * length.rsqrt()
+def share_ties(weights: Tensor, above: Tensor, k: int) -> None:
+    """Where more than k frames reach the k-th cosine, those that tie for it share what is left of k; in place.
+
+    ``weights`` (V, F, T) are one for frames that reach it, ``above`` says which are beyond it.
+    """
+    tied = weights - above.float()
+    left = (k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True).clamp_min(1)
+    weights.sub_(tied).addcmul_(tied, left.clamp_max(1))
 
 
 def descending(values: Tensor) -> list[Tensor]:
