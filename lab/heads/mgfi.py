@@ -211,7 +211,7 @@ class MGFI(nn.Module):
         return found
 
     def _by_word(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> tuple[Tensor, Tensor]:
-        """Equations 5 to 7: each word's attention (V, F, T, W), and its share (V, T, W), a softmax of its best frame."""
+        """Equations 5 to 7: each word's attention (V, F, T, W) and its share (V, T, W), by its best frame."""
         (T, W, D), (V, F_) = query.shape, index.mask.shape
         product = hide_padding(products(index.keys, query.reshape(T * W, D)), index.mask)  # a
         best = product.amax(1).view(V, T, W) * self.word_scale
