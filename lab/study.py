@@ -23,7 +23,8 @@ from lab.recipe import DEFAULT
 from lab.runs import RUNS
 from lab.store import Store
 from lab.store.find import given_store, store_options
-from lab.studies import report
+from lab.studies import diversity, report
+from lab.studies.compare import compare
 from lab.studies.files import read_study
 from lab.studies.final import read_test, train_all
 from lab.studies.grid import Chosen, choose
@@ -66,6 +67,8 @@ def run(
     splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
     for row in study.rows:
         splits.try_out(row)
+    if study.kind == "sweep":
+        diversity.require(study, sealed, protocol, splits.needs.needs_audio)
     found: Found | None = None
     if study.kind == "search":
         found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name, joined=join)
@@ -109,6 +112,8 @@ def _before(reads: int) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    if arguments[:1] == ["compare"]:
+        return _compare(arguments[1:])
     parser = cli.parser(
         "lab.study",
         "Run a study: search on validation, train the best with several seeds, read the test split once.",
@@ -148,6 +153,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     return 0
 
 
+def _compare(arguments: Sequence[str]) -> int:
+    parser = cli.parser(
+        "lab.study compare", "Put studies that were run side by side.", "python -m lab.study compare heads-toy topk-toy"
+    )
+    parser.add_argument("results", nargs="*", metavar="RESULT", help="a name below --runs or a directory; NAME:ROW")
+    parser.add_argument("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
+    given = parser.parse_args(arguments)
+    for part in compare(given.results, given.runs):
+        cli.say(part)
+    return 0
+
+
 def _settings(given: Namespace) -> list[str]:
     extra = {"trials": given.trials, "preset": given.preset}
     return [*given.set, *(f"{key}={value}" for key, value in extra.items() if value is not None)]
@@ -157,6 +174,8 @@ def show(result: dict[str, Any], home: Path) -> None:
     """The final table, the verdict, and where the rest is."""
     if "rows" in result:
         cli.say(report.table(result))
+    if result.get("sweep"):
+        cli.say(report.sweep_table(result["sweep"]))
     for line in [*result.get("verdicts", []), *report.learned_lines(result), *result.get("caveats", [])]:
         cli.say(line)
     if "rows" in result:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -15,17 +16,17 @@ from torch import Tensor, nn
 
 from lab.embeddings import Texts, Videos
 from lab.heads.cmfi import CMFI
-from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling, cosines
+from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
 from lab.metrics import retrieval_metrics
 from lab.recipe import divide
-from lab.similarity import evaluating, parts, products, similarity_matrix
+from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
 from lab.studies.setups import Setup
 from lab.studies.splits import Splits, put
 
 #: Keywords of heads that may change after the training.
 FREE = {"topk": {"top_k"}, "softmax": {"temperature", "top_k"}, "mean": set[str]()}
 #: Products that are kept, in float32 numbers. Where there would be more they are made anew for each trial.
-KEPT = 1 << 28
+KEPT = 1 << 27
 
 
 def after_training(setup: Setup) -> bool:
@@ -82,29 +83,60 @@ class Cached:
         return self.known[key]
 
 
+@dataclass(frozen=True)
+class Part:
+    """What no setting changes of some videos: their frames, and three numbers for each of them and each text."""
+
+    frames: Frames
+    product: Tensor  # (V, F, T)
+    below: Tensor  # (V, F, T) cosine with the text, less the closest frame's; −inf in the padding
+    place: Tensor  # (V, F, T) int8: how many frames are closer
+
+    def similarity(self, temperature: float | None, top_k: int | None) -> Tensor:
+        """Cosines (V, T) with the frames' sum, softmax-weighted, or equally without a temperature, among the top k.
+
+        Weights are not divided by their sum, as a cosine divides it out again.
+        """
+        if temperature is None:
+            weights = self.frames.mask[..., None].expand_as(self.below).float()
+        else:
+            weights = (self.below / temperature).exp_()
+        if top_k is not None and top_k < self.below.shape[1]:
+            weights = weights * (self.place < top_k)
+        length = quadratic(self.frames.gram, weights).clamp_min(TINY**2).sqrt_()
+        return (weights * self.product).sum(1) / length
+
+
 class Side:
     """One head over all pairs, its similarity (T, V) remembered as long as its settings are the same."""
 
     def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
         self.head, self.texts, self.videos = head, texts, videos
-        self.kept: list[tuple[Tensor, Frames]] | None = None
+        self.kept: list[Part] = []
         V, F = videos.frames.shape[:2]
         if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * V * F <= KEPT:
-            index, unit = head.space.frames(videos), head.space.texts(texts)
-            self.kept = [(products(part.values, unit), part) for part in parts(index, len(texts))]
+            unit = head.space.texts(texts)
+            self.kept = [_part(frames, unit) for frames in parts(head.space.frames(videos), len(texts))]
         self.last: tuple[dict[str, Any], Tensor] | None = None
 
     def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
         """Similarity (T, V) with keywords set."""
         if self.last is None or self.last[0] != keywords:
             put(self.head, keywords)
-            if self.kept is None or not isinstance(self.head, TopKPooling | SoftmaxPooling):
-                found = similarity_matrix(self.head, self.texts, self.videos)
+            if self.kept:
+                settings = getattr(self.head, "temperature", None), getattr(self.head, "top_k", None)
+                found = torch.cat([part.similarity(*settings) for part in self.kept]).T
             else:
-                weigh = self.head.weigh
-                found = torch.cat([cosines(product, part, weigh) for product, part in self.kept]).T
+                found = similarity_matrix(self.head, self.texts, self.videos)
             self.last = (dict(keywords), found)
         return self.last[1]
+
+
+def _part(frames: Frames, texts: Tensor) -> Part:
+    product = products(frames.values, texts)
+    cosine = hide_padding(product / frames.lengths[..., None], frames.mask)
+    place = cosine.argsort(stable=True, dim=1, descending=True).argsort(1).to(torch.int8)
+    return Part(frames, product, cosine - cosine.amax(1, keepdim=True), place)
 
 
 class Fused:

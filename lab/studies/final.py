@@ -22,27 +22,15 @@ from lab.errors import LabError
 from lab.evaluate import evaluate
 from lab.reads import Reader, count_reads, require_split
 from lab.runs import load_run, read_run, save_run
+from lab.studies.diversity import diversity
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, Study, merged
-from lab.studies.splits import Fitted, Split, Splits, load_levels
+from lab.studies.splits import Fitted, Row, Split, Splits, load_levels
 
 log = logging.getLogger(__name__)
 
-Ranks = dict[str, NDArray[np.float64]]
-
-
-@dataclass(frozen=True)
-class Row:
-    """A setup in the result: its fits, one a seed, and the ranks that they gave on test, (R, queries) by direction."""
-
-    fits: tuple[Fitted, ...]
-    runs: tuple[str, ...]
-    ranks: Ranks
-
-    @property
-    def setup(self) -> Setup:
-        """What was trained."""
-        return self.fits[0].setup
+#: What a sweep does with the test split, by its name.
+SWEEPS = {"diversity": diversity}
 
 
 @dataclass(frozen=True)
@@ -55,6 +43,7 @@ class Final:
     videos: int
     reads_before: int
     protocol: str
+    sweep: dict[str, Any]
 
     def row(self, name: str) -> Row:
         """A row by its name."""
@@ -81,7 +70,10 @@ def train_all(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path)
 def read_test(
     study: Study, trained: Sequence[Sequence[tuple[Fitted, str]]], splits: Splits, sealed: SealedStore, command: str
 ) -> Final:
-    """Opens the store, reads the test split once, and ranks with every head. From here on nothing can be chosen."""
+    """Opens the store, reads the test split once, and ranks with every head. From here on nothing can be chosen.
+
+    A sweep changes the videos that were read, and ranks again.
+    """
     require_split(sealed, "test", splits.protocol)
     before = count_reads(sealed, "test")
     names = ", ".join(fits[0][0].setup.name for fits in trained)
@@ -100,10 +92,12 @@ def read_test(
     if texts.video is None or texts.rows is None or videos.rows is None:
         raise ValueError("a split of a store knows its rows")
     owner = videos.rows[texts.video.to(videos.rows.device)]
-    return Final(tuple(rows), owner.cpu().numpy(), texts.rows.cpu().numpy(), len(videos), before, splits.protocol)
+    sweep = SWEEPS[study.sweep](study, rows, store, texts, videos) if study.kind == "sweep" else {}
+    queries = owner.cpu().numpy(), texts.rows.cpu().numpy()
+    return Final(tuple(rows), *queries, len(videos), before, splits.protocol, sweep)
 
 
-def _ranks(fit: Fitted, test: Mapping[str, Split], bar: Any) -> Ranks:
+def _ranks(fit: Fitted, test: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
     split = test[fit.recipe.audio_level] if fit.recipe.audio_level in test else next(iter(test.values()))
     ranks = evaluate(fit.head, *split)
     bar.update()

@@ -118,6 +118,24 @@ def _number(value: Mapping[str, Any], spread: str) -> str:
     return f"{value['mean']:.1f}" + (f" {spread} {value['std']:.1f}" if value["std"] is not None else "")
 
 
+def sweep_table(sweep: Mapping[str, Any], metric: str = "MdR") -> str:
+    """A line for each number of inserted videos: the metric of each row, mean over draws ± their deviation."""
+    return cli.table([f"{metric}, inserted", *sweep["rows"]], _sweep_cells(sweep, metric))
+
+
+def _sweep_cells(sweep: Mapping[str, Any], metric: str) -> list[list[str]]:
+    return [
+        [
+            str(n),
+            *(
+                f"{np.mean(draws):.1f} ± {np.std(draws):.1f}"
+                for draws in (r[metric][i] for r in sweep["rows"].values())
+            ),
+        ]
+        for i, n in enumerate(sweep["inserted"])
+    ]
+
+
 def markdown(result: Mapping[str, Any]) -> str:
     """The whole result to read."""
     store = result["store"]
@@ -136,6 +154,11 @@ def markdown(result: Mapping[str, Any]) -> str:
         "",
         *(f"- {line}" for line in [*result["verdicts"], *learned_lines(result), *result["caveats"]]),
     ]
+    sweep = result.get("sweep")
+    if sweep:
+        cells = _sweep_cells(sweep, "MdR")
+        lines += ["", f"MdR by inserted videos, mean and deviation of {sweep['draws']} draws; {sweep['note']}.", ""]
+        lines += _piped(["inserted", *sweep["rows"]], cells)
     known = published_for(store["dataset"], store["protocol"])
     if known:
         lines += ["", f"Published on {known[0]['data']} (not on frozen features):", ""]

@@ -22,10 +22,11 @@ from lab.reads import count_reads
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
 from lab.store import Store
 from lab.studies import learned
-from lab.studies.final import Final, Row
+from lab.studies.final import Final
 from lab.studies.grid import Chosen
 from lab.studies.search import Found
 from lab.studies.setups import OBJECTIVES, Study, merged, quality
+from lab.studies.splits import Row
 
 FORMAT = 1
 #: What is tested against the baseline.
@@ -77,6 +78,7 @@ def told_of(study: Study, final: Final, chosen: Sequence[Chosen], found: Found |
         "baseline": study.baseline,
         "verdicts": verdicts(study, rows),
         "choices": of_choices(chosen),
+        "sweep": final.sweep,
         "reads": {"before": final.reads_before, "now": count_reads(store, "test")},
     }
     if found is not None:

@@ -13,7 +13,9 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lab.device import pick_device
@@ -61,6 +63,20 @@ class Fitted:
     def trained(self) -> bool:
         """Whether a seed makes a difference to it."""
         return bool(self.run.kept["epoch"])
+
+
+@dataclass(frozen=True)
+class Row:
+    """A setup in the result: its fits, one a seed, and the ranks that they gave on test, (R, queries) by direction."""
+
+    fits: tuple[Fitted, ...]
+    runs: tuple[str, ...]
+    ranks: dict[str, NDArray[np.float64]]
+
+    @property
+    def setup(self) -> Setup:
+        """What was trained."""
+        return self.fits[0].setup
 
 
 class Splits:
@@ -144,7 +160,7 @@ class Splits:
             recipe=asdict(recipe),
             kept=asdict(kept),
             chosen="nothing was trained by gradients",
-            parameters=sum(parameter.numel() for parameter in head.parameters()),
+            parameters=sum(each.numel() for each in (*head.parameters(), *head.buffers())),
             seconds=seconds,
         )
         return Fitted(setup, head, recipe, metrics, seconds, run)

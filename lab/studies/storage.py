@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import json
 import logging
 import os
 from collections.abc import Iterator
@@ -99,6 +100,7 @@ def _journal(file: Path) -> Storage:
         lock.acquire()
         lock.release()
     try:
+        _check(file)
         opened = JournalStorage(JournalFileBackend(str(file), lock))  # type: ignore[arg-type]
     except (ValueError, KeyError, TypeError, AttributeError, AssertionError) as error:
         raise LabError(
@@ -113,6 +115,17 @@ def _journal(file: Path) -> Storage:
             yield
 
     return Storage(opened, str(file), gate)
+
+
+def _check(file: Path) -> None:
+    """Raises ``ValueError`` for the first line that is none of Optuna's, which it would only meet later."""
+    for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else [], 1):
+        try:
+            fine = "op_code" in json.loads(line)
+        except (ValueError, TypeError):
+            fine = False
+        if not fine:
+            raise ValueError(f"line {number} is no entry")
 
 
 # -- a database ------------------------------------------------------------------------------------------------------
