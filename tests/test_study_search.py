@@ -1,0 +1,239 @@
+"""A search ends with exactly the trials that were asked for, however its processes end."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+
+from lab import cli
+from lab.errors import LabError
+from lab.studies import queue as queues
+from lab.studies.queue import Queue, me
+from lab.studies.space import Range
+from lab.studies.storage import open_storage
+from lab.study import main
+
+STUDY = """
+kind = "search"
+head = "xpool"
+pruner = "none"
+[train]
+epochs = 1
+batch = 64
+[search]
+lr = { log = [1e-4, 1e-1] }
+dropout = { float = [0.0, 0.5] }
+"""
+SPACE = {"x": Range("float", 0.0, 1.0)}
+
+
+@pytest.fixture
+def folder(full: Path, tmp_path: Path) -> Path:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    (tmp_path / "mine.toml").write_text(STUDY)
+    return tmp_path
+
+
+def arguments(folder: Path, trials: int, *more: str) -> list[str]:
+    own = ["--store", str(folder / "toy.zarr"), "--runs", str(folder / "runs"), "--name", "s", "--no-test"]
+    return [str(folder / "mine.toml"), *own, "--trials", str(trials), *more]
+
+
+def start(folder: Path, trials: int, *more: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "lab.study", *arguments(folder, trials, *more)]
+    return subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ, "TQDM_DISABLE": "1"}
+    )
+
+
+def trials(where: str | Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name=name, storage=open_storage(where).optuna).trials
+
+
+def states(where: str | Path) -> Counter[str]:
+    return Counter(trial.state.name for trial in trials(where))
+
+
+def queue_on(file: Path, target: int, seed: int = 0, space: dict[str, Range] = SPACE) -> Queue:
+    storage = open_storage(file)
+    study = optuna.create_study(storage=storage.optuna, study_name="s", load_if_exists=True)
+    return Queue(study, storage, space, sampler="auto", seed=seed, target=target)
+
+
+# -- the queue -------------------------------------------------------------------------------------------------------
+
+
+def test_no_more_trials_are_taken_than_are_missing(tmp_path: Path) -> None:
+    one, other = queue_on(tmp_path / "j", 5), queue_on(tmp_path / "j", 5)
+    mine, theirs = one.take(3), other.take(3)
+    assert (len(mine), len(theirs)) == (3, 2)
+    assert one.take(1) == []
+    for queue, taken in ((one, mine), (other, theirs)):
+        for trial in taken:
+            queue.finish(trial, 0.5, {})
+    assert one.take(1) == []
+    assert one.counts() == queues.Counts(5, 0, 0)
+    assert [t.number for t in queue_on(tmp_path / "j", 6).take(3)] == [5]  # asked to go on
+
+
+@pytest.mark.parametrize("owner", ["dead", "foreign and silent", "killed inside the gate"])
+def test_trials_of_a_dead_process_are_put_back(tmp_path: Path, owner: str) -> None:
+    lost = queue_on(tmp_path / "j", 2).take(1)[0]
+    if owner == "dead":
+        lost.set_user_attr("owner", {**me(), "pid": 2**22 + 1})
+    elif owner == "killed inside the gate":
+        lost.set_user_attr("owner", None)
+    else:
+        lost.set_user_attr("owner", {**me(), "machine": "another"})
+        lost.set_user_attr("beat", time.time() - 2 * queues.DEAD_S)
+    queue = queue_on(tmp_path / "j", 2)
+    again, fresh = queue.take(2)
+    assert again.params == lost.params
+    assert fresh.params != lost.params
+    for trial in (again, fresh):
+        queue.finish(trial, 0.5, {})
+    assert states(tmp_path / "j") == {"COMPLETE": 2, "FAIL": 1}
+
+
+@pytest.mark.parametrize("owner", ["here", "elsewhere"])
+def test_trials_of_a_living_process_are_left_alone(tmp_path: Path, owner: str) -> None:
+    trial = queue_on(tmp_path / "j", 1).take(1)[0]
+    if owner == "elsewhere":
+        trial.set_user_attr("owner", {**me(), "machine": "another"})
+    assert queue_on(tmp_path / "j", 1).take(1) == []
+
+
+def test_who_was_taken_for_dead_and_returns_is_not_counted(tmp_path: Path) -> None:
+    slow = queue_on(tmp_path / "j", 1)
+    trial = slow.take(1)[0]
+    trial.set_user_attr("owner", {**me(), "pid": 2**22 + 1})
+    other = queue_on(tmp_path / "j", 1)
+    other.finish(other.take(1)[0], 0.1, {})
+    slow.finish(trial, 0.9, {})
+    assert [t.value for t in trials(tmp_path / "j") if t.state == TrialState.COMPLETE] == [0.1]
+
+
+def test_a_process_number_that_was_given_again_is_not_the_same_process(tmp_path: Path) -> None:
+    assert queues.alive(me(), 0)
+    assert not queues.alive({**me(), "start": "1"}, time.time())
+
+
+def test_an_interrupted_search_gives_the_same_trials(tmp_path: Path) -> None:
+    def settings(file: Path, stops: tuple[int, ...]) -> list[dict[str, Any]]:
+        for stop in stops:
+            queue = queue_on(file, stop)
+            while taken := queue.take(1):
+                queue.finish(taken[0], taken[0].params["x"] ** 2, {})
+        return [trial.params for trial in trials(file)]
+
+    assert settings(tmp_path / "a", (14,)) == settings(tmp_path / "b", (3, 11, 14))
+
+
+def test_each_point_of_a_small_space_is_tried_once(tmp_path: Path) -> None:
+    space = {"k": Range("int", 1, 4), "p": Range("choice", choices=("a", "b", True))}
+    queue = queue_on(tmp_path / "j", 100, space=space)
+    assert (queue.target, queue.exhausted) == (12, True)
+    while taken := queue.take(5):
+        for trial in taken:
+            queue.finish(trial, 0.0, {})
+    points = {tuple(trial.params.values()) for trial in trials(tmp_path / "j")}
+    assert len(trials(tmp_path / "j")) == len(points) == 12
+
+
+# -- the journal -----------------------------------------------------------------------------------------------------
+
+
+def test_a_line_that_a_killed_writer_left_is_cut_off(tmp_path: Path) -> None:
+    queue = queue_on(tmp_path / "j", 3)
+    queue.finish(queue.take(1)[0], 0.5, {})
+    with (tmp_path / "j").open("ab") as stream:
+        stream.write(b'{"op_code":4,"worker_id":"x","study')
+    going_on = queue.take(1)[0]  # also one who has the file open goes on
+    queue.finish(going_on, 0.5, {})
+    again = queue_on(tmp_path / "j", 3)
+    assert again.counts() == queues.Counts(2, 0, 0)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no journal\n", b'{"op_code": 99}\n', b'{"op_code": 0}\n', b"[1]\n", b"\xff\n{}\n"]
+)
+def test_a_damaged_journal_is_one_line(folder: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
+    (folder / "journal").write_bytes(content)
+    assert cli.run(main, arguments(folder, 1, "--storage", str(folder / "journal"))) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"lab.study: error: {folder / 'journal'} is damaged, or no journal of Optuna (")
+    assert "delete it and the search begins anew" in line
+
+
+@pytest.mark.parametrize(
+    ("where", "said"),
+    [
+        ("postgresql+psycopg://nobody:secret@127.0.0.1:1/none", "cannot be reached"),
+        ("nodatabase://x/y", "cannot be reached"),
+        ("mysql+nodriver://x/y", "cannot be reached"),
+    ],
+)
+def test_a_storage_that_cannot_be_reached(where: str, said: str) -> None:
+    with pytest.raises(LabError, match=said) as told:
+        open_storage(where)
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
+
+
+# -- whole processes -------------------------------------------------------------------------------------------------
+
+
+def test_killed_five_times_it_ends_with_what_was_asked(folder: Path) -> None:
+    journal, asked = folder / "runs" / "s" / "journal.log", 12
+    for kill in range(5):
+        process = start(folder, asked)
+        _wait(lambda: _lines(journal) >= 25 + 18 * kill, process)  # noqa: B023 - called within the turn
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    assert cli.run(main, arguments(folder, asked)) == 0
+    found = states(journal)
+    assert found["COMPLETE"] == asked
+    assert not found["RUNNING"]
+    assert not found["WAITING"]
+    told = Counter(line["trial_id"] for line in _told(journal) if line["op_code"] == 6 and line["state"] == 1)
+    assert set(told.values()) == {1}  # none is counted twice
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_end_with_what_was_asked(folder: Path, workers: int) -> None:
+    process = start(folder, 20, "--workers", str(workers), "--set", "epochs=4")
+    _, err = process.communicate(timeout=240)
+    assert process.returncode == 0, err
+    found = trials(folder / "runs" / "s" / "journal.log")
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 20
+    assert len({trial.user_attrs["owner"]["pid"] for trial in found}) > 1
+
+
+def _wait(holds: Any, process: subprocess.Popen[str]) -> None:
+    end = time.monotonic() + 120
+    while not holds():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def _lines(journal: Path) -> int:
+    return journal.read_bytes().count(b"\n") if journal.exists() else 0
+
+
+def _told(journal: Path) -> Iterator[dict[str, Any]]:
+    for line in journal.read_text().splitlines():
+        yield json.loads(line)
