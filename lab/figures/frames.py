@@ -6,7 +6,6 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.ticker import PercentFormatter
 from numpy.typing import NDArray
 
 from lab.figures import style
@@ -20,7 +19,7 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
     Positions are those of videos with all F frames and of shorter ones alike; ``expected`` knows how many have each.
     """
     F, total = len(chosen), chosen.sum()
-    figure = style.new(style.COLUMN, 2.1, source)
+    figure = style.new(style.COLUMN, 1.75, source)
     axes = figure.subplots()
     places = np.arange(1, F + 1)
     axes.bar(places, chosen / total, width=0.8, color=style.colour("topk"), label=f"chosen by top-{top_k}")
@@ -29,7 +28,7 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
     axes.set(xlabel="position of the frame in the video", ylabel="share of chosen frames", xlim=(0.4, F + 0.6))
     axes.set_ylim(0, 1.28 * max((chosen / total).max(), steps.max()))
     style.plain_ticks(axes, places.tolist())
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    style.percent_ticks(axes)
     axes.legend(loc="upper center", ncols=2, columnspacing=1.2)
     return figure
 
@@ -37,7 +36,7 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
 @style.styled
 def best_k_histogram(best: NDArray[Any], frames: int, source: str = "") -> Figure:
     """For how many ground-truth pairs each k (from 1 to ``frames``) gives the highest similarity; ``best`` is (T,)."""
-    figure = style.new(style.COLUMN, 2.1, source)
+    figure = style.new(style.COLUMN, 1.75, source)
     axes = figure.subplots()
     counts = np.bincount(best, minlength=frames + 1)[1:]
     axes.bar(np.arange(1, frames + 1), counts / len(best), width=0.8, color=style.colour("topk"))
@@ -48,7 +47,7 @@ def best_k_histogram(best: NDArray[Any], frames: int, source: str = "") -> Figur
     )  # fmt: skip
     axes.set(xlabel="k that a pair of text and video likes best", ylabel="share of pairs", xlim=(0.4, frames + 0.6))
     style.plain_ticks(axes, range(1, frames + 1))
-    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    style.percent_ticks(axes)
     return figure
 
 

@@ -20,7 +20,7 @@ METRICS = ("R@1", "R@5", "R@10")
 def metric_dots(rows: Mapping[str, Sequence[Interval]], source: str = "") -> Figure:
     """A row a head and a panel a metric: its value as a number and a point, its interval as a line."""
     metrics = [one.metric for one in next(iter(rows.values()))]
-    figure = style.new(style.TEXT, 0.75 + 0.24 * len(rows), source)
+    figure = style.new(style.TEXT, 0.45 + 0.24 * len(rows), source)
     panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
     y = np.arange(len(rows))[::-1]
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
@@ -41,7 +41,7 @@ def metric_dots(rows: Mapping[str, Sequence[Interval]], source: str = "") -> Fig
 def grouped_bars(groups: Sequence[str], bars: Mapping[str, Sequence[Sequence[Interval]]], source: str = "") -> Figure:
     """A panel a metric, in it ``groups`` of bars with intervals; ``bars`` is label → group → metric."""
     metrics = [one.metric for one in next(iter(bars.values()))[0]]
-    figure = style.new(style.TEXT, 2.2, source)
+    figure = style.new(style.TEXT, 1.9, source)
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     wide = 0.8 / len(bars)
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
@@ -73,7 +73,7 @@ def rank_against_rank(
     A point is a query, moved by a little chance so that equal ones do not hide each other. Below the diagonal the head
     of the panel does better.
     """
-    figure = style.new(style.TEXT, 2.75, source)
+    figure = style.new(style.TEXT, 2.5, source)
     panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
     ends = (0.75, gallery * 1.35)
     for axes, (name, rank) in zip(panels, others.items(), strict=True):

@@ -44,7 +44,7 @@ def joint_map(
 
     ``explained``: the share of the variance that each of the two components holds.
     """
-    figure = style.new(style.TEXT, 3.9, source)
+    figure = style.new(style.TEXT, 3.6, source)
     axes, beside = figure.subplots(1, 2, width_ratios=(3.1, 1.6))
     axes.plot(*frames.T, "o", ms=1.6, mew=0, color="#B3B3B3", alpha=0.6, rasterized=True)
     axes.plot(*texts.T, "^", ms=2.4, mew=0, color="#808080", alpha=0.5, rasterized=True)

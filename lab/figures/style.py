@@ -69,6 +69,8 @@ HEAD_MARKERS = {
 #: Widths of a printed column and of the text of a page, in inches, and the smallest type in points.
 COLUMN, TEXT = 3.3, 7.0
 SMALL = 7.0
+#: Inches that a line of the small print takes.
+LINE = 0.13
 #: Dots per inch of the PNG.
 DPI = 300
 
@@ -106,6 +108,7 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
 
+
 Arguments = ParamSpec("Arguments")
 
 
@@ -128,11 +131,12 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 
 def new(width: float, height: float, source: str = "") -> Figure:
-    """An empty figure of so many inches, with ``source`` in small print at the bottom."""
-    figure = Picture(figsize=(width, height), layout="constrained")
+    """An empty figure of so many inches; ``source`` comes below in small print, and makes it so much higher."""
+    lines = small_print(width, source)
+    figure = Picture(figsize=(width, height + LINE * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
-    if source:
-        figure.supxlabel("\n".join(small_print(width, source)), x=0.01, ha="left", fontsize=SMALL, color=PRINT)
+    if lines:
+        figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=PRINT)
     return figure
 
 
@@ -190,6 +194,11 @@ def dot_rows(axes: Axes, labels: Sequence[str]) -> None:
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def percent_ticks(axes: Axes) -> None:
+    """Shares of one below each other as percent, with as many digits as they need."""
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
 
 
 def plain_ticks(axes: Axes, whole: Sequence[float] | None = None) -> None:

@@ -35,7 +35,7 @@ def recall_curve(
 
     ``flat``: heads that do not depend on the setting, as dashed lines. ``colours`` by label, else those of the heads.
     """
-    figure = style.new(style.COLUMN, 2.3 + 0.13 * (len(curves) if len(curves) > 1 else 1), source)
+    figure = style.new(style.COLUMN, 1.9 + 0.15 * (len(curves) if len(curves) > 1 else 1), source)
     axes = figure.subplots()
     for label, found in curves.items():
         colour = (colours or {}).get(label) or style.colour(label)

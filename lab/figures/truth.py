@@ -18,7 +18,7 @@ from lab.significance import Interval
 @style.styled
 def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "") -> Figure:
     """The mean weight that each head puts on the frames of the told seconds, and what equal weights would put there."""
-    figure = style.new(style.COLUMN, 0.72 + 0.22 * len(mass), source)
+    figure = style.new(style.COLUMN, 0.55 + 0.22 * len(mass), source)
     axes = figure.subplots()
     y = np.arange(len(mass))[::-1]
     axes.axvline(100 * uniform, color=style.CHANCE, lw=1, ls=":")
@@ -41,7 +41,7 @@ def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "
 def sound_dots(rows: Mapping[str, Mapping[str, Interval]], source: str = "") -> Figure:
     """R@1 of each head on captions that need the sound and on those that do not, a colour a kind of caption."""
     kinds = list(next(iter(rows.values())))
-    figure = style.new(style.COLUMN, 0.85 + 0.3 * len(rows), source)
+    figure = style.new(style.COLUMN, 0.75 + 0.27 * len(rows), source)
     axes = figure.subplots()
     y = np.arange(len(rows))[::-1]
     for height, (label, found) in zip(y, rows.items(), strict=True):

@@ -44,7 +44,7 @@ def word_map(
     """
     W, F = values.shape
     wide = 0.5 if pictures else 0.0
-    figure = style.new(style.TEXT, 1.0 + wide + 0.21 * W, source)
+    figure = style.new(style.TEXT, 0.75 + wide + 0.21 * W, source)
     layout = {"width_ratios": (F, 2.2, 0.3) if share is not None else (F, 0.01, 0.3)}
     grid = figure.add_gridspec(2, 3, height_ratios=(max(wide, 0.12), 0.21 * W), **layout)
     top, axes, scale = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (1, 2)))
