@@ -65,10 +65,10 @@ def run(
     for split in ("val", "test"):
         require_split(sealed, split, protocol)
     splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
-    for row in study.rows:
-        splits.try_out(row)
     if study.kind == "sweep":
         diversity.require(study, sealed, protocol, splits.needs.needs_audio)
+    for row in study.rows:
+        splits.try_out(row)
     found: Found | None = None
     if study.kind == "search":
         found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name, joined=join)

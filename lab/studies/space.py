@@ -124,7 +124,7 @@ def read_range(key: str, value: Any) -> Range:
 
 def _choice(key: str, given: Any, step: Any) -> Range:
     plain = isinstance(given, list) and given and all(isinstance(each, int | float | str | bool) for each in given)
-    if not plain or step is not None or len({(type(each), each) for each in given}) != len(given):
+    if not plain or step is not None or len(set(given)) != len(given):
         raise LabError(f"'{key}' must be choice = [...] of different numbers, words, true and false, got {given!r}")
     return Range("choice", choices=tuple(given))
 

@@ -1,0 +1,169 @@
+"""Study files: all mistakes of one are told together, and ranges mean what they say."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from lab.errors import LabError
+from lab.studies.files import STUDIES, read_study
+from lab.studies.setups import OBJECTIVES, digest
+from lab.studies.space import corners, points, read_range, size
+
+ROW = '[[rows]]\nhead = "mean"\n'
+
+
+def read(folder: Path, text: str | bytes, *settings: str) -> Any:
+    file = folder / "mine.toml"
+    file.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return read_study(str(file), settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"head = ", "is not valid TOML: "),
+        (b'head = "\xff"', "is not valid TOML: "),
+        (b"", "unknown head 'None'; known: mean"),
+        (b'kind = "serach"', "unknown kind 'serach': did you mean 'search'? known: search, grid, sweep"),
+        (b'head = "x-pool"', "unknown head 'x-pool': did you mean 'xpool'? known: mean"),
+        (b'head = "rigde"', "did you mean 'ridge'?"),
+        (b'head = "xpool"\n[trian]', "unknown key of a search 'trian': did you mean 'train'?"),
+        (b'head = "xpool"\ntrain = 5', "[train] must be a table, got 5"),
+        (b'head = "xpool"\n[train]\nepoch = 5', "unknown key of [train] 'epoch': did you mean 'epochs'?"),
+        (b'head = "xpool"\n[train]\nseed = 5', "unknown key of [train] 'seed'"),
+        (b'head = "xpool"\n[train]\nepochs = 0', "1 <= epochs must hold, got epochs=0"),
+        (b'head = "xpool"\n[keywords]\ndropuot = 0.1', "unknown key of [keywords] 'dropuot': did you mean 'dropout'?"),
+        (b'head = "xpool"\ntrials = 0', "'trials' must be a whole number >= 1, got 0"),
+        (b'head = "xpool"\ntrials = true', "'trials' must be a whole number >= 1, got True"),
+        (b'head = "xpool"\nseconds = -1.0', "'seconds' must be a number > 0, got -1.0"),
+        (b'head = "xpool"\nsampler = "tpa"', "'sampler' must be one of auto, tpe, random, gp, each, got 'tpa'"),
+        (b'head = "xpool"\nobjective = "R1"', "'objective' must be one of gm(R@1,5,10), R@1"),
+        (b'head = "xpool"\nbaseline = "x"', "unknown head 'x'"),
+        (b'head = "xpool"\nrows = []', "unknown key of a search 'rows'"),
+        (b'kind = "grid"', "[[rows]] must be one table or more, got None"),
+        (b'kind = "grid"\ntrials = 3\n[[rows]]\nhead = "mean"', "unknown key of a grid 'trials'"),
+        (b'kind = "grid"\nbaseline = "maen"\n[[rows]]\nhead = "mean"', "unknown baseline 'maen': did you mean 'mean'?"),
+        (b'kind = "grid"\n[[rows]]\nhead = "mean"\n[[rows]]\nhead = "mean"', "two rows are called 'mean'"),
+        (b'kind = "grid"\n[[rows]]\nhead = "mean"\nkeyword = 1', "unknown key of [rows 1] 'keyword'"),
+        (b'kind = "sweep"\nsweep = "d"\n[[rows]]\nhead = "mean"', "'sweep' must be one of diversity, got 'd'"),
+        (
+            b'kind = "sweep"\ninserted = [-1]\n[[rows]]\nhead = "mean"',
+            "'inserted' must be a list of whole numbers >= 0",
+        ),
+    ],
+)
+def test_a_mistake_is_one_line(tmp_path: Path, content: bytes, said: str) -> None:
+    with pytest.raises(LabError) as told:
+        read(tmp_path, content)
+    assert said in str(told.value)
+    assert str(told.value).startswith(str(tmp_path / "mine.toml"))
+    assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("5", "'lr' must be a range, got 5: write lr = { log = [1e-5, 1e-3] }"),
+        ("{ lgo = [1, 2] }", "unknown key of the range 'lr' 'lgo': did you mean 'log'?"),
+        ("{ log = [1e-3, 1e-5] }", "low <= high must hold in the range 'lr', got [0.001, 1e-05]"),
+        ("{ log = [0.0, 1.0] }", "low > 0 must hold in the log range 'lr'"),
+        ("{ int = [1, 2.5] }", "'lr' must be int = [low, high] of two whole numbers, got [1, 2.5]"),
+        ("{ float = [1] }", "'lr' must be float = [low, high] of two numbers, got [1]"),
+        ("{ float = [0.0, 1.0], int = [1, 2] }", "'lr' must have exactly one of int, float, log, choice"),
+        ("{ float = [0.0, 1.0], step = 0.3 }", "'lr': steps of 0.3 must lead from 0.0 to 1.0"),
+        ("{ float = [0.0, nan] }", "'lr' must be float"),
+        ("{ choice = [] }", "'lr' must be choice = [...] of different"),
+        ("{ choice = [0.1, 0.1] }", "'lr' must be choice = [...] of different"),
+        ("{ choice = [1, true] }", "'lr' must be choice = [...] of different"),
+        ("{ float = [-1.0, 1.0] }", "0 <= lr must hold, got lr=-1.0"),
+    ],
+)
+def test_a_range_that_is_none(tmp_path: Path, value: str, said: str) -> None:
+    with pytest.raises(LabError) as told:
+        read(tmp_path, f'head = "xpool"\n[search]\nlr = {value}\n')
+    assert said in str(told.value)
+
+
+def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
+    with pytest.raises(LabError) as told:
+        read(
+            tmp_path,
+            'head = "topk"\ntrials = 0\n[train]\nepochs = 0\nbatch = 1\n'
+            "[search]\ntopk = { int = [1, 5] }\nseed = { int = [1, 5] }\nlr = { log = [1.0, 0.1] }\n",
+            "nonsense=1",
+        )
+    for said in ("'trials' must be", "1 <= epochs", "2 <= batch", "'topk': did you mean 'top_k'?",
+                 "'seed' cannot be searched", "low <= high must hold in the range 'lr'", "'nonsense'"):  # fmt: skip
+        assert said in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "values"),
+    [
+        ({"int": [1, 4]}, [1, 2, 3, 4]),
+        ({"int": [2, 8], "step": 3}, [2, 5, 8]),
+        ({"float": [0.0, 0.6], "step": 0.2}, [0.0, 0.2, 0.4, 0.6]),
+        ({"choice": ["a", 2, True]}, ["a", 2, True]),
+        ({"log": [8, 11]}, [8, 9, 10, 11]),
+        ({"float": [0.0, 1.0]}, None),
+        ({"log": [1e-5, 1e-3]}, None),
+    ],
+)
+def test_what_a_range_can_give(given: dict[str, Any], values: list[Any] | None) -> None:
+    each = read_range("x", given)
+    assert each.values() == (pytest.approx(values) if values and isinstance(values[0], float) else values)
+    if values is not None:
+        assert size({"x": each, "y": each}) == len(values) ** 2
+        assert len({tuple(point.values()) for point in points({"x": each, "y": each})}) == len(values) ** 2
+    ends = [point["x"] for point in corners({"x": each})]
+    assert len(ends) == (len(values) if "choice" in given and values else 2)
+
+
+def test_a_place_in_a_log_range_is_on_its_scale() -> None:
+    assert read_range("x", {"log": [1e-4, 1e-2]}).place(1e-3) == pytest.approx(0.5)
+    assert read_range("x", {"float": [0.0, 4.0]}).place(1.0) == pytest.approx(0.25)
+
+
+def test_dotted_settings_reach_inner_heads(tmp_path: Path) -> None:
+    text = (
+        'head = "cmfi"\n[keywords]\nvideo = "softmax"\nvideo_keywords = { temperature = 0.5 }\n'
+        "[search]\nvideo_keywords.top_k = { int = [1, 3] }\nfusion_weight = { float = [0.0, 1.0] }\n"
+    )
+    study = read(tmp_path, text)
+    assert list(study.searched.search) == ["video_keywords.top_k", "fusion_weight"]
+    point = {"video_keywords.top_k": 2, "fusion_weight": 0.5}
+    assert study.searched.at(point).keywords == {
+        "video": "softmax", "video_keywords": {"temperature": 0.5, "top_k": 2}, "fusion_weight": 0.5
+    }  # fmt: skip
+    fixed = read(tmp_path, text, "video_keywords.top_k=1")
+    assert list(fixed.searched.search) == ["fusion_weight"]
+    assert fixed.searched.keywords["video_keywords"] == {"temperature": 0.5, "top_k": 1}
+
+
+def test_more_trials_and_seeds_are_the_same_study_and_another_range_is_not(tmp_path: Path) -> None:
+    text = 'head = "xpool"\n[search]\nlr = { log = [1e-5, 1e-3] }\n'
+    key = digest(read(tmp_path, text).definition())
+    assert digest(read(tmp_path, text, "trials=7", "seeds=9", "seconds=5").definition()) == key
+    for changed in ("lr={log=[1e-5, 1e-2]}", "epochs=2", "dropout=0.1", "seed=1", "objective=R@1", "pruner=none"):
+        assert digest(read(tmp_path, text, changed).definition()) != key
+
+
+@pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
+def test_every_study_of_ours_is_read(file: Path) -> None:
+    study = read_study(file.stem)
+    assert study.objective in OBJECTIVES
+    assert json.dumps(study.definition())
+    assert study.baseline in [row.name for row in study.rows]
+
+
+def test_the_studies_that_the_papers_call_for_are_there() -> None:
+    names = {file.stem for file in STUDIES.glob("*.toml")}
+    assert names >= {"xpool_head", "topk", "softmax", "mgfi_head", "cmfi_fusion", "seqtransf", "ablation", "diversity"}
+    parts = [(row.head, row.keywords.get("video")) for row in read_study("ablation").rows]
+    assert parts == [("mean", None), ("sf", None), ("wf", None), ("mgfi", None), ("cmfi", "wf"), ("cmfi", "sf"),
+                     ("cmfi", "mgfi")]  # fmt: skip
+    assert read_study("diversity").inserted == tuple(range(11))

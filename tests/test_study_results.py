@@ -1,0 +1,193 @@
+"""What is made of a study's numbers: noise floor, plateau, verdict, published rows, studies side by side."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+from lab import cli
+from lab.significance import GEOMETRIC_MEAN
+from lab.studies import learned
+from lab.studies.published import published, published_for
+from lab.studies.report import latex, markdown
+from lab.studies.space import Range
+from lab.study import main
+
+
+def trial(value: float, **params: Any) -> optuna.trial.FrozenTrial:
+    kinds: dict[str, Any] = {"x": FloatDistribution(1e-4, 1.0, log=True), "c": CategoricalDistribution(["a", "b"])}
+    return optuna.trial.create_trial(value=value, params=params, distributions={key: kinds[key] for key in params})
+
+
+def metrics(value: float) -> dict[str, float]:
+    return {"R@1": value, "R@5": value, "R@10": value, "MRR": value / 100}
+
+
+def test_the_noise_floor_is_the_spread_between_seeds_and_no_less_than_a_query() -> None:
+    seeds = [metrics(40.0), metrics(42.0), metrics(44.0)]
+    assert learned.noise_floor(seeds, "R@1", 1000) == pytest.approx(2.0)
+    assert learned.noise_floor(seeds, GEOMETRIC_MEAN, 1000) == pytest.approx(2.0)
+    assert learned.noise_floor(seeds, "MRR", 1000) == pytest.approx(0.02)
+    assert learned.noise_floor([metrics(40.0)] * 3, "R@1", 500) == pytest.approx(0.2)
+    assert learned.noise_floor([metrics(40.0)], "R@1", 500) is None
+
+
+def test_the_plateau_is_what_cannot_be_told_from_the_best() -> None:
+    space = {"x": Range("log", 1e-4, 1.0), "c": Range("choice", choices=("a", "b"))}
+    trials = [trial(50, x=1e-3, c="a"), trial(49, x=1e-2, c="a"), trial(48, x=1e-1, c="a"), trial(40, x=1.0, c="b")]
+    found = learned.plateau(trials, space, 50.0, 1.0, "R@1")
+    assert (found["trials"], found["of"]) == (3, 4)
+    assert found["settings"]["x"] == {"low": 1e-3, "high": 1e-1, "width": 0.5}
+    assert found["settings"]["c"] == {"values": ["a"]}
+    falling = [trial(3.0, x=1e-3), trial(4.0, x=1e-2), trial(9.0, x=1.0)]
+    assert learned.plateau(falling, {"x": space["x"]}, 3.0, 1.0, "MdR")["trials"] == 2
+
+
+def test_importance_tells_the_setting_that_matters() -> None:
+    study, rng = optuna.create_study(direction="maximize"), np.random.default_rng(0)
+    for _ in range(40):
+        x, c = float(10 ** rng.uniform(-4, 0)), str(rng.choice(["a", "b"]))
+        study.add_trial(trial(-((np.log10(x) + 2) ** 2), x=x, c=c))
+    found = learned.importance(study)
+    assert next(iter(found)) == "x"
+    assert found["x"] > 0.8
+    assert learned.importance(optuna.create_study()) == {}
+
+
+@pytest.mark.parametrize(
+    ("difference", "p", "spread", "ends"),
+    [
+        (3.0, 0.001, 0.5, "a gain larger than the noise."),
+        (-3.0, 0.001, 0.5, "a loss larger than the noise."),
+        (3.0, 0.2, 0.5, "no more than the noise of the test queries."),
+        (3.0, 0.001, 2.0, "more than the noise of the queries, but not 2 times the spread between seeds."),
+        (3.0, 0.001, None, "a gain larger than the noise."),
+    ],
+)
+def test_the_verdict(difference: float, p: float, spread: float | None, ends: str) -> None:
+    test = {"difference": difference, "low": difference - 1, "high": difference + 1, "p_value": p}
+    told = learned.verdict("xpool", "mean", "R@1", test, spread, 0.95)
+    assert told.endswith(ends)
+    assert told.startswith(f"xpool is 3.0 points of R@1 {'above' if difference > 0 else 'below'} mean on test")
+
+
+# -- published rows --------------------------------------------------------------------------------------------------
+
+
+def test_every_published_row_is_there_with_its_source() -> None:
+    counts: dict[str, int] = {}
+    for row in published():
+        counts[row["source"]] = counts.get(row["source"], 0) + 1
+        assert 0 < row["R@1"] < row["R@5"] <= (row["R@10"] or 100)
+        assert row["how"]
+    xpool, mgfi = "X-Pool (Gorti et al., CVPR 2022)", "MGFI and CMFI (Li et al., arXiv 2407.12798)"
+    assert counts == {f"{xpool}, table {i}": n for i, n in ((1, 10), (2, 7), (3, 9), (4, 10))} | {
+        f"{mgfi}, table {i}": n for i, n in ((1, 7), (2, 7), (3, 7), (4, 5))
+    }
+
+
+@pytest.mark.parametrize(
+    ("dataset", "protocol", "method", "r1"),
+    [
+        ("msrvtt", "1k-A-9k", "MGFI + CMFI", 48.4),
+        ("msrvtt", "1k-A-7k", "X-Pool", 43.9),
+        ("msvd", "msvd", "X-Pool", 47.2),
+        ("lsmdc", "lsmdc", "X-Pool", 25.2),
+        ("didemo", "didemo", "MGFI + CMFI", 46.1),
+    ],
+)
+def test_rows_stand_beside_their_own_data_and_are_marked(dataset: str, protocol: str, method: str, r1: float) -> None:
+    rows = [row for row in published_for(dataset, protocol) if row["method"] == method]
+    assert {row["R@1"] for row in rows} == {r1}
+    assert {row["how"] for row in rows} == {"fine-tuned end to end"}
+
+
+def test_a_protocol_that_the_papers_do_not_have_has_no_rows() -> None:
+    assert published_for("toy", "toy") == published_for("msrvtt", "full") == []
+
+
+def test_published_rows_stand_in_the_tables() -> None:
+    number = {"mean": 40.0, "std": 1.0, "seeds": [39.0, 41.0]}
+    row = {"name": "x_pool", "head": "xpool", "keywords": {}, "against_baseline": {}, "parameters": 7, "seconds": [1.0],
+           "test": dict.fromkeys(("R@1", "R@5", "R@10", "MdR", "MnR"), number), "val": {"R@1": number}}  # fmt: skip
+    result = {"study": "s", "command": "c", "time": "t", "hash": "h", "baseline": "mean", "rows": [row],
+              "verdicts": [], "caveats": [], "reads": {"before": 0},
+              "store": {"dataset": "msvd", "protocol": "msvd", "fingerprint": "f",
+                        "splits": {"test": {"captions": 27763, "videos": 670}}}}  # fmt: skip
+    text = markdown(result)
+    assert "| X-Pool | 47.2 | 77.4 | 86 | 2 | 9.3 | fine-tuned end to end |" in text
+    assert "| CLIP | 37 | 64.1 | 73.8 | 3 | - | zero-shot CLIP, nothing trained |" in text
+    tex = latex(result)
+    assert r"x\_pool & 40.0 $\pm$ 1.0 &" in tex
+    assert "X-Pool (fine-tuned end to end) & 47.2" in tex
+
+
+# -- side by side ----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def runs(full: Path, tmp_path: Path) -> Path:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    rows = '[[rows]]\nhead = "mean"\n[[rows]]\nhead = "topk"\nkeywords.top_k = {}\n'
+    for k in (1, 2):
+        (tmp_path / "mine.toml").write_text('kind = "grid"\n' + rows.format(k))
+        where = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", f"k{k}"]
+        assert cli.run(main, [str(tmp_path / "mine.toml"), *where]) == 0
+    return tmp_path / "runs"
+
+
+def test_studies_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "k1", str(runs / "k2"), "k1:mean", "--runs", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:3] for line in lines[1:5]] == [
+        ["k1", "mean", "*"], ["k1", "topk", "*"], ["k2", "mean", "toy"], ["k2", "topk", "*"]
+    ]  # fmt: skip
+    with np.load(runs / "k1" / "ranks.npz") as one, np.load(runs / "k2" / "ranks.npz") as two:
+        wins = int((one["t2v_1"] < two["t2v_1"]).sum())
+        losses = int((one["t2v_1"] > two["t2v_1"]).sum())
+        level = one["t2v_1"].size - wins - losses
+    against = next(line for line in lines if line.startswith("k2 (topk)"))
+    assert against.split()[2:5] == [str(wins), str(losses), str(level)]
+
+
+def test_other_queries_are_not_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    result = json.loads((runs / "k2" / "result.json").read_text())
+    result["store"]["dataset"] = "msvd"
+    (runs / "k2" / "result.json").write_text(json.dumps(result))
+    assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 0
+    assert "other queries" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "compare needs results to compare"),
+        (["k3"], "unknown result 'k3': did you mean 'k"),
+        (["k1:tokp"], "unknown row of k1 'tokp': did you mean 'topk'?"),
+    ],
+)
+def test_what_cannot_be_compared(
+    runs: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert cli.run(main, ["compare", *arguments, "--runs", str(runs)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_damaged_result_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (runs / "k1" / "ranks.npz").write_bytes(b"PK no")
+    (runs / "k2" / "result.json").write_text("{")
+    capsys.readouterr()
+    for name, said in (("k1", "ranks.npz is gone or damaged"), ("k2", "result.json is damaged")):
+        assert cli.run(main, ["compare", name, "--runs", str(runs)]) == 2
+        err = capsys.readouterr().err
+        assert said in err
+        assert err.count("\n") == 1
