@@ -24,14 +24,10 @@ from lab.toy.world import MOVES, PLACES, SPLITS, Part, clip, stray_scene, world
 
 # What these machines-independent things came to when version 1 of the world was made
 PINNED_DICE = [331, "h", 7, 1, 4, "y"]
-PINNED_CAPTIONS = [
-    "a taxi shrinks",
-    "in the snow the ship crosses from right to left",
-    "a ship that crosses from right to left in the snow",
-]
-PINNED_DIGEST = "08f751c1522998f0"
-PINNED_BLOCKS = [249.7, 227.6, 209.0, 231.3, 188.8, 167.7, 176.3, 136.0, 101.0, 163.9, 126.7, 79.6]
-PINNED_LOUDNESS = [0.0521, 0.0856, 0.1112, 0.002, 0.0999, 0.1575]
+PINNED_CAPTIONS = ["a cow swings", "a clip of the cow rocking to and fro", "a cow sways like a pendulum"]
+PINNED_DIGEST = "3ae28fb508f0e81a"
+PINNED_BLOCKS = [176.8, 195.3, 216.6, 171.4, 186.9, 204.8, 121.0, 129.6, 119.2, 110.3, 116.6, 105.5]
+PINNED_LOUDNESS = [0.0533, 0.0551, 0.1329, 0.1495, 0.0707, 0.064]
 
 SMALL = {"train": 40, "val": 20, "test": 40}
 
@@ -91,13 +87,20 @@ def test_a_caption_is_about_one_scene_and_knows_which() -> None:
         assert len({line.text for line in lines}) == len(lines) == {"train": 20}.get(made.split, 5)
         for line in lines:
             (scene,) = [scene for scene in made.scenes if (scene.start_s, scene.end_s) == (line.start_s, line.end_s)]
-            named = {noun for noun in ACTORS if noun in line.text.split()}
+            named = {noun for noun in ACTORS if noun in _without_sounds(line.text).split()}
             seen = set() if scene.dark else {part.noun for part in scene.parts}
             assert named <= seen | {scene.heard}
             assert line.needs_sound == (not named & seen)
             if line.needs_sound:
                 assert made.audio == "sound"
                 assert named == {scene.heard}
+
+
+def _without_sounds(text: str) -> str:
+    """A bicycle that rings its bell names no bell."""
+    for verb in sorted((verb for verbs in VERBS.values() for verb in verbs), key=len, reverse=True):
+        text = text.replace(verb, "")
+    return text
 
 
 def test_no_actor_is_in_two_scenes_of_a_clip() -> None:

@@ -14,13 +14,14 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from lab.figures import frames, heads, space, strips, sweeps, truth, words
+from lab.figures import clips, frames, heads, space, strips, sweeps, truth, words
 from lab.figures.material import Material, NoData
 
 __all__ = ["FIGURES", "Material", "NoData"]
 
 #: Name → what draws it from a split with heads; the first line of its docstring says what it shows.
 FIGURES: dict[str, Callable[[Material], Figure]] = {
+    "clips": clips.clips,
     "heads": heads.heads,
     "strips": strips.examples,
     "words": words.words,

@@ -1,0 +1,94 @@
+"""A contact sheet: videos as rows of frames, and what is said of them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from PIL import Image
+
+from lab.figures import style
+from lab.figures.material import Material, NoData
+
+#: Frames in a row.
+SHOWN = 8
+_LINE, _GAP = 0.135, 0.1  # inches: a caption, the space below a row
+
+
+@dataclass(frozen=True)
+class Row:
+    """A video's frames as JPEGs, and captions, each with the frames (F,) that it tells of and if it needs the sound."""
+
+    pictures: Sequence[bytes]
+    captions: Sequence[tuple[str, Sequence[bool], bool]]
+
+
+@style.styled
+def sheet(rows: Sequence[Row], source: str = "") -> Figure:
+    """Rows of frames with captions below; bars under the frames show what each caption tells of, ♪ that it is heard."""
+    width = style.TEXT
+    side = (width - 0.1) / SHOWN
+    lines = style.small_print(width, source)
+    heights = [side + len(row.captions) * (_LINE + 0.05) + _GAP for row in rows]
+    bottom = 0.05 + 0.13 * len(lines)
+    total = sum(heights) + bottom
+    figure = style.new(width, total)
+    figure.set_layout_engine("none")
+    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, total))
+    axes.axis("off")
+    top = total
+    for row, height in zip(rows, heights, strict=True):
+        chosen = np.linspace(0, len(row.pictures) - 1, min(SHOWN, len(row.pictures))).round().astype(int)
+        for place, i in enumerate(chosen):
+            left = 0.05 + place * side
+            picture = np.asarray(Image.open(io.BytesIO(row.pictures[i])))
+            axes.imshow(picture, extent=(left + 0.015, left + side - 0.015, top - side + 0.015, top - 0.015))
+        down = top - side
+        for number, (text, told, needs_sound) in enumerate(row.captions):
+            colour = style.CATEGORIES[number % len(style.CATEGORIES)]
+            for place, i in enumerate(chosen):
+                if told[i]:
+                    axes.add_patch(
+                        Rectangle((0.065 + place * side, down - 0.035), side - 0.03, 0.03, color=colour, lw=0)
+                    )
+            down -= 0.05
+            label = f"“{text}”" + ("  ♪" if needs_sound else "")
+            axes.text(0.065, down - _LINE / 2, label, fontsize=style.SMALL, color=colour, va="center", style="italic")
+            down -= _LINE
+        top -= height
+    axes.set(xlim=(0, width), ylim=(0, total), aspect="auto")
+    figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
+    return figure
+
+
+def clips(material: Material, videos: int = 5, texts: int = 2, seed: int = 0) -> Figure:
+    """Some videos of the split, drawn at random, with some of their captions and, where known, what these tell of."""
+    rng = np.random.default_rng(seed)
+    rows = []
+    for video in rng.permutation(np.unique(material.target)):
+        pictures = material.store.thumbnails(int(material.video_rows[video]))
+        if not pictures:
+            continue
+        times = material.times_s[video][: len(pictures)]
+        own = rng.permutation(np.flatnonzero(material.target == video))
+        lines, seen = [], set()
+        for text in own:
+            caption = material.captions[text]
+            start, end = caption["start_s"], caption["end_s"]
+            if start is not None and start in seen:
+                continue  # one caption a scene
+            seen.add(start)
+            told = [start is not None and bool(start <= time < end) for time in times]
+            lines.append((caption["text"], told, bool(caption["needs_sound"])))
+            if len(lines) == texts:
+                break
+        rows.append(Row(pictures, lines))
+        if len(rows) == videos:
+            break
+    if not rows:
+        raise NoData(f"no video of this split of {material.store.path} has thumbnails and captions")
+    return sheet(rows, material.source() + f"\nvideos drawn at random (seed {seed}); bars: what a caption tells of")
