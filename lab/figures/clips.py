@@ -9,13 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from PIL import Image
 
 from lab.figures import style
 from lab.figures.material import Material, NoData
 
 #: Frames in a row.
-SHOWN = 8
+SHOWN = 10
 _LINE, _GAP = 0.135, 0.1  # inches: a caption, the space below a row
 
 
@@ -65,30 +66,42 @@ def sheet(rows: Sequence[Row], source: str = "") -> Figure:
     return figure
 
 
-def clips(material: Material, videos: int = 5, texts: int = 2, seed: int = 0) -> Figure:
-    """Some videos of the split, drawn at random, with some of their captions and, where known, what these tell of."""
+def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) -> Figure:
+    """Some videos of the split, with one caption for each of their scenes where it is known what captions tell of.
+
+    Drawn at random among those whose captions tell of several scenes, if there are any.
+    """
     rng = np.random.default_rng(seed)
-    rows = []
-    for video in rng.permutation(np.unique(material.target)):
+    drawn = [
+        (int(video), _lines(material, int(video), texts, rng)) for video in rng.permutation(np.unique(material.target))
+    ]
+    several = [(video, lines) for video, lines in drawn if len(lines) > 1 and lines[0][1] is not None]
+    rows: list[Row] = []
+    for video, lines in several or drawn:
         pictures = material.store.thumbnails(int(material.video_rows[video]))
-        if not pictures:
-            continue
-        times = material.times_s[video][: len(pictures)]
-        own = rng.permutation(np.flatnonzero(material.target == video))
-        lines, seen = [], set()
-        for text in own:
-            caption = material.captions[text]
-            start, end = caption["start_s"], caption["end_s"]
-            if start is not None and start in seen:
-                continue  # one caption a scene
-            seen.add(start)
-            told = [start is not None and bool(start <= time < end) for time in times]
-            lines.append((caption["text"], told, bool(caption["needs_sound"])))
-            if len(lines) == texts:
-                break
-        rows.append(Row(pictures, lines))
-        if len(rows) == videos:
-            break
+        if pictures and len(rows) < videos:
+            times = material.times_s[video][: len(pictures)]
+            told = [_told(seconds, times) for _, seconds, _ in lines]
+            rows.append(
+                Row(pictures, [(text, frames, needs) for (text, _, needs), frames in zip(lines, told, strict=True)])
+            )
     if not rows:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and captions")
-    return sheet(rows, material.source() + f"\nvideos drawn at random (seed {seed}); bars: what a caption tells of")
+    told_by = f"\nvideos drawn at random (seed {seed}); bars: the frames that a caption tells of; ♪: it needs the sound"
+    return sheet(rows, material.source() + told_by)
+
+
+def _lines(
+    material: Material, video: int, texts: int, rng: np.random.Generator
+) -> list[tuple[str, tuple[float, float] | None, bool]]:
+    """Captions of a video, in the order of what they tell of: one for each stretch that is known, else any."""
+    chosen: dict[object, tuple[str, tuple[float, float] | None, bool]] = {}
+    for text in rng.permutation(np.flatnonzero(material.target == video)):
+        caption = material.captions[text]
+        seconds = None if caption["start_s"] is None else (float(caption["start_s"]), float(caption["end_s"]))
+        chosen.setdefault(seconds or int(text), (caption["text"], seconds, bool(caption["needs_sound"])))
+    return sorted(list(chosen.values())[:texts], key=lambda line: line[1] or (0.0, 0.0))
+
+
+def _told(seconds: tuple[float, float] | None, times: NDArray[np.float32]) -> list[bool]:
+    return [seconds is not None and bool(seconds[0] <= time < seconds[1]) for time in times]
