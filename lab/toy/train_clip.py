@@ -50,10 +50,8 @@ class Settings:
     warmup: int = 150
     clip_norm: float = 1.0
     seed: int = 0
-    start: str = ""  # weights to go on from; empty: from scratch
     precision: str = "bf16"
     movement: float = 0.5  # the share of its sense of movement that the CLIP keeps: see blunt
-    plain_captions: float = 0.0  # captions that say nothing of the movement
     dark_captions: float = (
         0.12  # pictures dimmed but visible, told of as dark: the text tower must go on naming the actor
     )
