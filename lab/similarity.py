@@ -8,7 +8,7 @@ texts: a softmax or a sum over frames then runs along contiguous texts, which is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import fields
 from typing import Any, Protocol, TypeVar
@@ -79,14 +79,19 @@ def similarity_matrix(
     block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile)
     order = by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
     result = torch.empty(len(texts), len(videos))
+
+    def fill(some: Videos, into: Tensor) -> None:  # a function, so that one block's index is gone before the next
+        index = index_videos(head, some.to(device))
+
+        def score(rows: Tensor) -> None:
+            into[rows] = score_texts(head, texts.select(rows).to(device), index).float().cpu()
+
+        share_out(score, order.split(step))
+
     with evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
         for columns in torch.arange(len(videos)).split(block):
-            index, some = index_videos(head, videos.select(columns).to(device)), result[:, columns[0] : columns[-1] + 1]
-
-            def score(rows: Tensor, index: Any = index, some: Tensor = some) -> None:
-                some[rows] = score_texts(head, texts.select(rows).to(device), index).float().cpu()
-
-            share_out(score, order.split(step))
+            some = videos if block >= len(videos) else videos.select(columns)
+            fill(some, result[:, columns[0] : columns[-1] + 1])
     return result
 
 
@@ -248,6 +253,19 @@ def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
     columns: list[Tensor] = [getattr(index, field.name) for field in fields(index)]  # type: ignore[arg-type]
     for rows in slices(columns[0], texts, pairs):
         yield type(index)(*(column[rows] for column in columns))
+
+
+def by_parts(work: Callable[[Index], Tensor], index: Index, texts: int, pairs: int = PAIRS) -> Tensor:
+    """(V, T) of all of an index, from ``work`` that makes (v, T) of a part.
+
+    Written into one array: small results kept from between large temporary ones would leave the heap full of holes, and
+    with MGFI some hundred MB of them.
+    """
+    first: Tensor = getattr(index, fields(index)[0].name)  # type: ignore[arg-type]
+    found = first.new_empty(len(first), texts)
+    for rows, part in zip(slices(first, texts, pairs), parts(index, texts, pairs), strict=True):
+        found[rows] = work(part)
+    return found
 
 
 def slices(videos: Tensor, texts: int, pairs: int = PAIRS) -> Iterator[slice]:

@@ -23,11 +23,11 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
 from lab.similarity import (
     TINY,
+    by_parts,
     clean_frames,
     clean_words,
     frame_mask,
     hide_padding,
-    parts,
     products,
     quadratic,
     sentences_of,
@@ -149,7 +149,7 @@ class MGFI(nn.Module):
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
         asked, index = self._ask(texts), self.index(videos)
-        return self._cosine(self._weights(asked, index), asked, index)
+        return self._cosine(self._weights(asked, index), asked, index).T
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The attention (T, V, F), the mean of the branches'; rows sum to one, padding has zero."""
@@ -182,8 +182,7 @@ class MGFI(nn.Module):
     def score(self, texts: Texts, index: MGFIIndex) -> Tensor:
         """Cosine similarity (T, V), some videos at a time."""
         asked = self._ask(texts)
-        found = [self._cosine(self._weights(asked, part), asked, part) for part in parts(index, len(texts), PAIRS)]
-        return torch.cat(found, 1)
+        return by_parts(lambda part: self._cosine(self._weights(asked, part), asked, part), index, len(texts), PAIRS).T
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
@@ -219,7 +218,7 @@ class MGFI(nn.Module):
         return (product / math.sqrt(self.dim)).softmax(1).view(V, F_, T, W), share
 
     def _cosine(self, weights: list[Tensor], asked: Queries, index: MGFIIndex) -> Tensor:
-        """Equations 3, 8, 9 and 10 from the weights (V, F, T) of each branch: cosines (T, V)."""
+        """Equations 3, 8, 9 and 10 from the weights (V, F, T) of each branch: cosines (V, T)."""
         tails = self._tails()
         if len(tails) == 1:  # FF's second map is linear: one product for both branches
             fed = tails[0].second(_mean([tails[0].inside(a, index.gram, index.hidden[:, 0]) for a in weights]))
@@ -232,7 +231,7 @@ class MGFI(nn.Module):
         seen = torch.bmm(_mean(weights).mT, index.values) + self.dropout(fed)  # o (V, T, D)
         product = (seen * asked.unit).sum(-1)
         similarity: Tensor = product / seen.norm(dim=-1).clamp_min(TINY)
-        return similarity.T
+        return similarity
 
     def _tails(self) -> list[FeedForward]:
         return [tail for tail in self.tails if isinstance(tail, FeedForward)]

@@ -15,7 +15,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, parts, products, quadratic, sentences_of
+from lab.similarity import TINY, by_parts, clean_frames, frame_mask, hide_padding, products, quadratic, sentences_of
 
 PROJECTIONS = ("none", "linear")
 
@@ -70,13 +70,14 @@ def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frame
 
     Some videos at a time.
     """
-    found = []
-    for part in parts(frames, len(texts)):
+
+    def cosine(part: Frames) -> Tensor:
         product = products(part.values, texts)
         weights = weigh(product, part)
         length = quadratic(part.gram, weights).clamp_min(TINY**2).sqrt()
-        found.append((weights * product).sum(1) / length)
-    return torch.cat(found).T
+        return (weights * product).sum(1) / length
+
+    return by_parts(cosine, frames, len(texts)).T
 
 
 class MeanPooling(nn.Module):
