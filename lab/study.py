@@ -33,7 +33,7 @@ from lab.studies.result import heading, of_search, told_of
 from lab.studies.search import Found, definition, search
 from lab.studies.setups import Study, digest
 from lab.studies.splits import Splits
-from lab.studies.storage import open_storage
+from lab.studies.storage import Storage, open_storage
 from lab.studies.workers import JOIN, helpers
 
 log = logging.getLogger(__name__)
@@ -59,7 +59,6 @@ def run(
 
     Raises ``LabError`` for what is wrong with study, store or storage.
     """
-    begun = time.perf_counter()
     protocol = protocol or store.protocols[0]
     sealed = SealedStore(store, protocol)
     for split in ("val", "test"):
@@ -69,9 +68,26 @@ def run(
         diversity.require(study, sealed, protocol, splits.needs.needs_audio)
     for row in study.rows:
         splits.try_out(row)
+    with open_storage(storage or home / "journal.log") if study.kind == "search" else nullcontext() as kept:
+        return _run(study, store, sealed, splits, kept, home, name or home.name, command, test, join)
+
+
+def _run(
+    study: Study,
+    store: Store,
+    sealed: SealedStore,
+    splits: Splits,
+    kept: Storage | None,
+    home: Path,
+    name: str,
+    command: str,
+    test: bool,
+    join: bool,
+) -> dict[str, Any]:
+    begun, protocol = time.perf_counter(), splits.protocol
     found: Found | None = None
-    if study.kind == "search":
-        found = search(study, splits, open_storage(storage or home / "journal.log"), name or home.name, joined=join)
+    if kept is not None:
+        found = search(study, splits, kept, name, joined=join)
         if found is None:
             return {}
         report.write_trials(home, found.trials)

@@ -34,6 +34,15 @@ class Storage:
     optuna: BaseStorage
     where: str
     _lock: Any
+    _close: Any = None
+
+    def __enter__(self) -> Storage:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Closes its connections, if it is a database."""
+        if self._close is not None:
+            self._close()
 
     def gate(self) -> AbstractContextManager[None]:
         """Waits until no other process is inside."""
@@ -175,7 +184,12 @@ def _database(url: str) -> Storage:
         log.warning("SQLite locks up where several processes write: leave --storage out for a journal file")
     elif kind not in ask:
         raise LabError(f"the storage {shown} has no lock that this lab knows: use postgresql://, mysql:// or a journal")
-    return Storage(opened, shown, beside if kind == "sqlite" else advisory)
+
+    def close() -> None:
+        opened.remove_session()
+        opened.engine.dispose()
+
+    return Storage(opened, shown, beside if kind == "sqlite" else advisory, close)
 
 
 def _line(error: BaseException) -> str:

@@ -1,0 +1,109 @@
+"""Processes that share a search through a real PostgreSQL, started here; skipped where there is none."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+
+from lab.errors import LabError
+from lab.studies.queue import Queue, me
+from lab.studies.space import Range
+from lab.studies.storage import open_storage
+
+STUDY = """
+kind = "search"
+head = "xpool"
+[train]
+epochs = 2
+batch = 64
+[search]
+lr = { log = [1e-4, 1e-1] }
+"""
+
+
+def _binary(name: str) -> str | None:
+    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
+    return shutil.which(name) or next((str(p / name) for p in places if (p / name).is_file()), None)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[str]:
+    """The URL of a fresh server that listens on a socket of its own."""
+    pytest.importorskip("psycopg", reason="psycopg, SQLAlchemy's driver of PostgreSQL, is not installed")
+    initdb, postgres = _binary("initdb"), _binary("postgres")
+    if initdb is None or postgres is None:
+        pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
+    options: dict[str, Any] = {}
+    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as folder:  # a socket's path must be short
+        if os.geteuid() == 0:  # which PostgreSQL refuses
+            try:
+                shutil.chown(folder, "postgres")
+            except LookupError:
+                pytest.skip("there is no user 'postgres' to run the server as, and root may not")
+            options["user"] = "postgres"
+        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **options}
+        data = f"{folder}/data"
+        subprocess.run([initdb, "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"], check=True, **quiet)
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
+        running = subprocess.Popen([postgres, "-D", data, *settings], **quiet)
+        try:
+            url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
+            for _ in range(100):
+                try:
+                    with open_storage(url):
+                        break
+                except LabError:
+                    assert running.poll() is None
+                    time.sleep(0.1)
+            yield url
+        finally:
+            running.send_signal(signal.SIGINT)  # its fast way to stop: it does not wait for clients
+            running.wait()
+
+
+def test_dead_processes_and_the_gate(server: str) -> None:
+    with open_storage(server) as storage:
+        study = optuna.create_study(storage=storage.optuna, study_name="queue")
+        space = {"x": Range("float", 0.0, 1.0)}
+        one, other = (Queue(study, storage, space, sampler="auto", seed=0, target=4) for _ in range(2))
+        lost = one.take(1)[0]
+        lost.set_user_attr("owner", {**me(), "pid": 2**22 + 1})
+        taken = other.take(9)
+        assert len(taken) == 4
+        assert taken[0].params == lost.params
+        for trial in taken:
+            other.finish(trial, 1.0, {})
+        one.finish(lost, 0.0, {})
+        assert other.counts().finished == 4
+        assert one.take(1) == []
+
+
+def test_workers_on_a_database_end_with_what_was_asked(server: str, full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    (tmp_path / "mine.toml").write_text(STUDY)
+    own = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", "s", "--no-test"]
+    more = ["--storage", server, "--workers", "2", "--trials", "10"]
+    done = subprocess.run(
+        [sys.executable, "-m", "lab.study", str(tmp_path / "mine.toml"), *own, *more],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+        env={**os.environ, "TQDM_DISABLE": "1"},
+    )
+    assert done.returncode == 0, done.stderr
+    with open_storage(server) as storage:
+        trials = optuna.load_study(study_name="s", storage=storage.optuna).trials
+    assert len(trials) == 10
+    assert {trial.state.name for trial in trials} <= {"COMPLETE", "PRUNED"}
