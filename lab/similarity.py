@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.tiles import by_length, plan, side_by_side
+from lab.tiles import MOST, by_length, plan, side_by_side
 
 #: Pairs that a head works on at once: some ten numbers a frame for each, which a processor's cache can hold.
 PAIRS = 16384
@@ -75,7 +75,7 @@ def similarity_matrix(
         raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
     weight = next(iter(head.parameters()), None)
     device = videos.frames.device if weight is None else weight.device
-    workers = torch.get_num_threads() if device.type == "cpu" and hasattr(head, "score") else 1
+    workers = min(MOST, torch.get_num_threads()) if device.type == "cpu" and hasattr(head, "score") else 1
     block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile)
     order = by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
     result = torch.empty(len(texts), len(videos))

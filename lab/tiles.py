@@ -14,6 +14,8 @@ from lab.embeddings import RaggedWords, Texts, Videos
 
 #: Texts a tile: more would not make the matrix products faster, and leaves less of them in the processor's cache.
 TILE = 256
+#: Tiles at once: beyond that Python's lock, which every small operation takes, is what they would wait for.
+MOST = 16
 
 
 def plan(
@@ -51,7 +53,7 @@ def _longest(texts: Texts) -> int:
 
 @contextmanager
 def side_by_side(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Any], list[Any]]]:
-    """A ``map`` whose calls run in so many threads, without gradients, each with torch's own threads off; one: plain.
+    """A ``map`` whose calls run in so many threads without gradients, and share torch's own threads; one: plain.
 
     Scoring is some large products and many small operations. Sharing out each operation makes every thread wait for the
     other thirty times a tile, which beside another busy process costs more than the work; whole tiles wait once.
@@ -66,7 +68,8 @@ def side_by_side(workers: int) -> Iterator[Callable[[Callable[[Any], Any], Any],
             return work(item)
 
     try:
-        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        share = max(1, before // workers)
+        with ThreadPoolExecutor(workers, initializer=torch.set_num_threads, initargs=(share,)) as pool:
             yield lambda work, items: list(pool.map(lambda item: alone(work, item), items))
     finally:
-        torch.set_num_threads(before)  # new threads would otherwise begin with one, too
+        torch.set_num_threads(before)  # other new threads would otherwise begin with that share, too

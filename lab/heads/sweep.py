@@ -17,7 +17,7 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
 from lab.similarity import TINY, check_inputs, evaluating, hide_padding, parts, products
-from lab.tiles import side_by_side
+from lab.tiles import MOST, side_by_side
 
 #: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
 PAIRS = 8192
@@ -52,7 +52,7 @@ def sweep(
     check_inputs(head, texts, videos)
     with evaluating(head):  # not around the yield: what is done with a tile keeps its own mode
         index, units = head.space.frames(videos), head.space.texts(texts)
-    with side_by_side(torch.get_num_threads() if units.device.type == "cpu" else 1) as share_out:
+    with side_by_side(min(MOST, torch.get_num_threads()) if units.device.type == "cpu" else 1) as share_out:
         for rows in torch.arange(len(texts)).split(tile):
             unit = units[rows]
 
