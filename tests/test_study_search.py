@@ -12,6 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -23,6 +24,7 @@ from lab.errors import LabError
 from lab.studies import queue as queues
 from lab.studies.queue import Queue, me
 from lab.studies.space import Range
+from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
 from lab.study import main
 
@@ -122,7 +124,7 @@ def test_who_was_taken_for_dead_and_returns_is_not_counted(tmp_path: Path) -> No
     trial.set_user_attr("owner", {**me(), "pid": 2**22 + 1})
     other = queue_on(tmp_path / "j", 1)
     other.finish(other.take(1)[0], 0.1, {})
-    slow.finish(trial, 0.9, {})
+    slow.finish(trial, 0.9, {"seconds": 1.0})
     assert [t.value for t in trials(tmp_path / "j") if t.state == TrialState.COMPLETE] == [0.1]
 
 
@@ -237,3 +239,119 @@ def _lines(journal: Path) -> int:
 def _told(journal: Path) -> Iterator[dict[str, Any]]:
     for line in journal.read_text().splitlines():
         yield json.loads(line)
+
+
+# -- within a process ------------------------------------------------------------------------------------------------
+
+
+def run(folder: Path, asked: int, *more: str) -> int:
+    return cli.run(main, arguments(folder, asked, *more))
+
+
+def test_ctrl_c_loses_the_trial_in_flight_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fit, calls = Splits.fit, [0]
+
+    def interrupted(*args: Any, **keywords: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise KeyboardInterrupt
+        return fit(*args, **keywords)
+
+    monkeypatch.setattr(Splits, "fit", interrupted)
+    assert run(folder, 4) == 130
+    journal = folder / "runs" / "s" / "journal.log"
+    assert states(journal) == {"COMPLETE": 2, "FAIL": 1, "WAITING": 1}
+    lost = trials(journal)[2].params
+    assert run(folder, 4) == 0
+    assert states(journal) == {"COMPLETE": 4, "FAIL": 1}
+    assert trials(journal)[3].params == lost
+
+
+def test_a_trial_that_diverges_is_finished_and_never_the_best(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fit, calls = Splits.fit, [0]
+
+    def diverges(*args: Any, **keywords: Any) -> Any:
+        calls[0] += 1
+        if calls[0] != 2:
+            raise LabError("the loss is nan at step 3: lower the rate, lr=0.1 diverges")
+        return fit(*args, **keywords)
+
+    monkeypatch.setattr(Splits, "fit", diverges)
+    assert run(folder, 1) == 2
+    err = capsys.readouterr().err
+    assert "none of 1 trials was completed: the last said: the loss is nan at step 3" in err
+    assert run(folder, 3) == 0
+    assert "3 trials (2 pruned, 2 diverged); the best on validation is number 1 " in capsys.readouterr().out
+
+
+def test_trials_that_fall_behind_are_pruned(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reached: list[int] = []
+
+    def worse_each_time(self: Splits, setup: Any, seed: int | None = None, on_epoch: Any = None) -> Any:
+        reached.append(0)
+        value = 50.0 - len(reached)
+        metrics = dict.fromkeys(("R@1", "R@5", "R@10"), value)
+        for epoch in (1, 2, 3):
+            reached[-1] = epoch
+            on_epoch(epoch, metrics)
+        return SimpleNamespace(metrics=metrics, seconds=0.1, run=SimpleNamespace(kept={"epoch": 3}))
+
+    monkeypatch.setattr(Splits, "fit", worse_each_time)
+    assert run(folder, 8, "--set", "pruner=median") == 0
+    assert reached == [3] * 5 + [1] * 3  # five to compare with
+    assert "8 trials (3 pruned, 0 diverged); the best on validation is number 0 " in capsys.readouterr().out
+
+
+def test_the_time_ends_a_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(folder, 10_000, "--set", "seconds=0.5") == 0
+    found = len(trials(folder / "runs" / "s" / "journal.log"))
+    assert 1 <= found < 1000
+    assert f"the time is over: {found} of 10000 trials are finished" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("objective", ["MnR", "R@5"])
+def test_the_best_trial_is_so_in_the_direction_of_its_objective(folder: Path, objective: str) -> None:
+    assert run(folder, 5, "--set", f"objective={objective}") == 0
+    study = optuna.load_study(study_name="s", storage=open_storage(folder / "runs" / "s" / "journal.log").optuna)
+    values = [trial.user_attrs["metrics"][objective] for trial in study.trials]
+    assert study.best_value == (min if objective == "MnR" else max)(values)
+
+
+def test_one_process_does_the_final_step(tmp_path: Path) -> None:
+    one, other = queue_on(tmp_path / "j", 1), queue_on(tmp_path / "j", 1)
+    with one.final() as mine:
+        assert mine is None
+        one.study.set_user_attr("final", {"owner": {**me(), "machine": "another"}, "beat": time.time()})
+        with other.final() as theirs:
+            assert theirs is not None
+            assert theirs["machine"] == "another"
+        one.study.set_user_attr("final", {"owner": {**me(), "pid": 2**22 + 1}, "beat": time.time()})
+        with other.final() as dead:
+            assert dead is None
+
+
+def test_a_final_step_that_was_killed_goes_on_with_the_runs_that_it_has(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = [argument for argument in arguments(folder, 2) if argument != "--no-test"]
+    fit, seeds = Splits.fit, []
+
+    def watched(self: Splits, setup: Any, seed: int | None = None, **keywords: Any) -> Any:
+        if seed is not None and setup.head == "xpool":
+            seeds.append(seed)
+            if len(seeds) == 2:
+                raise KeyboardInterrupt
+        return fit(self, setup, seed, **keywords)
+
+    monkeypatch.setattr(Splits, "fit", watched)
+    assert cli.run(main, whole) == 130
+    assert cli.run(main, whole) == 0
+    assert seeds == [1, 2, 2, 3]
+    result = json.loads((folder / "runs" / "s" / "result.json").read_text())
+    assert result["rows"][1]["seeds"] == [1, 2, 3]
+    for run_ in result["rows"][1]["runs"]:
+        assert (Path(run_) / "run.json").is_file()

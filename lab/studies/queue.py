@@ -12,7 +12,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -120,16 +120,20 @@ class Queue:
         return taken
 
     def finish(self, trial: Trial, value: float | None, told: Mapping[str, Any]) -> None:
-        """Ends a trial with its value, or pruned where that is None. One that was put back meanwhile stays put back."""
+        """Ends a trial with its value, or pruned where that is None.
+
+        One that somebody put back meanwhile, who took this process for dead, stays as it is.
+        """
+        from optuna.exceptions import UpdateFinishedTrialError
         from optuna.trial import TrialState
 
-        for key, what in told.items():
-            trial.set_user_attr(key, what)
         state = TrialState.PRUNED if value is None else TrialState.COMPLETE
         try:
+            for key, what in told.items():
+                trial.set_user_attr(key, what)
             self.study.tell(trial, value, state)
-        except ValueError:  # "Cannot tell a FAIL trial": somebody took this process for dead
-            if not self.study.trials[trial.number].state.is_finished():
+        except (UpdateFinishedTrialError, ValueError):  # ValueError: "Cannot tell a FAIL trial"
+            if not self.study.get_trials(deepcopy=False)[trial.number].state.is_finished():
                 raise
         self.mine.pop(trial.number, None)
 
@@ -146,10 +150,12 @@ class Queue:
     @contextmanager
     def beating(self) -> Iterator[None]:
         """Lets other machines know that this process lives, as long as it is in here."""
+        from optuna.exceptions import UpdateFinishedTrialError
 
         def beat() -> None:
             for trial in list(self.mine.values()):
-                trial.set_user_attr("beat", time.time())
+                with suppress(UpdateFinishedTrialError):  # it has just ended
+                    trial.set_user_attr("beat", time.time())
 
         with _every(BEAT_S, beat):
             yield

@@ -58,5 +58,5 @@ def pruner_for(name: str) -> BasePruner:
     from optuna.pruners import HyperbandPruner, MedianPruner, NopPruner
 
     if name == "median":
-        return MedianPruner(n_startup_trials=5, n_warmup_steps=1)
+        return MedianPruner(n_startup_trials=5)
     return HyperbandPruner() if name == "hyperband" else NopPruner()

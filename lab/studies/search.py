@@ -112,7 +112,11 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
     try:
         with queue.beating():
             _work(study, splits, queue, free, deadline, joined)
-    except BaseException:  # also Ctrl-C: what was not finished is there for whoever goes on
+    except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
+        if storage.lost(error):
+            raise LabError(
+                f"the storage {storage.where} went away ({type(error).__name__}): start it and run the same command"
+            ) from None
         queue.put_back()
         raise
     if joined:
@@ -144,7 +148,7 @@ def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: floa
 
 def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, dict[str, Any]]:
     """One trial: its value, or None where it was pruned or diverged, and what is written down of it."""
-    from optuna.exceptions import TrialPruned
+    from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
 
     def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
         trial.report(quality(metrics, study.objective), epoch)
@@ -154,7 +158,7 @@ def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, di
     begun = time.perf_counter()
     try:
         fitted = splits.fit(study.searched.at(trial.params), on_epoch=on_epoch)
-    except TrialPruned:
+    except (TrialPruned, UpdateFinishedTrialError):  # the latter: it was put back, as this process seemed dead
         return None, {"seconds": time.perf_counter() - begun}
     except LabError as error:
         log.warning("trial %d: %s", trial.number, error)

@@ -44,6 +44,15 @@ class Storage:
         if self._close is not None:
             self._close()
 
+    def lost(self, error: BaseException) -> bool:
+        """Whether an error says that the database is gone."""
+        if self._close is None:
+            return False
+        from optuna.exceptions import StorageInternalError
+        from sqlalchemy.exc import SQLAlchemyError
+
+        return isinstance(error, StorageInternalError | SQLAlchemyError)
+
     def gate(self) -> AbstractContextManager[None]:
         """Waits until no other process is inside."""
         lock: AbstractContextManager[None] = self._lock()
