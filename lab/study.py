@@ -61,7 +61,7 @@ def run(
     """
     protocol = protocol or store.protocols[0]
     sealed = SealedStore(store, protocol)
-    for split in ("val", "test"):
+    for split in ("val", "test") if test else ("val",):
         require_split(sealed, split, protocol)
     splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
     if study.kind == "sweep":

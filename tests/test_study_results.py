@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -42,12 +43,29 @@ def test_the_noise_floor_is_the_spread_between_seeds_and_no_less_than_a_query() 
 def test_the_plateau_is_what_cannot_be_told_from_the_best() -> None:
     space = {"x": Range("log", 1e-4, 1.0), "c": Range("choice", choices=("a", "b"))}
     trials = [trial(50, x=1e-3, c="a"), trial(49, x=1e-2, c="a"), trial(48, x=1e-1, c="a"), trial(40, x=1.0, c="b")]
-    found = learned.plateau(trials, space, 50.0, 1.0, "R@1")
+    for number, each in enumerate(trials):
+        each.number = number
+    level = learned.within(trials, 50.0, 1.0, "R@1")
+    assert level == {0, 1, 2}
+    assert learned.within(trials, 40.0, 4.0, "MdR") == {2, 3}
+    found = learned.plateau(trials, space, level)
     assert (found["trials"], found["of"]) == (3, 4)
     assert found["settings"]["x"] == {"low": 1e-3, "high": 1e-1, "width": 0.5}
     assert found["settings"]["c"] == {"values": ["a"]}
-    falling = [trial(3.0, x=1e-3), trial(4.0, x=1e-2), trial(9.0, x=1.0)]
-    assert learned.plateau(falling, {"x": space["x"]}, 3.0, 1.0, "MdR")["trials"] == 2
+
+
+def test_untrained_trials_are_told_apart_by_their_queries() -> None:
+    rng = np.random.default_rng(0)
+    target = np.repeat(np.arange(50), 4)
+    ranks = {1e-3: rng.integers(1, 4, 200).astype(float)}
+    ranks[1e-2] = ranks[1e-3].copy()
+    ranks[1e-2][0] += 1  # one query of 200
+    ranks[1e-1] = ranks[1e-3] + 2
+    cached: Any = SimpleNamespace(target=target, ranks=lambda point: ranks[point["x"]])
+    trials = [trial(0.0, x=x) for x in ranks]
+    for number, each in enumerate(trials):
+        each.number = number
+    assert learned.level_with(trials[0], trials, cached, "R@1") == {0, 1}
 
 
 def test_importance_tells_the_setting_that_matters() -> None:

@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lab.embeddings import Texts, Videos
 from lab.heads.cmfi import CMFI
 from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
-from lab.metrics import retrieval_metrics
+from lab.metrics import ranks, summarise
 from lab.recipe import divide
 from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
 from lab.studies.setups import Setup
@@ -70,16 +72,20 @@ class Cached:
         with evaluating(self.head):
             self.side: Side | Fused = Fused(self.head, texts, videos) if isinstance(self.head, CMFI) \
                 else Side(self.head, texts, videos)  # fmt: skip
-        self.known: dict[str, dict[str, float]] = {}
+        self.known: dict[str, NDArray[np.float64]] = {}
 
     def metrics(self, point: Mapping[str, Any]) -> dict[str, float]:
         """Validation metrics at a point of the space."""
+        return summarise(self.ranks(point))
+
+    def ranks(self, point: Mapping[str, Any]) -> NDArray[np.float64]:
+        """The ranks (T,) of the validation captions at a point of the space."""
         key = json.dumps(dict(point), sort_keys=True)
         if key not in self.known:
             _, keywords = divide(self.setup.head, point)
             with evaluating(self.head):
                 similarity = self.side.similarity(keywords)
-            self.known[key] = retrieval_metrics(similarity.cpu().numpy(), self.target)
+            self.known[key] = ranks(similarity.cpu().numpy(), self.target)
         return self.known[key]
 
 

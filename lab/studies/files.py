@@ -122,7 +122,7 @@ def _rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> li
         wrong.append(f"[[rows]] must be one table or more, got {given!r}")
         return []
     rows = [row for i, each in enumerate(given) if (row := _row(f"rows {i + 1}", each, shared, wrong)) is not None]
-    names = [row.name for row in rows]
+    names = [re.sub(r"\W", "-", row.name) for row in rows]  # as they will be in file names
     wrong.extend(f"two rows are called '{name}': give each its own name" for name in {*names} if names.count(name) > 1)
     wrong.extend(
         f"row '{row.name}' must have ranges that can be tried one by one: int, choice, or a step"

@@ -1,7 +1,8 @@
 """What a study has taught beside its numbers: what mattered, how wide the best is, whether the gain is more than noise.
 
-The noise floor is the standard deviation between seeds of the chosen setup on validation. Trials within two noise
-floors of the best cannot be told from it: they are its plateau. A head that nothing is trained of has no such floor.
+The plateau of a search is those of its trials that cannot be told from the best. Where trials are trained, that is
+within two noise floors, the standard deviation between seeds of the chosen setup on validation. Where they are not, and
+no seed plays a part, a paired test on the validation queries decides.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from lab.significance import paired_test
+from lab.studies.cached import Cached
 from lab.studies.setups import OBJECTIVES, quality
 from lab.studies.space import Range
 
@@ -20,6 +23,8 @@ if TYPE_CHECKING:
 
 #: How many noise floors two values must be apart to be told from each other.
 FLOORS = 2.0
+#: Of the paired tests that find a plateau, of which there may be hundreds.
+RESAMPLES = 1_000
 
 
 def importance(study: optuna.Study) -> dict[str, float]:
@@ -55,19 +60,40 @@ def noise_floor(metrics: Sequence[Mapping[str, float]], objective: str, queries:
     return max(statistics.stdev(values), least) if len(values) > 1 else None
 
 
-def plateau(
-    trials: Sequence[FrozenTrial], space: Mapping[str, Range], best: float, floor: float, objective: str
-) -> dict[str, Any]:
-    """The trials that cannot be told from the best, and for each setting the stretch of its range that they span.
+def within(trials: Sequence[FrozenTrial], best: float, floor: float, objective: str) -> set[int]:
+    """The numbers of the completed trials that lie within ``FLOORS`` noise floors of the best value."""
+    sign = 1 if OBJECTIVES[objective] else -1
+    return {
+        trial.number
+        for trial in trials
+        if trial.state.name == "COMPLETE" and trial.value is not None and sign * (best - trial.value) <= FLOORS * floor
+    }
+
+
+def level_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached, objective: str) -> set[int]:
+    """The numbers of the completed trials that a paired test on the validation queries cannot tell from the best."""
+    mine, found = cached.ranks(best.params), {best.number}
+    tried: dict[str, bool] = {}
+    for trial in trials:
+        if trial.state.name == "COMPLETE" and trial.number != best.number:
+            key = repr(sorted(trial.params.items()))
+            if key not in tried:
+                test = paired_test(mine, cached.ranks(trial.params), cached.target, objective, resamples=RESAMPLES)
+                tried[key] = test.p_value >= 0.05
+            if tried[key]:
+                found.add(trial.number)
+    return found
+
+
+def plateau(trials: Sequence[FrozenTrial], space: Mapping[str, Range], level: set[int]) -> dict[str, Any]:
+    """For each setting the stretch of its range that is spanned by the trials that are level with the best.
 
     ``width`` is that stretch's share of the range, on the range's own scale; choices list what is among them.
     """
-    sign = 1 if OBJECTIVES[objective] else -1
-    done = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
-    level = [trial for trial in done if trial.value is not None and sign * (best - trial.value) <= FLOORS * floor]
+    done = [trial for trial in trials if trial.state.name == "COMPLETE"]
     spans: dict[str, Any] = {}
     for key, each in space.items():
-        values = [trial.params[key] for trial in level if key in trial.params]
+        values = [trial.params[key] for trial in done if trial.number in level and key in trial.params]
         if not values:
             continue
         if each.kind == "choice":
@@ -75,7 +101,7 @@ def plateau(
         else:
             low, high = min(values), max(values)
             spans[key] = {"low": low, "high": high, "width": _share(each, low, high)}
-    return {"trials": len(level), "of": len(done), "floors": FLOORS, "settings": spans}
+    return {"trials": len(level), "of": len(done), "settings": spans}
 
 
 def _share(each: Range, low: float, high: float) -> float:

@@ -193,11 +193,10 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
         lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
     flat = told.get("plateau")
     if flat:
-        lines.append(
-            f"noise floor between seeds {told['noise_floor']:.2f} of {told['objective']}: {flat['trials']} of "
-            f"{flat['of']} completed trials lie within {flat['floors']:g} of it below the best, spanning "
-            + ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
-        )
+        floor = told.get("noise_floor")
+        how = "by a paired test on validation" if floor is None else f"within twice the {floor:.2f} between seeds"
+        spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
+        lines.append(f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best, {how}: {spans}")
     return lines
 
 

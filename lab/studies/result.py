@@ -165,14 +165,16 @@ def of_search(study: Study, found: Found, final: Final | None, store: Store) -> 
         "best": {"number": found.best.number, "value": found.best.value, "params": found.best.params},
         "importance": learned.importance(found.queue.study),
     }
-    if final is not None and found.best.value is not None:
+    level = found.level
+    if final is not None and level is None and found.best.value is not None:
         row = final.rows[-1]
         queries = store.coverage("val", final.protocol).captions
         floor = learned.noise_floor([fit.metrics for fit in row.fits], study.objective, queries)
         told["noise_floor"] = floor
         if floor is not None:
-            space = study.searched.search
-            told["plateau"] = learned.plateau(found.trials, space, found.best.value, floor, study.objective)
+            level = learned.within(found.trials, found.best.value, floor, study.objective)
+    if level is not None:
+        told["plateau"] = learned.plateau(found.trials, study.searched.search, level)
     return told
 
 

@@ -17,6 +17,7 @@ from lab import cli
 from lab.errors import LabError
 from lab.store import Store
 from lab.studies.cached import Cached, after_training
+from lab.studies.learned import level_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
 from lab.studies.setups import OBJECTIVES, Setup, Study, better, quality
@@ -37,12 +38,17 @@ PAUSE_S = 0.5
 
 @dataclass(frozen=True)
 class Found:
-    """What a search found: its best trial, the setup at it, and all trials."""
+    """What a search found: its best trial, the setup at it, and all trials.
+
+    ``level``: numbers of trials that a paired test cannot tell from the best; None where trials are trained, whose
+    noise is that between seeds.
+    """
 
     best: FrozenTrial
     setup: Setup
     trials: list[FrozenTrial]
     queue: Queue
+    level: set[int] | None
 
 
 def open_search(study: Study, store: Store, protocol: str, storage: Storage, name: str) -> optuna.Study:
@@ -121,7 +127,7 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
         raise
     if joined:
         return None
-    return _found(study, queue, free)
+    return _found(study, splits, queue, free)
 
 
 def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool) -> None:
@@ -193,7 +199,7 @@ def best_of(trials: list[FrozenTrial], objective: str) -> FrozenTrial | None:
     return best
 
 
-def _found(study: Study, queue: Queue, free: bool) -> Found:
+def _found(study: Study, splits: Splits, queue: Queue, free: bool) -> Found:
     trials = queue.trials()
     best = best_of(trials, study.objective)
     if best is None:
@@ -205,4 +211,5 @@ def _found(study: Study, queue: Queue, free: bool) -> Found:
     if queue.exhausted:
         log.info("all %d points of the space were tried, so the search is at its end", queue.target)
     setup = study.searched.with_after(best.params) if free else study.searched.at(best.params)
-    return Found(best, setup, trials, queue)
+    level = level_with(best, trials, Cached(study.searched, splits), study.objective) if free else None
+    return Found(best, setup, trials, queue, level)
