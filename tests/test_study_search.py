@@ -26,6 +26,7 @@ from lab.studies.queue import Queue, me
 from lab.studies.space import Range
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
+from lab.studies.workers import helpers
 from lab.study import main
 
 STUDY = """
@@ -38,6 +39,13 @@ batch = 64
 [search]
 lr = { log = [1e-4, 1e-1] }
 dropout = { float = [0.0, 0.5] }
+"""
+UNTRAINED = """
+kind = "search"
+head = "softmax"
+sampler = "random"
+[search]
+temperature = { log = [1e-3, 1.0] }
 """
 SPACE = {"x": Range("float", 0.0, 1.0)}
 
@@ -199,12 +207,15 @@ def test_a_storage_that_cannot_be_reached(where: str, said: str) -> None:
 
 
 def test_killed_five_times_it_ends_with_what_was_asked(folder: Path) -> None:
-    journal, asked = folder / "runs" / "s" / "journal.log", 12
+    (folder / "mine.toml").write_text(UNTRAINED)
+    journal, asked = folder / "runs" / "s" / "journal.log", 150
     for kill in range(5):
         process = start(folder, asked)
-        _wait(lambda: _lines(journal) >= 25 + 18 * kill, process)  # noqa: B023 - called within the turn
+        _wait(lambda: _lines(journal) >= 100 + 150 * kill, process)  # noqa: B023 - called within the turn
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    before = states(journal)
+    assert 0 < before["COMPLETE"] < asked
     assert cli.run(main, arguments(folder, asked)) == 0
     found = states(journal)
     assert found["COMPLETE"] == asked
@@ -214,14 +225,44 @@ def test_killed_five_times_it_ends_with_what_was_asked(folder: Path) -> None:
     assert set(told.values()) == {1}  # none is counted twice
 
 
-@pytest.mark.parametrize("workers", [2, 4])
-def test_workers_end_with_what_was_asked(folder: Path, workers: int) -> None:
-    process = start(folder, 20, "--workers", str(workers), "--set", "epochs=4")
-    _, err = process.communicate(timeout=240)
-    assert process.returncode == 0, err
+@pytest.mark.parametrize("processes", [2, 4])
+def test_the_same_command_many_times_ends_with_what_was_asked(folder: Path, processes: int) -> None:
+    (folder / "mine.toml").write_text(UNTRAINED)
+    running = [start(folder, 60) for _ in range(processes)]
+    for process in running:
+        _, err = process.communicate(timeout=240)
+        assert process.returncode == 0, err
     found = trials(folder / "runs" / "s" / "journal.log")
-    assert [trial.state.name for trial in found] == ["COMPLETE"] * 20
+    assert [trial.state.name for trial in found] == ["COMPLETE"] * 60
     assert len({trial.user_attrs["owner"]["pid"] for trial in found}) > 1
+
+
+def test_workers_are_the_same_command_told_to_join(monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[Any] = []
+
+    class Process:
+        def __init__(self, command: list[str], **options: Any) -> None:
+            started.append((command, options))
+
+        def wait(self) -> int:
+            return 0
+
+    monkeypatch.setattr(subprocess, "Popen", Process)
+    with helpers(["xpool_head", "--trials", "3"], 3):
+        assert [command[1:] for command, _ in started] == [
+            ["-m", "lab.study", "xpool_head", "--trials", "3", "--join"]
+        ] * 2  # fmt: skip
+    with helpers([], 1):
+        assert len(started) == 2
+
+
+def test_a_helper_takes_part_and_leaves_the_final_step(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = [argument for argument in arguments(folder, 2) if argument != "--no-test"]
+    assert cli.run(main, [*whole, "--join"]) == 0
+    assert capsys.readouterr().out == ""
+    assert states(folder / "runs" / "s" / "journal.log") == {"COMPLETE": 2}
+    assert not (folder / "runs" / "s" / "result.json").exists()
+    assert not list(folder.glob("*.reads.jsonl"))
 
 
 def _wait(holds: Any, process: subprocess.Popen[str]) -> None:

@@ -33,13 +33,14 @@ def importance(study: optuna.Study) -> dict[str, float]:
     Empty where there are too few different trials to say.
     """
     import optuna
-    from optuna.importance import get_param_importances
 
     done = [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]
     if len(done) < 4 or len({trial.value for trial in done}) < 2 or not done[0].params:
         return {}
     if len(done[0].params) == 1:
         return dict.fromkeys(done[0].params, 1.0)
+    from optuna.importance import get_param_importances  # here, because it loads scikit-learn
+
     level = optuna.logging.get_verbosity()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:

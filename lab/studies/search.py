@@ -117,7 +117,7 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
     deadline = time.monotonic() + study.seconds if study.seconds else None
     try:
         with queue.beating():
-            _work(study, splits, queue, free, deadline, joined)
+            cached = _work(study, splits, queue, free, deadline, joined)
     except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
         if storage.lost(error):
             raise LabError(
@@ -127,10 +127,13 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
         raise
     if joined:
         return None
-    return _found(study, splits, queue, free)
+    return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
 
 
-def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool) -> None:
+def _work(
+    study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool
+) -> Cached | None:
+    """Takes trials as long as there are any and time is left. Returns what trials without training are scored from."""
     cached: Cached | None = None
     parent = os.getppid()
     with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
@@ -150,6 +153,7 @@ def _work(study: Study, splits: Splits, queue: Queue, free: bool, deadline: floa
                 time.sleep(PAUSE_S)  # others are at the last ones; should they die, those are put back and taken here
         else:
             log.info("the time is over: %d of %d trials are finished", queue.counts().finished, queue.target)
+    return cached
 
 
 def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, dict[str, Any]]:
@@ -199,7 +203,7 @@ def best_of(trials: list[FrozenTrial], objective: str) -> FrozenTrial | None:
     return best
 
 
-def _found(study: Study, splits: Splits, queue: Queue, free: bool) -> Found:
+def _found(study: Study, queue: Queue, cached: Cached | None) -> Found:
     trials = queue.trials()
     best = best_of(trials, study.objective)
     if best is None:
@@ -210,6 +214,6 @@ def _found(study: Study, splits: Splits, queue: Queue, free: bool) -> Found:
         )
     if queue.exhausted:
         log.info("all %d points of the space were tried, so the search is at its end", queue.target)
-    setup = study.searched.with_after(best.params) if free else study.searched.at(best.params)
-    level = level_with(best, trials, Cached(study.searched, splits), study.objective) if free else None
+    setup = study.searched.with_after(best.params) if cached else study.searched.at(best.params)
+    level = level_with(best, trials, cached, study.objective) if cached else None
     return Found(best, setup, trials, queue, level)
