@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo readme-figures test lint bench clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,9 +24,15 @@ $(READY): pyproject.toml constraints.txt
 # The main job on the toy world: render, cache, search, compare heads on the test split, draw.
 demo: $(READY)
 	$(BIN)/python -m lab.cache --dataset toy
-	$(BIN)/python -m lab.study xpool_head --dataset toy --trials 4
-	$(BIN)/python -m lab.study heads --dataset toy
+	$(BIN)/python -m lab.study xpool_head --dataset toy --trials 4 --set seeds=1 --set epochs=2
+	$(BIN)/python -m lab.study heads --dataset toy --set seeds=1 --set epochs=2 --set audio_epochs=2
 	$(BIN)/python -m lab.figures --dataset toy
+	@echo "results: studies/runs/    figures: figures/    the store: features/toy-toy-midpoints-12.zarr"
+
+# The pictures in the README, from what the demo leaves.
+readme-figures: $(READY)
+	$(BIN)/python -m lab.figures clips heads attention_truth strips --dataset toy --out docs
+	rm -f docs/*.pdf
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2
