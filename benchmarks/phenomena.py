@@ -114,7 +114,8 @@ def main() -> None:
     uniform = result["mean"]["of uniform weights"]
     print(
         f"uniform attention on the told seconds: {uniform:.2f}; k = {top_k} and fusion weight {fusion_weight} by "
-        f"validation, {given.seeds} seeds, {store.path.name}, {given.split}: {len(target)} captions, {needs.sum()} of them need the sound"
+        f"validation, {given.seeds} seeds, {store.path.name}, {given.split}: {len(target)} captions, {needs.sum()} of "
+        "them need the sound"
     )
 
     questions = {

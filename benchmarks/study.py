@@ -87,7 +87,7 @@ def main() -> None:
         states = Counter(trial.state.name for trial in found.trials)
         assert states == {"COMPLETE": trials}, states
     result = {
-        "what": f"{trials} trials of k, temperature and fusion weight: {VAL} videos, {CAPTIONS} captions, {FRAMES} frames",
+        "what": f"{trials} trials of k, temperature, fusion weight: {VAL} videos, {CAPTIONS} captions, {FRAMES} frames",
         "search_s": round(whole_s, 2),
         "bound_s": BOUND_S * trials / 200,
         "scoring_ms_a_trial": round(1000 * scoring_s, 1),

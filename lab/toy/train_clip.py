@@ -146,7 +146,8 @@ def _movements(model: open_clip.CLIP) -> Tensor:
         tokens = open_clip.tokenize(texts, model.context_length)
         means.append(F.normalize(TextTower(model, "toy")(tokens, (tokens != 0).sum(1) - 2)[0], dim=-1).mean(0))
     differences = torch.stack(means) - torch.stack(means).mean(0)
-    return torch.linalg.svd(differences, full_matrices=False)[2][: len(means) - 1]
+    directions: Tensor = torch.linalg.svd(differences, full_matrices=False)[2]
+    return directions[: len(means) - 1]
 
 
 def _log(settings: Settings, curve: list[tuple[float, float]], seconds: float) -> dict[str, Any]:
