@@ -1,0 +1,37 @@
+"""What the README says runs."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from lab import cli
+from lab.evaluate import main as evaluate
+from lab.train import main as train
+
+README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_head_of_ones_own(full, tmp_path, monkeypatch, capsys):
+    (block,) = re.findall(r"```python\n(# my_head\.py\n.*?)```", README, re.DOTALL)
+    assert len([line for line in block.splitlines() if line.strip()]) <= 25
+    (tmp_path / "my_head.py").write_text(block)
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    monkeypatch.syspath_prepend(tmp_path)
+    common = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
+    assert cli.run(train, ["my_head:MyHead", *common, "--name", "mine", "--set", "epochs=1"]) == 0
+    assert cli.run(evaluate, ["mine", *common, "--split", "val", "--trust", "my_head:MyHead"]) == 0
+    assert "t2v" in capsys.readouterr().out
+    sys.modules.pop("my_head", None)
+
+
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (lab\.[\w.]+)", README))))
+def test_every_command_that_it_names_has_help_with_an_example(module):
+    said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
+    assert "example:" in said
+    assert f"python -m {module}" in said
