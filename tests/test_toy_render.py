@@ -17,7 +17,6 @@ from lab.datasets import get_dataset
 from lab.errors import LabError
 from lab.media import parse_sampling, read_clip
 from lab.preprocess import ImageSpec
-from lab.toy.draw import draw
 from lab.toy.grammar import captions
 from lab.toy.render import main, pictures, read_world, render, render_world, waveform
 from lab.toy.world import world
@@ -135,7 +134,7 @@ def test_without_the_drawings_it_is_one_line(monkeypatch):
     sprite.cache_clear()
     monkeypatch.setitem(sys.modules, "resvg_py", None)
     with pytest.raises(LabError, match=r"drawing the toy world needs the package resvg_py: .*retrieval-lab\[toy\]"):
-        draw(next(world(7)).scenes[0], 0.5)
+        sprite("dog")
 
 
 @pytest.mark.parametrize("size", [32, 63, 64, 67, 224])

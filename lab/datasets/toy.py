@@ -38,7 +38,8 @@ class Toy:
 
         refuse_split(self.name, split)
         if not root.is_dir():
-            raise LabError(f"--root must be a folder, {root} is none: {self.instructions}")
+            what = "is not a folder" if root.exists() else "does not exist"
+            raise LabError(f"--root must be the folder with {self.name}, {root} {what}: {self.instructions}")
         number, sizes = read_world(root)
         videos, lines, files = {}, {}, {}
         for clip in world(number, sizes):

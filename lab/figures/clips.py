@@ -67,7 +67,7 @@ def sheet(rows: Sequence[Row], source: str = "") -> Figure:
 
 
 def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) -> Figure:
-    """Some videos of the split, with one caption for each of their scenes where it is known what captions tell of.
+    """Some videos, each with one caption a scene where it is known what captions tell of.
 
     Drawn at random among those whose captions tell of several scenes, if there are any.
     """
