@@ -26,12 +26,12 @@ demo: $(READY)
 	$(BIN)/python -m lab.cache --dataset toy
 	$(BIN)/python -m lab.study xpool_head --dataset toy --trials 4 --set seeds=1 --set epochs=2
 	$(BIN)/python -m lab.study heads --dataset toy --set seeds=1 --set epochs=1 --set audio_epochs=1
-	$(BIN)/python -m lab.figures --dataset toy
+	$(BIN)/python -m lab.figures --dataset toy --runs studies/runs/heads-toy/runs
 	@echo "results: studies/runs/    figures: figures/    the store: features/toy-toy-midpoints-12.zarr"
 
 # The pictures in the README, from what the demo leaves.
 readme-figures: $(READY)
-	$(BIN)/python -m lab.figures clips heads attention_truth strips --dataset toy --out docs
+	$(BIN)/python -m lab.figures clips heads attention_truth strips --dataset toy --runs studies/runs/heads-toy/runs --out docs
 	rm -f docs/*.pdf
 
 test: $(READY)
