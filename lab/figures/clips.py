@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
-from numpy.typing import NDArray
 from PIL import Image
 
 from lab.figures import style
 from lab.figures.material import Material, NoData
+from lab.figures.strips import seconds_of, told_frames
 
 #: Frames in a row.
 SHOWN = 10
@@ -81,7 +81,7 @@ def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) ->
         pictures = material.store.thumbnails(int(material.video_rows[video]))
         if pictures and len(rows) < videos:
             times = material.times_s[video][: len(pictures)]
-            told = [_told(seconds, times) for _, seconds, _ in lines]
+            told = [[False] * len(times) if at is None else told_frames(at, times).tolist() for _, at, _ in lines]
             rows.append(
                 Row(pictures, [(text, frames, needs) for (text, _, needs), frames in zip(lines, told, strict=True)])
             )
@@ -98,10 +98,6 @@ def _lines(
     chosen: dict[object, tuple[str, tuple[float, float] | None, bool]] = {}
     for text in rng.permutation(np.flatnonzero(material.target == video)):
         caption = material.captions[text]
-        seconds = None if caption["start_s"] is None else (float(caption["start_s"]), float(caption["end_s"]))
+        seconds = seconds_of(material, int(text))
         chosen.setdefault(seconds or int(text), (caption["text"], seconds, bool(caption["needs_sound"])))
     return sorted(list(chosen.values())[:texts], key=lambda line: line[1] or (0.0, 0.0))
-
-
-def _told(seconds: tuple[float, float] | None, times: NDArray[np.float32]) -> list[bool]:
-    return [seconds is not None and bool(seconds[0] <= time < seconds[1]) for time in times]

@@ -106,7 +106,7 @@ def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
     for reading in strip.readings:
         down += TITLE
         peak = 1.08 * max(float(np.max(weights)) for weights in reading.weights.values())
-        told = _told(reading, strip.times_s)
+        told = None if reading.seconds is None else told_frames(reading.seconds, strip.times_s)
         for row, (label, weights) in enumerate(reading.weights.items()):
             axes = place(down + ROW * row, ROW * 0.86)
             _bars(axes, label, weights, told, peak)
@@ -147,10 +147,9 @@ def _beside(axes: Axes, height: float, cells: Sequence[str], color: str = "black
         )
 
 
-def _told(reading: Reading, times_s: NDArray[Any]) -> NDArray[np.bool_] | None:
-    if reading.seconds is None:
-        return None
-    start, end = reading.seconds
+def told_frames(seconds: tuple[float, float], times_s: NDArray[Any]) -> NDArray[np.bool_]:
+    """Which frames (F,) are shown within the seconds that a text tells of."""
+    start, end = seconds
     return np.asarray((times_s >= start) & (times_s < end))
 
 
@@ -168,7 +167,7 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     shown = []
     for video in rng.permutation(np.unique(material.target)):
         chosen = _differing(material, np.flatnonzero(material.target == video), texts)
-        if len(chosen) == min(texts, 2) or (len(chosen) and not any(_seconds(material, t) for t in chosen)):
+        if len(chosen) == min(texts, 2) or (len(chosen) and not any(seconds_of(material, t) for t in chosen)):
             strip = strip_of(material, int(video), chosen)
             shown += [strip] if strip.pictures else []
         if len(shown) == videos:
@@ -196,7 +195,7 @@ def strip_of(material: Material, video: int, texts: Sequence[int]) -> Strip:
                 pair = queries.select(torch.tensor([text])), gallery.select(torch.tensor([video]))
                 weights[label] = head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
         ranks = {label: float(_rank(material.similarity(label)[text], video)) for label in weights}
-        readings.append(Reading(material.captions[text]["text"], weights, ranks, _seconds(material, text)))
+        readings.append(Reading(material.captions[text]["text"], weights, ranks, seconds_of(material, text)))
     return Strip(material.store.thumbnails(int(row)), times, readings)
 
 
@@ -224,7 +223,8 @@ def _rank(scores: NDArray[Any], video: int) -> float:
     return float((scores > own).sum() + ((scores == own).sum() + 1) / 2)
 
 
-def _seconds(material: Material, text: int) -> tuple[float, float] | None:
+def seconds_of(material: Material, text: int) -> tuple[float, float] | None:
+    """From when until when a text of the split tells of its video; None where that is not known."""
     row = material.captions[text]
     return None if row["start_s"] is None or row["end_s"] is None else (row["start_s"], row["end_s"])
 
@@ -233,5 +233,5 @@ def _differing(material: Material, rows: NDArray[np.int64], count: int) -> list[
     """Up to ``count`` of some texts, no two of which tell of the same seconds, as far as that is known."""
     seen: dict[Any, int] = {}
     for row in rows.tolist():
-        seen.setdefault(_seconds(material, row) or ("unknown", len(seen)), row)
+        seen.setdefault(seconds_of(material, row) or ("unknown", len(seen)), row)
     return list(seen.values())[:count]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -112,17 +113,13 @@ class MeanPooling(nn.Module):
         return 4 * frames * self.dim, 2
 
 
-class TopKPooling(nn.Module):
-    """The mean of the ``top_k`` frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
+class _WeightedPooling(nn.Module):
+    """Frames averaged by weights that the text gives them: ``_weights``, which is all that a kind adds."""
 
-    A video with fewer real frames has all of them averaged. ``normalize``: average frames of length one, as the
-    authors' code does; ``False`` is equation 7 to the letter. Raises ``LabError`` for ``top_k`` beyond the frames.
-    """
+    top_k: Any  # a whole number; for softmax also None, which is all frames
 
-    def __init__(self, dim: int = 512, *, top_k: int = 3, projection: str = "none", normalize: bool = True) -> None:
+    def __init__(self, dim: int, top_k: int | None, projection: str, normalize: bool) -> None:
         super().__init__()
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise LabError(f"1 <= top_k <= frames must hold, a whole number, got top_k={top_k!r}")
         self.dim, self.top_k, self.space = dim, top_k, Space(dim, projection, normalize)
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
@@ -130,7 +127,7 @@ class TopKPooling(nn.Module):
         return self.score(texts, self.index(videos))
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
-        """One over k for the k frames that count (T, V, F)."""
+        """The weights of every pair (T, V, F)."""
         index = self.index(videos)
         return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
 
@@ -148,12 +145,27 @@ class TopKPooling(nn.Module):
         return frames * (4 * self.dim + frames), 3
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
+        """Weights (V, F, T) from inner products with unit texts, alike; they sum to one over real frames."""
+        raise NotImplementedError
+
+
+class TopKPooling(_WeightedPooling):
+    """The mean of the ``top_k`` frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
+
+    A video with fewer real frames has all of them averaged. ``normalize``: average frames of length one, as the
+    authors' code does; ``False`` is equation 7 to the letter. Raises ``LabError`` for ``top_k`` beyond the frames.
+    """
+
+    def __init__(self, dim: int = 512, *, top_k: int = 3, projection: str = "none", normalize: bool = True) -> None:
+        super().__init__(dim, _counted(top_k), projection, normalize)
+
+    def _weights(self, product: Tensor, index: Frames) -> Tensor:
         cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
         chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
         return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
 
 
-class SoftmaxPooling(nn.Module):
+class SoftmaxPooling(_WeightedPooling):
     """Frames weighted by softmax(cosine / ``temperature``): near zero the closest frame alone, at infinity the mean.
 
     0.01 is what the authors of X-Pool use in their code. ``top_k``: among the closest k frames only; None is among all.
@@ -169,35 +181,10 @@ class SoftmaxPooling(nn.Module):
         projection: str = "none",
         normalize: bool = True,
     ) -> None:
-        super().__init__()
-        if top_k is not None and (isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1):
-            raise LabError(f"1 <= top_k <= frames must hold, a whole number, got top_k={top_k!r}")
+        super().__init__(dim, None if top_k is None else _counted(top_k), projection, normalize)
         if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not temperature > 0:
             raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={temperature!r}")
-        self.dim, self.temperature, self.top_k = dim, float(temperature), top_k
-        self.space = Space(dim, projection, normalize)
-
-    def forward(self, texts: Texts, videos: Videos) -> Tensor:
-        """Cosine similarity (T, V), every text with every video."""
-        return self.score(texts, self.index(videos))
-
-    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
-        """The softmax (T, V, F)."""
-        index = self.index(videos)
-        return self._weights(products(index.values, self.space.texts(texts)), index).permute(2, 0, 1)
-
-    def index(self, videos: Videos) -> Frames:
-        """Frames and their Gram matrices."""
-        _within(self.top_k, videos)
-        return self.space.frames(videos)
-
-    def score(self, texts: Texts, index: Frames) -> Tensor:
-        """Cosine similarity (T, V)."""
-        return pooled_cosines(self.space.texts(texts), index, self._weights)
-
-    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
-        """See ``Head``."""
-        return frames * (4 * self.dim + frames), 3
+        self.temperature = float(temperature)
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
         logits = hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask)
@@ -205,6 +192,12 @@ class SoftmaxPooling(nn.Module):
             least = logits.detach().topk(self.top_k, 1).values[:, -1:]
             logits = logits.masked_fill(logits < least, float("-inf"))
         return logits.softmax(1)
+
+
+def _counted(top_k: Any) -> int:
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise LabError(f"1 <= top_k <= frames must hold, a whole number, got top_k={top_k!r}")
+    return top_k
 
 
 def _within(top_k: int | None, videos: Videos) -> None:
