@@ -3,6 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
+# Each writes benchmarks/results/NAME.json. Those of a GPU are run by hand where there is one.
+BENCHMARKS := decode store score train study cache
+
 .PHONY: setup demo readme-figures test lint bench clean
 .DEFAULT_GOAL := help
 
@@ -11,7 +14,7 @@ help:
 	@echo "make test    run the tests"
 	@echo "make setup   make .venv with everything in it"
 	@echo "make lint    ruff and mypy"
-	@echo "make bench   the benchmarks, with ratios and the limits of this machine"
+	@echo "make bench   the benchmarks, and the table of them in the README"
 
 setup: $(READY)
 
@@ -43,7 +46,8 @@ lint: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	for script in benchmarks/*.py; do $(BIN)/python $$script || exit 1; done
+	for name in $(BENCHMARKS); do $(BIN)/python benchmarks/$$name.py || exit 1; done
+	$(BIN)/python benchmarks/table.py
 
 clean:
 	rm -rf .venv build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -11,7 +11,6 @@ cores; where the networks run on a GPU, the slower of decoding alone and encodin
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import platform
 import resource
@@ -20,9 +19,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
+import envelope
 import numpy as np
 import torch
 
@@ -164,10 +163,8 @@ def report(seconds: dict[str, float], given: argparse.Namespace) -> None:
     for name, value in seconds.items():
         print(f"  {name:32}{value:8.2f}")
     print(f"  {'videos per second':32}{UNIT_VIDEOS / seconds['end to end']:8.2f}")
-    out = Path(__file__).parent / "results" / "cache.json"
-    out.parent.mkdir(exist_ok=True)
-    facts = {"date": datetime.now(UTC).isoformat(), "device": device, "torch": torch.__version__, **vars(given)}
-    out.write_text(json.dumps({**facts, "seconds": seconds}, indent=1))
+    settings = vars(given) | {"unit": UNIT_VIDEOS, "clip_s": SECONDS}
+    envelope.write("cache", {"seconds": seconds}, **settings)
 
 
 if __name__ == "__main__":

@@ -1,18 +1,18 @@
 """Twelve frames of short clips: this lab's one pass over a file against a seek for each frame, in the same run.
 
     python benchmarks/decode.py
-    python benchmarks/decode.py --root ../shared/data --json decode.json
+    python benchmarks/decode.py --root ~/clips
 
 The other side is what loaders of the field do: seek to the keyframe before a time, decode up to it, for each frame. It
 is spared the reading of the packets (it trusts the header's frame count and rate), so the comparison favours it; that
 it yields the wrong frame where the header lies is not counted. Both convert to RGB at full size, on one thread. Medians
 over the repetitions, which alternate; the rows show a clip's median times in milliseconds. Requirement: 1.5 over all.
+Writes benchmarks/results/decode.json.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import sys
 import tempfile
@@ -21,6 +21,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import av
+import envelope
 import numpy as np
 
 from lab.media import read_clip
@@ -108,7 +109,8 @@ def measure(paths: list[Path], repeat: int) -> dict[str, object]:
         print(f"{path.name[:33]:34}{row[0]:10.1f}{row[1]:11.1f}{row[1] / row[0]:7.2f}{row[2]:18.1f}")
     sums = [sum(float(row[key]) for row in rows) for key in ("one_pass_ms", "seek_each_ms", "read_clip_ms")]  # type: ignore[arg-type]
     print(f"{'sum':34}{sums[0]:10.1f}{sums[1]:11.1f}{sums[1] / sums[0]:7.2f}{sums[2]:18.1f}\n")
-    return {"clips": rows, "ratio": sums[1] / sums[0]}
+    return {"clips": rows, "sum_ms": dict(zip(("one_pass", "seek_each", "read_clip"), sums, strict=True)),
+            "ratio": sums[1] / sums[0]}  # fmt: skip
 
 
 def main() -> int:
@@ -116,7 +118,6 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", type=Path, help="a folder with real clips, searched at all depths")
     parser.add_argument("--repeat", type=int, default=7, help="repetitions a clip (default %(default)s)")
-    parser.add_argument("--json", type=Path, help="write the numbers here too")
     args = parser.parse_args()
     results = {}
     with tempfile.TemporaryDirectory() as folder:
@@ -124,8 +125,7 @@ def main() -> int:
     if args.root:
         found = sorted(p for p in args.root.rglob("*") if p.suffix.lower() in VIDEOS)
         results["real"] = measure(found, args.repeat)
-    if args.json:
-        args.json.write_text(json.dumps(results, indent=1) + "\n")
+    envelope.write("decode", results, repeat=args.repeat)
     ratio = float(results["rendered"]["ratio"])  # type: ignore[arg-type]
     print(f"one pass is {ratio:.2f} times as fast as a seek per frame (required: 1.5)")
     return 0 if ratio >= 1.5 else 1

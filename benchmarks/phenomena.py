@@ -11,13 +11,12 @@ is reported; a read of a test split is logged beside the store. Writes benchmark
 from __future__ import annotations
 
 import argparse
-import json
 import time
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+import envelope
 import numpy as np
 
 from lab import truth
@@ -131,10 +130,7 @@ def main() -> None:
         [[text, f"{test.difference:+.1f}", f"{test.low:+.1f} .. {test.high:+.1f}", f"{test.lower_bound:+.1f}",
           f"{test.p_value:.4f}"] for text, test in tests.items()],
     ))  # fmt: skip
-    out = Path(__file__).parent / "results" / f"phenomena-{store.path.stem}-{given.split}.json"
-    out.parent.mkdir(exist_ok=True)
     content = {
-        "date": datetime.now(UTC).isoformat("T", "seconds"),
         "store": store.path.name,
         "passport": store.passport,
         "split": given.split,
@@ -145,7 +141,7 @@ def main() -> None:
         "heads": result,
         "tests": {text: asdict(test) for text, test in tests.items()},
     }
-    out.write_text(json.dumps(content, indent=1, default=str) + "\n", encoding="utf-8")
+    out = envelope.write(f"phenomena-{store.path.stem}-{given.split}", content)
     print(f"{out}, {content['seconds']} s")
 
 

@@ -10,7 +10,6 @@ the texts. Memory is the high-water mark beyond the inputs, in a process of its 
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import statistics
@@ -18,9 +17,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
+import envelope
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -195,14 +194,9 @@ def main() -> None:
     print(f"{pool['query'] * 1e3:8.2f}  ms for one query against the index of {given.videos} videos")
     for name, value in heads.items():
         print(f"{value / given.slice * 1e3:8.3f}  ms a text: {name}")
-    result = {
-        "date": datetime.now(UTC).isoformat(), "texts": given.texts, "videos": given.videos, "threads": given.threads,
-        "slice": given.slice, "ratios": ratios, "xpool_s": pool, "sweep_s": swept, "heads_s": heads,
-        "memory_mb": memory,
-    }  # fmt: skip
-    out = Path(__file__).parent / "results" / "score.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1))
+    result = {"ratios": ratios, "xpool_s": pool, "sweep_s": swept, "heads_s": heads, "memory_mb": memory}
+    settings = {name: value for name, value in vars(given).items() if name != "peak_of"}
+    envelope.write("score", result, **settings)
 
 
 if __name__ == "__main__":

@@ -16,9 +16,9 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 
+import envelope
 import numpy as np
 import torch
 
@@ -115,10 +115,8 @@ def main() -> None:
         words = words_share(given.captions)
         for name, value in words.items():
             print(f"words, {name}: {value:.4g}")
-        result = {"date": datetime.now(UTC).isoformat(), "bytes": size, "seconds": rows, "words": words}
-        out = Path(__file__).parent / "results" / "store.json"
-        out.parent.mkdir(exist_ok=True)
-        out.write_text(json.dumps(result, indent=1))
+        result = {"bytes": size, "seconds": rows, "words": words}
+        envelope.write("store", result, runs=given.runs, captions=bool(given.captions))
     finally:
         shutil.rmtree(base)
 

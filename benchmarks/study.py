@@ -10,17 +10,14 @@ trial is scored exactly. The study's own journal file is used. Writes benchmarks
 from __future__ import annotations
 
 import argparse
-import json
 import logging
-import platform
 import tempfile
 import time
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
+import envelope
 import numpy as np
-import torch
 
 from lab.datasets import Caption, Collection, Video
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS, open_store
@@ -93,14 +90,10 @@ def main() -> None:
         "scoring_ms_a_trial": round(1000 * scoring_s, 1),
         "asking_and_storing_ms_a_trial": round(1000 * (whole_s / trials - scoring_s), 1),
         "before_the_first_trial_s": round(made_s, 2),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
-        "time": datetime.now(UTC).isoformat("T", "seconds"),
     }
     for key, value in result.items():
         print(f"{key:32} {value}")
-    file = Path(__file__).parent / "results" / "study.json"
-    file.parent.mkdir(exist_ok=True)
-    file.write_text(json.dumps(result, indent=1) + "\n")
+    envelope.write("study", result, trials=trials)
 
 
 if __name__ == "__main__":

@@ -10,16 +10,14 @@ rounds in which both and the bare matrix products of ours are timed in turn. Wri
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import platform
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
-from pathlib import Path
 from unittest import mock
 
+import envelope
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
@@ -183,10 +181,7 @@ def main() -> None:
     for name, took in per_step.items():
         print(f"{name:32}{took * 1e3:8.1f} ms a step {1 / took:8.1f} steps/s")
     print(f"lab.train is {slow / fast:.2f} × as fast; it takes {fast / least:.2f} × its bare matrix products")
-    result = {"date": datetime.now(UTC).isoformat(), "seconds": per_step, "apart": apart, "steps": given.steps}
-    out = Path(__file__).parent / "results" / "train.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(json.dumps(result, indent=1))
+    envelope.write("train", {"seconds": per_step, "apart": apart}, batch=BATCH, **vars(given))
 
 
 if __name__ == "__main__":

@@ -35,3 +35,10 @@ def test_every_command_that_it_names_has_help_with_an_example(module):
     said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
     assert "example:" in said
     assert f"python -m {module}" in said
+
+
+@pytest.mark.parametrize("script", ["table"])
+def test_its_tables_are_what_is_made_from_the_results(script):
+    """So that no number in them is typed by hand."""
+    root = Path(__file__).parent.parent
+    subprocess.run([sys.executable, str(root / "benchmarks" / f"{script}.py"), "--check"], check=True)

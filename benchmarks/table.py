@@ -1,0 +1,157 @@
+"""The README's table of measurements, made from ``results/*.json`` alone.
+
+    python benchmarks/table.py             # rewrites the README between the marks
+    python benchmarks/table.py --check     # exit code 1 where it would change
+
+A row says what was measured, the file that holds it, and how its numbers are put. Where there is no file, the row says
+"not measured".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+README = Path(__file__).parent.parent / "README.md"
+
+Told = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Row:
+    """``told(results, settings)`` gives the cells "measured" and "beside" of a file's numbers."""
+
+    what: str
+    file: str
+    told: Callable[[Told, Told], tuple[str, str]]
+
+
+def decoding(r: Told, s: Told) -> tuple[str, str]:
+    """Six rendered clips, in all."""
+    found = r["rendered"]
+    sums = [sum(clip[key] for clip in found["clips"]) for key in ("one_pass_ms", "seek_each_ms")]
+    return f"{sums[0]:.0f} ms", f"{sums[1]:.0f} ms with a seek for each frame: {found['ratio']:.1f} ×"
+
+
+def loading(r: Told, s: Told) -> tuple[str, str]:
+    """Bytes of one split over the time, and shares of numpy.load's rate."""
+    took = r["seconds"]
+    share = {name: took["numpy.load"] / value for name, value in took.items()}
+    return (
+        f"{r['bytes'] / took['store.load, as stored'] / 1e9:.1f} GB/s",
+        f"{share['store.load, as stored']:.2f} of `numpy.load` on the same bytes; "
+        f"{share['store.load, as stored, sharded']:.2f} packed into shards; "
+        f"{share['store.load, float32']:.2f} with conversion to float32",
+    )
+
+
+def words(r: Told, s: Told) -> tuple[str, str]:
+    """The share of ragged words."""
+    if not r["words"]:
+        return "not measured", "needs MSVD's captions: `--captions captions_msvd.json`"
+    return f"{100 * r['words']['as laid out']:.1f} %", "of their size padded to 77 tokens"
+
+
+def scoring(r: Told, s: Told) -> tuple[str, str]:
+    """X-Pool over all pairs."""
+    memory = r["memory_mb"][f"xpool, {s['videos']} x {s['texts']}"]
+    pool = r["xpool_s"]
+    return (
+        f"{pool['score']:.1f} s, {memory:.0f} MB beyond the inputs",
+        f"{pool['direct'] / pool['score']:.0f} × as fast as the direct formula; "
+        f"{pool['score'] / pool['products']:.2f} of its two bare matrix products",
+    )
+
+
+def sweeping(r: Told, s: Told) -> tuple[str, str]:
+    """All settings of pooling, beside one evaluation."""
+    took = r["sweep_s"]
+    ratios = [took["sweep"] / took[name] for name in ("topk", "softmax")]
+    return f"{took['sweep']:.1f} s", f"{ratios[0]:.1f} evaluations of top-k, {ratios[1]:.1f} of softmax"
+
+
+def training(r: Told, s: Told) -> tuple[str, str]:
+    """Steps a second."""
+    slow, fast, least = r["seconds"].values()
+    return f"{1 / fast:.1f} steps/s", (
+        f"{slow / fast:.2f} × an item-by-item loop; {fast / least:.2f} of its bare matrix products"
+    )
+
+
+def searching(r: Told, s: Told) -> tuple[str, str]:
+    """A search without training."""
+    score, store = r["scoring_ms_a_trial"], r["asking_and_storing_ms_a_trial"]
+    return f"{r['search_s']:.1f} s", f"{score:.0f} ms to score a trial, {store:.0f} ms to ask and store"
+
+
+def passing(r: Told, s: Told) -> tuple[str, str]:
+    """The pass in its steady state."""
+    took = r["seconds"]
+    return (
+        f"{s['unit'] / took['end to end']:.2f} videos/s, {took['end to end']:.1f} s a unit of {s['unit']}",
+        f"{took['end to end over ideal']:.2f} of the CPU time of all stages, each measured apart, over the cores",
+    )
+
+
+ROWS = (
+    Row("decoding 12 frames, six rendered clips of 5 to 15 s", "decode", decoding),
+    Row("loading a split of 9,000 videos with words, as stored", "store", loading),
+    Row("words of MSVD's 80,827 captions, ragged", "store", words),
+    Row("exact X-Pool scoring, 670 videos × 27,763 texts × 12 × 512", "score", scoring),
+    Row("all k and 16 temperatures in one pass, same size", "score", sweeping),
+    Row("training X-Pool, MSVD size, batch 32", "train", training),
+    Row("a search of 200 trials without training, 100 videos × 4,290 captions", "study", searching),
+    Row("the pass, ViT-B/32 and Cnn14 with random weights, clips of 10 s", "cache", passing),
+)
+
+
+def block() -> str:
+    """What stands between the marks."""
+    lines = ["| what | measured | beside |", "|---|---|---|"]
+    made: dict[tuple[str, str], list[str]] = {}
+    for row in ROWS:
+        file = RESULTS / f"{row.file}.json"
+        cells = ("not measured", "")
+        if file.is_file():
+            told = json.loads(file.read_text(encoding="utf-8"))
+            cells = row.told(told["results"], told["settings"])
+            files = made.setdefault((told["device"], told["date"][:10]), [])
+            files += [row.file] if row.file not in files else []
+        lines.append(f"| {row.what} | {cells[0]} | {cells[1]} |")
+    where = "; ".join(f"{', '.join(files)}: {device}, {date}" for (device, date), files in sorted(made.items()))
+    return "\n".join([*lines, "", f"Medians of one run each ({where}).", ""])
+
+
+def placed(text: str, name: str, inside: str) -> str:
+    """A text with what stands between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->`` replaced."""
+    begin, end = f"<!-- {name}:begin -->\n", f"<!-- {name}:end -->"
+    new, count = re.subn(
+        f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: begin + inside + end, text, flags=re.DOTALL
+    )
+    if count != 1:
+        raise SystemExit(f"the README must have one pair of marks {begin.strip()} and {end}, found {count}")
+    return new
+
+
+def main() -> int:
+    """Rewrites the README, or checks it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true", help="change nothing; exit code 1 where something would be")
+    given = parser.parse_args()
+    old = README.read_text(encoding="utf-8")
+    new = placed(old, "bench", block())
+    if given.check:
+        return int(new != old)
+    README.write_text(new, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
