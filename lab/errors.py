@@ -12,6 +12,10 @@ class LabError(Exception):
     Commands print it as one line on stderr and exit with 2; a traceback is for bugs, and these are not.
     """
 
+    def _render_traceback_(self) -> list[str]:
+        """What IPython shows in a notebook in place of a traceback."""
+        return [f"error: {self}"]
+
 
 def unknown(kind: str, name: str, options: Iterable[str]) -> LabError:
     """The error for a name that is in no table: it suggests the nearest and lists all.

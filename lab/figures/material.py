@@ -102,6 +102,20 @@ class Material:
         rows = self.bare[0].rows
         return [self.store.captions[row] for row in (rows.tolist() if rows is not None else [])]
 
+    def token_words(self, text: int) -> NDArray[np.int64]:
+        """The number (W,) of the word that each token of a text belongs to. Raises ``NoData`` where there are none."""
+        rows = self.bare[0].rows
+        row = int(rows[text]) if rows is not None else text
+        read = self.store.read
+        try:
+            start, count = (int(read(name, slice(row, row + 1))[0]) for name in ("word_start", "word_count"))
+            found = read("token_word", slice(start, start + count)).astype(np.int64)
+        except LabError as error:
+            raise NoData(f"the store holds no words: {error}") from None
+        if not len(found):
+            raise NoData(f"the store holds no words of the caption '{self.captions[text]['text']}'")
+        return np.asarray(found)
+
     @cached_property
     def needs_sound(self) -> NDArray[np.float64]:
         """1 where a text (T,) needs the sound, 0 where it does not, NaN where unknown."""
