@@ -18,6 +18,9 @@ anything, NaN included.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
 
@@ -155,7 +158,7 @@ class Videos:
         if self.frame_mask is None:
             object.__setattr__(self, "frame_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.frames.device))
         _mask("frame_mask", self.frame_mask, shape[:2])
-        if not self.frame_mask.is_cuda:  # type: ignore[union-attr]
+        if may_look(self.frame_mask):  # type: ignore[arg-type]
             self.check_frames()
         if self.audio is not None:
             sound = tuple(self.audio.shape)
@@ -190,6 +193,26 @@ class Videos:
         """The same on another device."""
         columns = (self.frame_mask, self.audio, self.audio_mask, self.rows)
         return Videos(self.frames.to(device), *(_move(column, device) for column in columns))
+
+
+# -- looking at values ------------------------------------------------------------------------------------------------
+
+_unseen = ContextVar("unseen", default=False)
+
+
+@contextmanager
+def unseen() -> Iterator[None]:
+    """Within it no value is looked at on the host, as under ``torch.vmap``, where a tensor stands for many."""
+    before = _unseen.set(True)
+    try:
+        yield
+    finally:
+        _unseen.reset(before)
+
+
+def may_look(values: Tensor) -> bool:
+    """Whether the host may look at values in the middle of things: on a GPU it would have to wait for them."""
+    return not (values.is_cuda or _unseen.get())
 
 
 def _must(holds: bool, message: str) -> None:

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lab.embeddings import RaggedWords, Texts, Videos
+from lab.embeddings import RaggedWords, Texts, Videos, may_look
 from lab.errors import LabError
 from lab.tiles import MOST, by_length, plan, side_by_side
 
@@ -226,7 +226,7 @@ def clean_words(texts: Texts, dim: int) -> tuple[Tensor, Tensor]:
     Raises ``LabError`` for a wordless text, and where D is not ``dim``.
     """
     fit(dim, texts.dim, "texts")
-    if texts.words is None or not texts.sentences.is_cuda:  # a GPU would be waited for, each step: see check_inputs
+    if texts.words is None or may_look(texts.sentences):
         need_words(texts)
     words, mask = texts.padded_words()
     return words.masked_fill(~mask[..., None], 0.0), mask
@@ -239,7 +239,7 @@ def products(vectors: Tensor, texts: Tensor) -> Tensor:
 
 def hide_padding(logits: Tensor, mask: Tensor) -> Tensor:
     """Logits (V, F, T) with −inf in the padding, for a mask (V, F); they are written to."""
-    if not mask.is_cuda and bool(mask.all()):  # asking a GPU would wait for it
+    if may_look(mask) and bool(mask.all()):
         return logits
     return logits.masked_fill_(~mask[..., None], float("-inf"))
 
