@@ -6,7 +6,6 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 
 import optuna
 import pytest
+from forked import start_study
 
 from lab.errors import LabError
 from lab.studies.queue import Queue, me
@@ -87,16 +87,18 @@ def test_dead_processes_and_the_gate(server: str) -> None:
         assert one.take(1) == []
 
 
-def test_processes_on_a_database_end_with_what_was_asked(server: str, full: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_on_a_database_end_with_what_was_asked(server: str, full: Path, tmp_path: Path, workers: int) -> None:
     shutil.copytree(full, tmp_path / "toy.zarr")
     (tmp_path / "mine.toml").write_text(STUDY)
-    own = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", "s", "--no-test"]
-    more = ["--storage", server, "--trials", "40"]
-    command = [sys.executable, "-m", "lab.study", str(tmp_path / "mine.toml"), *own, *more]
-    options: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT, "text": True}
-    for process in [subprocess.Popen(command, **options) for _ in range(2)]:
-        out, _ = process.communicate(timeout=240)
-        assert process.returncode == 0, out
+    name = f"of{workers}"
+    own = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", name, "--no-test"]
+    more = ["--storage", server, "--trials", "60"]
+    running = [start_study([str(tmp_path / "mine.toml"), *own, *more], tmp_path / "told.txt") for _ in range(workers)]
+    for process in running:
+        process.join(240)
+        assert process.exitcode == 0, (tmp_path / "told.txt").read_text()
     with open_storage(server) as storage:
-        trials = optuna.load_study(study_name="s", storage=storage.optuna).trials
-    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 40
+        trials = optuna.load_study(study_name=name, storage=storage.optuna).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 60
+    assert len({trial.user_attrs["owner"]["pid"] for trial in trials}) > 1

@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import optuna
 import pytest
+from forked import start_study
 from optuna.trial import TrialState
 
 from lab import cli
@@ -62,11 +62,8 @@ def arguments(folder: Path, trials: int, *more: str) -> list[str]:
     return [str(folder / "mine.toml"), *own, "--trials", str(trials), *more]
 
 
-def start(folder: Path, trials: int, *more: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "lab.study", *arguments(folder, trials, *more)]
-    return subprocess.Popen(
-        command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True, env={**os.environ, "TQDM_DISABLE": "1"}
-    )
+def start(folder: Path, trials: int, *more: str) -> ForkServerProcess:
+    return start_study(arguments(folder, trials, *more), folder / "told.txt")
 
 
 def trials(where: str | Path, name: str = "s") -> list[optuna.trial.FrozenTrial]:
@@ -212,8 +209,9 @@ def test_killed_five_times_it_ends_with_what_was_asked(folder: Path) -> None:
     for kill in range(5):
         process = start(folder, asked)
         _wait(lambda: _lines(journal) >= 100 + 150 * kill, process)  # noqa: B023 - called within the turn
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.kill()  # SIGKILL
+        process.join()
+        assert process.exitcode == -signal.SIGKILL
     before = states(journal)
     assert 0 < before["COMPLETE"] < asked
     assert cli.run(main, arguments(folder, asked)) == 0
@@ -230,8 +228,8 @@ def test_the_same_command_many_times_ends_with_what_was_asked(folder: Path, proc
     (folder / "mine.toml").write_text(UNTRAINED)
     running = [start(folder, 60) for _ in range(processes)]
     for process in running:
-        _, err = process.communicate(timeout=240)
-        assert process.returncode == 0, err
+        process.join(240)
+        assert process.exitcode == 0, (folder / "told.txt").read_text()
     found = trials(folder / "runs" / "s" / "journal.log")
     assert [trial.state.name for trial in found] == ["COMPLETE"] * 60
     assert len({trial.user_attrs["owner"]["pid"] for trial in found}) > 1
@@ -265,10 +263,10 @@ def test_a_helper_takes_part_and_leaves_the_final_step(folder: Path, capsys: pyt
     assert not list(folder.glob("*.reads.jsonl"))
 
 
-def _wait(holds: Any, process: subprocess.Popen[str]) -> None:
+def _wait(holds: Any, process: ForkServerProcess) -> None:
     end = time.monotonic() + 120
     while not holds():
-        assert process.poll() is None, process.communicate()
+        assert process.exitcode is None, "it ended before it could be killed"
         assert time.monotonic() < end
         time.sleep(0.01)
 
