@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lab.errors import LabError
     from lab.heads import build_head
     from lab.metrics import retrieval_metrics, v2t_metrics
+    from lab.search import search
     from lab.significance import bootstrap_interval, paired_test
     from lab.similarity import similarity_matrix
     from lab.store import Store, open_store
@@ -30,6 +31,7 @@ __all__ = [
     "open_store",
     "paired_test",
     "retrieval_metrics",
+    "search",
     "similarity_matrix",
     "v2t_metrics",
 ]
@@ -45,6 +47,7 @@ _HOMES = {
     "open_store": "lab.store",
     "paired_test": "lab.significance",
     "retrieval_metrics": "lab.metrics",
+    "search": "lab.search",
     "similarity_matrix": "lab.similarity",
     "v2t_metrics": "lab.metrics",
 }

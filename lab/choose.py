@@ -1,0 +1,103 @@
+"""Which head a search or a page uses: a run by its name, the newest run of a store, or a head without training."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Iterator, Sequence
+from pathlib import Path
+
+from lab.errors import LabError, unknown
+from lab.evaluate import Candidate
+from lab.heads import HEADS
+from lab.recipe import divide, parse_settings
+from lab.runs import RUNS, Run, find_run, load_run, read_run
+from lab.store import Store
+from lab.task import head_for
+
+log = logging.getLogger(__name__)
+
+
+def all_runs(runs: Path = RUNS) -> list[tuple[Path, Run]]:
+    """All runs below a directory, those of studies too, the newest first; damaged ones are left out with a line."""
+    found = []
+    for file in runs.rglob("run.json"):
+        try:
+            found.append((file.parent, read_run(file.parent)))
+        except LabError as error:
+            log.warning("left out: %s", error)
+    return sorted(found, key=lambda one: (one[1].time, str(one[0])), reverse=True)
+
+
+def fitting_runs(store: Store, runs: Path = RUNS, trust: Collection[str] = ()) -> Iterator[tuple[Path, str]]:
+    """The runs on a store's data set, the newest first, each with why it does not fit this store ('' if it does)."""
+    for path, run in all_runs(runs):
+        if run.dataset == store.name:
+            try:
+                load_run(path, store, trusted=trust)
+                yield path, ""
+            except LabError as error:
+                yield path, str(error)
+
+
+def locate_run(name: str | Path, runs: Path = RUNS) -> Path:
+    """The directory of a run, by its path or its name anywhere below ``runs``. ``LabError`` for none or several."""
+    path = find_run(name, runs)
+    if path is not None:
+        return path
+    named = sorted(file.parent for file in runs.rglob("run.json") if file.parent.name == str(name))
+    if len(named) == 1:
+        return named[0]
+    if named:
+        raise LabError(f"{len(named)} runs are called '{name}', give one's path: {', '.join(map(str, named))}")
+    raise LabError(f"there is no run '{name}' in {runs}: python -m lab.train HEAD --dataset NAME makes one")
+
+
+def trained_head(path: Path, store: Store, trust: Collection[str] = ()) -> Candidate:
+    """A run as a head. Raises ``LabError`` where it was trained on another store's features."""
+    head, run = load_run(path, store, trusted=trust)
+    return Candidate(head, path.name, path, run.audio_level)
+
+
+def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Candidate:
+    """A head as it begins, with settings ``key=value``; a warning says so where it would learn.
+
+    Raises ``LabError`` for a head or a setting that there is not.
+    """
+    if name not in HEADS and ":" not in name:
+        raise unknown("head", name, HEADS)
+    recipe, keywords = divide(name, parse_settings(settings))
+    if recipe:
+        raise LabError(f"'{next(iter(recipe))}' is for training, which python -m lab.train does: leave it out here")
+    head, _ = head_for(store, name, keywords)
+    if any(True for _ in head.parameters()):
+        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", name, name)
+    return Candidate(head.eval(), "-".join([name, *settings]))
+
+
+def choose_head(
+    store: Store,
+    run: str | Path | None = None,
+    head: str | None = None,
+    settings: Sequence[str] = (),
+    runs: Path = RUNS,
+    trust: Collection[str] = (),
+) -> Candidate:
+    """The run or head that is named; else the newest run on the store's data set that fits, else the mean: said."""
+    if run is not None and head is not None:
+        raise LabError(f"a run and a head without training exclude each other, got --run {run} and --head {head}")
+    if run is not None:
+        if settings:
+            raise LabError(f"{run} is trained, its settings are fixed: leave --set out, or give --head")
+        return trained_head(locate_run(run, runs), store, trust)
+    if head is not None:
+        return untrained_head(head, store, settings)
+    for path, wrong in fitting_runs(store, runs, trust):
+        if not wrong:
+            log.info("the newest run on %s: %s", store.name, path)
+            return trained_head(path, store, trust)
+        log.info("left out: %s", wrong)
+    log.info(
+        "no run of %s in %s: mean pooling, untrained; python -m lab.train xpool --dataset %s trains a head",
+        *(store.name, runs, store.name),
+    )
+    return untrained_head("mean", store)

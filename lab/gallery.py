@@ -1,0 +1,59 @@
+"""The videos of a store without its captions: what a search ranks.
+
+A caption with its video is evidence, and reading one of a held-out split is logged (``lab.reads``). Videos alone are
+none: ranking them for a typed query tells nothing of how often a head is right. So nothing here is logged.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from lab.embeddings import Videos
+from lab.errors import LabError
+from lab.reads import require_split
+from lab.store import Store
+
+
+def gallery_rows(store: Store, split: str | None = None, protocol: str | None = None) -> NDArray[np.int64]:
+    """Rows of the videos that have frames: of a split, or of the whole store. Raises ``LabError`` if there are none."""
+    if "frames" not in store.passport:
+        raise LabError(f"{store.path} holds no frames: add them with python -m lab.cache --only frames")
+    kept = store.read("frame_count") > 0
+    if split is not None:
+        require_split(store, split, protocol)
+        view = protocol or store.protocols[0]
+        kept = kept & np.array([video["splits"].get(view) == split for video in store.videos], bool)
+    rows = np.flatnonzero(kept)
+    if not len(rows):
+        where = f"of split '{split}' " if split else ""
+        raise LabError(f"no video {where}has features in {store.path}: run the pass on it first")
+    return rows
+
+
+def load_gallery(
+    store: Store, rows: NDArray[np.int64], audio: Literal["clip", "segments"] | None = None
+) -> tuple[Videos, NDArray[np.float32], NDArray[np.float32]]:
+    """Videos (V) of some rows in memory, the times of their frames (V, F) and their lengths (V,), both in seconds.
+
+    ``audio`` as in ``Store.load``. Raises ``LabError`` for a store without sound, if that is asked for.
+    """
+    frames = torch.from_numpy(store.read("frames")[rows]).float()
+    mask = torch.arange(frames.shape[1]) < torch.from_numpy(store.read("frame_count")[rows].astype(np.int64))[:, None]
+    sound = present = None
+    if audio is not None:
+        if "audio" not in store.passport:
+            raise LabError(
+                f"{store.path} holds no audio, which this head reads: add it with python -m lab.cache --only audio"
+            )
+        count = torch.from_numpy(store.read("audio_segment_count")[rows].astype(np.int64))[:, None]
+        if audio == "clip":
+            sound, present = torch.from_numpy(store.read("audio")[rows]).float()[:, None], count > 0
+        else:
+            sound = torch.from_numpy(store.read("audio_segments")[rows]).float()
+            present = torch.arange(sound.shape[1]) < count
+    videos = Videos(frames, mask, sound, present, torch.from_numpy(rows))
+    return videos, store.frame_times_s(rows), store.read("duration_s")[rows]

@@ -1,0 +1,212 @@
+"""Search: the right video and the right seconds, the same as the exact scores, and a clear line for what cannot be."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from searchable import THINGS, make, save_heads, shown
+from torch import nn
+
+import lab
+from lab import cli
+from lab.choose import choose_head, locate_run, untrained_head
+from lab.errors import LabError
+from lab.evaluate import Candidate
+from lab.query import READ, Encoder, foreign
+from lab.reads import log_file
+from lab.search import Searcher, attended, main
+from lab.similarity import similarity_matrix
+from lab.store import Store, open_store
+
+HEADS = {"xpool": {}, "mgfi": {}, "cmfi": {"video": "xpool", "audio_dim": 5, "fusion_weight": 0.1}}
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("searchable"), files=False)
+
+
+@pytest.fixture(scope="module")
+def store(path: Path) -> Store:
+    return open_store(path)
+
+
+@pytest.fixture(scope="module")
+def runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs")
+    save_heads(path, folder / "a-study" / "runs", HEADS)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def encoder(store: Store) -> Encoder:
+    return Encoder(store)
+
+
+@pytest.mark.parametrize("name", ["topk", "softmax", "xpool-s0", "mgfi-s0", "cmfi-s0"])
+def test_a_text_finds_its_videos_and_looks_at_its_seconds(
+    store: Store, runs: Path, encoder: Encoder, name: str
+) -> None:
+    trained = name.endswith("s0")
+    one = choose_head(store, name if trained else None, None if trained else name, runs=runs)
+    hits = Searcher(store, one, encoder=encoder).search(THINGS[2], top=4)
+    assert len(hits) == 4
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+    best = hits[0]
+    assert 2 in shown(best.row)  # a video that shows it
+    assert sum(best.weights) == pytest.approx(1, abs=1e-4)
+    assert len(best.times_s) == len(best.weights) == 6
+    if name != "cmfi-s0":
+        first, second = sum(best.weights[:3]), sum(best.weights[3:])
+        assert (first > second) == (shown(best.row)[0] == 2)
+
+
+def test_search_is_the_exact_similarity(store: Store, runs: Path, encoder: Encoder) -> None:
+    """A caption that is typed gets the scores of the caption that is stored, on all videos of its split."""
+    for name in ("xpool-s0", "mgfi-s0", "cmfi-s0"):
+        one = choose_head(store, name, runs=runs)
+        searcher = Searcher(store, one, split="val", encoder=encoder)
+        texts, videos = store.load("val")
+        assert texts.rows is not None
+        assert searcher.rows.tolist() == videos.rows.tolist()  # type: ignore[union-attr]
+        exact = similarity_matrix(one.head, texts, videos).numpy()
+        for text in (0, 5):
+            typed = store.captions[int(texts.rows[text])]["text"]
+            np.testing.assert_allclose(searcher.scores(encoder(typed).texts)[0], exact[text], atol=2e-4)
+
+
+def test_all_videos_are_searched_and_no_read_is_logged(store: Store, encoder: Encoder) -> None:
+    one = untrained_head("mean", store)
+    everywhere = Searcher(store, one, encoder=encoder)
+    assert len(everywhere.search(THINGS[0], top=99)) == len(store.videos)
+    found = Searcher(store, one, split="test", encoder=encoder).search(THINGS[0], top=99)
+    assert {store.videos[hit.row]["splits"]["made"] for hit in found} == {"test"}
+    assert not log_file(store).exists()
+
+
+def test_the_function_is_the_command(path: Path, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    hits = lab.search(THINGS[3], store=path, run="xpool-s0", runs=runs, top=3)
+    assert main([THINGS[3], "--store", str(path), "--run", "xpool-s0", "--runs", str(runs), "--top", "3"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("xpool-s0 over 16 videos of")
+    assert [line.split()[1:3] for line in lines[2:5]] == [[hit.video, f"{hit.score:.3f}"] for hit in hits]
+    assert " s (" in lines[2]
+
+
+def test_lab_search_can_be_called_before_and_after_its_import(path: Path) -> None:
+    assert callable(lab.search)
+    assert lab.search is sys.modules["lab.search"]
+    assert [hit.video for hit in lab.search(THINGS[1], store=path, head="topk", top=1)]
+
+
+def test_a_head_of_ones_own_has_no_seconds(store: Store, encoder: Encoder) -> None:
+    class Own(nn.Module):
+        def forward(self, texts: lab.Texts, videos: lab.Videos) -> torch.Tensor:
+            return texts.sentences @ videos.frames.nan_to_num(0).mean(1).T
+
+    hit = Searcher(store, Candidate(Own(), "own"), encoder=encoder).search("a dog", top=1)[0]
+    assert hit.weights == () == hit.attended
+
+
+def test_an_index_that_is_too_large_is_not_kept(
+    store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = untrained_head("topk", store)
+    kept = Searcher(store, one, encoder=encoder)
+    monkeypatch.setattr(sys.modules["lab.search"], "MOST_MB", 0)
+    blocks = Searcher(store, one, encoder=encoder)
+    assert blocks._index is None
+    query = encoder("a dog")
+    np.testing.assert_allclose(kept.scores(query.texts), blocks.scores(query.texts), atol=1e-5)
+
+
+# -- which head ------------------------------------------------------------------------------------------------------
+
+
+def test_the_newest_run_is_taken_and_said(store: Store, runs: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose_head(store, runs=runs).label == "cmfi-s0"
+    assert "the newest run on made:" in caplog.text
+
+
+def test_without_a_run_the_mean_is_taken_and_said(
+    store: Store, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    assert choose_head(store, runs=tmp_path).label == "mean"
+    assert "mean pooling, untrained; python -m lab.train" in caplog.text
+
+
+def test_runs_and_heads_that_there_are_not(store: Store, runs: Path, full: Path, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"there is no run 'xpol' in .*lab\.train"):
+        locate_run("xpol", runs)
+    with pytest.raises(LabError, match="unknown head 'tpok': did you mean 'topk'"):
+        choose_head(store, head="tpok")
+    with pytest.raises(LabError, match="exclude each other"):
+        choose_head(store, run="xpool-s0", head="mean", runs=runs)
+    with pytest.raises(LabError, match=r"passport|holds no"):  # another store's
+        choose_head(open_store(full), run="xpool-s0", runs=runs)
+    with pytest.raises(LabError, match="its settings are fixed"):
+        choose_head(store, run="xpool-s0", settings=["top_k=3"], runs=runs)
+    with pytest.raises(LabError, match="is for training"):
+        choose_head(store, head="topk", settings=["lr=1"])
+    assert choose_head(store, head="topk", settings=["top_k=2"]).label == "topk-top_k=2"
+    save_heads(store.path, tmp_path / "b", {"xpool": {}})
+    save_heads(store.path, tmp_path / "c", {"xpool": {}})
+    with pytest.raises(LabError, match="2 runs are called 'xpool-s0', give one's path"):
+        locate_run("xpool-s0", tmp_path)
+
+
+# -- what is typed ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\t", "&nbsp;", "\x00"])
+def test_nothing_is_refused(encoder: Encoder, text: str) -> None:
+    with pytest.raises(LabError, match="at least one word"):
+        encoder(text)
+
+
+def test_ten_thousand_words_are_cut_with_a_note(encoder: Encoder) -> None:
+    long = encoder("dog " * 10_000)
+    assert len(long.words) == encoder.clip.context_length - 2
+    assert "longer than the text tower reads: cut after" in long.notes[0]
+    torch.testing.assert_close(long.texts.sentences, encoder("dog " * 200).texts.sentences)
+    assert encoder("x" * 50 * READ).notes  # one word without an end
+
+
+@pytest.mark.parametrize("text", ["собака лает", "犬が吠える", "كلب ينبح", "🐕", "\ud800 dog", "?"])
+def test_any_script_gets_an_answer(store: Store, encoder: Encoder, text: str) -> None:
+    query = encoder(text)
+    assert bool(query.notes) == foreign(text)
+    hits = Searcher(store, untrained_head("topk", store), encoder=encoder).search(query, top=2)
+    assert np.isfinite([hit.score for hit in hits]).all()
+
+
+def test_a_store_that_does_not_tell_its_network(full: Path, store: Store, tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"does not say which network encoded its captions.*--clip MODEL:WEIGHTS"):
+        Encoder(open_store(full))
+    other = open_store(store.path)
+    other.passport = {**store.passport, "text": {**store.passport["text"], "weights_sha256": "0"}}
+    with pytest.raises(LabError, match=r"toy is not the network that encoded .* weights_sha256 differ"):
+        Encoder(other)
+    other.passport["text"]["name"] = "ViT-B-16:mine.pt"
+    with pytest.raises(LabError, match=r"were encoded by 'ViT-B-16:mine\.pt', which cannot be loaded: .*--clip"):
+        Encoder(other)
+
+
+def test_no_store_says_which_command_makes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(main, ["a dog", "--dataset", "toy", "--features", str(tmp_path)]) == 2
+    assert "make one with python -m lab.cache --dataset toy" in capsys.readouterr().err
+
+
+def test_stretches() -> None:
+    times = np.array([1.0, 3.0, 5.0, 7.0])
+    assert attended(times, np.full(4, 0.25)) == ()
+    assert attended(times, np.array([0.4, 0.0, 0.0, 0.6]), 9.0) == ((6.0, 9.0, 0.6), (0.0, 2.0, 0.4))
+    assert attended(times, np.array([0.0, 0.0, 0.0, 1.0]))[0][:2] == (6.0, 7.0)
+    assert attended(np.full(4, np.nan), np.array([1.0, 0, 0, 0])) == ()
