@@ -19,6 +19,7 @@ from PIL import Image
 from lab.figures import style
 from lab.figures.material import Material, NoData
 from lab.similarity import evaluating
+from lab.truth import MOMENT_S
 
 #: More pictures than this in a row are too small to see: of a longer video every second or third one is shown.
 SHOWN = 14
@@ -148,9 +149,10 @@ def _beside(axes: Axes, height: float, cells: Sequence[str], color: str = "black
 
 
 def told_frames(seconds: tuple[float, float], times_s: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which frames (F,) are shown within the seconds that a text tells of."""
+    """Which frames (F,) are shown within the seconds that a text tells of, to the moment that ``lab.truth`` grants."""
     start, end = seconds
-    return np.asarray((times_s >= start) & (times_s < end))
+    times = np.asarray(times_s, np.float64) + MOMENT_S
+    return np.asarray((times >= start) & (times < end))
 
 
 # -- from a split ----------------------------------------------------------------------------------------------------
@@ -181,12 +183,12 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     return strips(shown, material.source(*[label for label in material.heads if label in labels]) + "\n" + told)
 
 
-def strip_of(material: Material, video: int, texts: Sequence[int]) -> Strip:
-    """A video (a column of the split) with some texts (rows of the split), under every head that looks at the text."""
+def strip_of(material: Material, video: int, texts: Sequence[int], labels: Sequence[str] | None = None) -> Strip:
+    """A video (a column of the split) with texts (rows of it), under some heads or all that look at the text."""
     row = material.video_rows[video]
     times = material.times_s[video]
     times = times[np.isfinite(times)]
-    labels, readings = _attending(material), []
+    labels, readings = labels or attending(material), []
     for text in texts:
         weights: dict[str, NDArray[Any]] = {}
         for label in labels:
@@ -199,7 +201,7 @@ def strip_of(material: Material, video: int, texts: Sequence[int]) -> Strip:
     return Strip(material.store.thumbnails(int(row)), times, readings)
 
 
-def _attending(material: Material) -> list[str]:
+def attending(material: Material) -> list[str]:
     """Up to ``HEADS`` heads that look at the text: one of a kind first, and CMFI, whose weights are another's, last."""
     found = []
     for label, one in material.heads.items():

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.nn import functional
 
-from lab.errors import LabError
 from lab.figures import style
-from lab.figures.material import Material, NoData
+from lab.figures.material import Material
+from lab.figures.strips import seconds_of, told_frames
 from lab.similarity import evaluating
 
 #: How CLIP's tokenizer cuts a text into words, as far as Python's own expressions can say it.
@@ -98,54 +98,39 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
     label = next((label for label, one in material.heads.items() if _looks_at_words(one.head)), None)
     text = _drawn(material, seed) if text is None else text
     video = int(material.target[text])
-    row = material.captions[text]
+    row, seconds = material.captions[text], seconds_of(material, text)
     names = word_names(material, text)
     times = material.times_s[video]
     times = times[np.isfinite(times)]
     values, share, meaning = _read(material, label, text, video, len(times), names)
-    told = None if row["start_s"] is None else (times >= row["start_s"]) & (times < row["end_s"])
     return word_map(
         [name for _, name in sorted(names.items())],
         times,
         values,
         share,
         pictures=material.store.thumbnails(int(material.video_rows[video])),
-        told=np.asarray(told) if told is not None else None,
+        told=told_frames(seconds, times) if seconds is not None else None,
         meaning=meaning,
         colour=style.colour(label or "wf"),
         caption=row["text"],
         source=f"{material.source(*([label] if label else []))}\nvideo "
         + material.store.videos[int(material.video_rows[video])]["id"]
-        + ("; green: the seconds that the caption tells of" if told is not None else ""),
+        + ("; green: the seconds that the caption tells of" if seconds is not None else ""),
     )
 
 
 def word_names(material: Material, text: int) -> dict[int, str]:
     """The words of a caption by their number in the store's ``token_word``."""
-    numbers = np.unique(_token_words(material, text)).tolist()
+    numbers = np.unique(material.token_words(text)).tolist()
     spelled = WORDS.findall(material.captions[text]["text"].lower())
     return {n: spelled[n] if n < len(spelled) else f"word {n + 1}" for n in numbers}
-
-
-def _token_words(material: Material, text: int) -> NDArray[np.int64]:
-    """The number of the word that each token of a caption belongs to."""
-    rows = material.bare[0].rows
-    row = int(rows[text]) if rows is not None else text
-    try:
-        start, count = (int(material.store.read(name, slice(row, row + 1))[0]) for name in ("word_start", "word_count"))
-        found = material.store.read("token_word", slice(start, start + count)).astype(np.int64)
-    except LabError as error:
-        raise NoData(f"the store holds no words: {error}") from None
-    if not len(found):
-        raise NoData(f"the store holds no words of the caption '{material.captions[text]['text']}'")
-    return np.asarray(found)
 
 
 def _read(
     material: Material, label: str | None, text: int, video: int, frames: int, names: dict[int, str]
 ) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
     """Values (W, F) by word, pieces of one word put together, what each word counts (W,), and what the values are."""
-    pieces = _token_words(material, text)
+    pieces = material.token_words(text)
     of_word = (pieces == np.array(sorted(names))[:, None]).astype(float)  # (W, tokens)
     texts, videos = material.features(label) if label else material.load(_Reading(), "words × frames")
     one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))

@@ -1,0 +1,86 @@
+"""Texts of one's own in place of a split's captions: how heads weigh the frames of videos for them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from torch import nn
+from torch.nn.utils.rnn import pad_sequence
+
+from lab.embeddings import Texts, Videos
+from lab.figures.material import Material
+from lab.figures.strips import attending, strip_of, strips
+from lab.query import Encoder, Query
+from lab.store.reader import UNKNOWN
+
+log = logging.getLogger(__name__)
+
+
+class Asked(Material):
+    """The videos and heads of a ``Material``, asked with some texts that are no captions of it.
+
+    What draws a text of a ``Material`` draws one of these: ``words.words(asked, 0)``. As the video of a text counts the
+    one that the last head finds first, or the column ``video`` of the split for all of them.
+
+    Raises ``LabError`` for a text without a word, and where the store's CLIP cannot be had (see ``lab.query.Encoder``).
+    """
+
+    def __init__(self, material: Material, texts: Sequence[str], video: int | None = None, clip: str | None = None):
+        super().__init__(
+            material.store, list(material.heads.values()), material.split, material.protocol, material.command
+        )
+        encoder = Encoder(material.store, clip)
+        self.asked_of, self.queries, self._video = material, [encoder(text) for text in texts], video
+        self._texts = joined(self.queries)
+        for note in dict.fromkeys(note for query in self.queries for note in query.notes):
+            log.warning("%s", note)
+
+    def load(self, head: nn.Module, label: str, **options: Any) -> tuple[Texts, Videos]:
+        """The texts, and the split's videos with what a head reads of them."""
+        return self._texts, self.asked_of.load(head, label, **options)[1]
+
+    @cached_property
+    def target(self) -> NDArray[np.int64]:
+        """The column (T,) of each text's video."""
+        if self._video is not None:
+            return np.full(len(self.queries), self._video)
+        return np.asarray([self.best(text)[0] for text in range(len(self.queries))])
+
+    @cached_property
+    def captions(self) -> list[dict[str, Any]]:
+        """A row for each text, of which nothing else is known."""
+        return [UNKNOWN | {"text": query.text} for query in self.queries]
+
+    def token_words(self, text: int) -> NDArray[np.int64]:
+        """The number (W,) of the word that each token of a text belongs to."""
+        return self.queries[text].word_of_token
+
+    def best(self, text: int = 0, by: str | None = None, most: int = 1) -> list[int]:
+        """The columns of the videos that a head (default: the last) finds first for a text."""
+        label = by or list(self.heads)[-1]
+        found: list[int] = np.argsort(-self.similarity(label)[text], kind="stable")[:most].tolist()
+        return found
+
+    def strips(self, videos: int | Sequence[int] = 2, by: str | None = None) -> Figure:
+        """Frames of the best videos for the first text (or of these columns) and how heads weigh them for all texts."""
+        columns = self.best(0, by, videos) if isinstance(videos, int) else videos
+        labels = attending(self.asked_of)
+        rows = [strip_of(self, column, range(len(self.queries)), labels) for column in columns]
+        ids = ", ".join(self.store.videos[int(self.video_rows[column])]["id"] for column in columns)
+        told = f"videos {ids}; rank: of this video among {len(self.video_rows)}; dotted: all frames alike"
+        return strips(rows, f"{self.asked_of.source(*labels)}\n{told}")
+
+
+def joined(queries: Sequence[Query]) -> Texts:
+    """Typed queries as one ``Texts`` (T), their words padded."""
+    words = [query.texts.padded_words()[0][0] for query in queries]
+    mask = [torch.ones(len(each), dtype=torch.bool) for each in words]
+    sentences = torch.cat([query.texts.sentences for query in queries])
+    return Texts(sentences, pad_sequence(words, batch_first=True), pad_sequence(mask, batch_first=True))
