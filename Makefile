@@ -21,7 +21,7 @@ setup: $(READY)
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version.split()[0] + ": make PYTHON=python3.12 ...")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[toy,test,lint,notebooks]'
+	$(BIN)/python -m pip install --quiet --progress-bar on -c constraints.txt -e '.[toy,demo,test,lint,notebooks]'
 	@touch $(READY)
 
 # The main job on the toy world: render, cache, search, compare heads on the test split, draw.
