@@ -161,7 +161,7 @@ class TopKPooling(_WeightedPooling):
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
         cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
-        chosen = torch.zeros_like(cosine).scatter_(1, cosine.topk(self.top_k, 1).indices, 1.0)
+        chosen = torch.zeros_like(cosine).scatter(1, cosine.topk(self.top_k, 1).indices, 1.0)
         return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
 
 
