@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.utils.data import DataLoader, Dataset
 
+import lab.step
 import lab.train
 from lab import Texts, Videos, build_head
 from lab.recipe import Recipe
@@ -107,13 +108,13 @@ def new_head() -> nn.Module:
 def ours(texts: Texts, videos: Videos, recipe: Recipe) -> list[float]:
     """The loss of each step of ``lab.train.train``, which itself keeps only their mean."""
     losses: list[Tensor] = []
-    computed = lab.train.contrastive_loss
+    computed = lab.step.contrastive_loss
 
     def noted(*given: Tensor, **options: bool) -> Tensor:
         losses.append(computed(*given, **options))
         return losses[-1]
 
-    with mock.patch("lab.train.contrastive_loss", noted):
+    with mock.patch("lab.step.contrastive_loss", noted):
         lab.train.train(new_head(), texts, videos, recipe)
     return [loss.item() for loss in losses]
 

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
 import torch
 
 from lab.errors import LabError, unknown
+
+log = logging.getLogger(__name__)
 
 
 def pick_device(name: str) -> torch.device:
@@ -21,7 +27,68 @@ def pick_device(name: str) -> torch.device:
     if device.type == "cuda":
         count = torch.cuda.device_count() if torch.cuda.is_available() else 0
         if (device.index or 0) >= count:
-            raise LabError(f"--device {name} needs a GPU that torch can use, and it sees {count}: use --device cpu")
+            why = "" if torch.version.cuda else ", being built without CUDA"
+            raise LabError(
+                f"--device {name} needs a GPU that torch can use, and it sees {count}{why}: use --device cpu"
+            )
     elif device.type != "cpu":
         raise unknown("device", name, ["auto", "cpu", "cuda"])
     return device
+
+
+# -- memory of a GPU -------------------------------------------------------------------------------------------------
+
+
+def free_bytes(device: torch.device) -> int | None:
+    """What a GPU has left for this process, what torch keeps for itself and does not use included; None for a CPU."""
+    if device.type != "cuda":
+        return None
+    kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0]) + kept
+
+
+@contextmanager
+def memory_told(what: str, remedy: str) -> Iterator[None]:
+    """Turns a GPU that runs out of memory into a ``LabError``: what did not fit, and what to do."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        said = ". ".join(" ".join(str(error).split()).split(". ")[:2]).rstrip(".")
+        raise LabError(f"the GPU's memory does not hold {what} ({said}): use {remedy}") from None
+
+
+class Room:
+    """How many items go to a device at once: halved where its memory does not hold them, which is said once.
+
+    ``what`` the items are, in the plural. One that fits no more is an error of torch's, ``torch.OutOfMemoryError``.
+    """
+
+    def __init__(self, size: int, what: str) -> None:
+        self.size, self.what, self._said = size, what, False
+
+    def share_out(self, work: Callable[[int, int], None], count: int) -> None:
+        """``work(first, last)`` for so many items in their order, ``size`` of them at a time, each done once."""
+        first = 0
+        while first < count:
+            last = min(first + self.size, count)
+            if self.holds(lambda first=first, last=last: work(first, last), last - first):  # type: ignore[misc]
+                first = last
+
+    def holds(self, work: Callable[[], None], size: int) -> bool:
+        """Does work on so many items, if memory allows; if not, ``size`` is half of that afterwards."""
+        try:
+            work()
+        except torch.OutOfMemoryError:
+            if size <= 1:
+                raise
+        else:
+            return True
+        # Not within the except clause, where the traceback would keep the tensors of the attempt.
+        torch.cuda.empty_cache()
+        self.size = min(self.size, size // 2)
+        if not self._said:
+            self._said = True
+            log.warning(
+                "the GPU's memory does not hold %d %s at once: %d at a time from here on", size, self.what, self.size
+            )
+        return False

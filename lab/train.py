@@ -18,20 +18,21 @@ import torch
 from torch import Tensor, nn
 
 from lab import cli
+from lab.capture import Replayed, recorder_for
+from lab.device import memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.loss import Truth, contrastive_loss
+from lab.loss import Truth
 from lab.metrics import retrieval_metrics
 from lab.recipe import DEFAULT, PRESETS, Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch, History, Stage, only, stages_of
+from lab.step import MAX_LOG_SCALE, Step
 from lab.store.find import given_store, store_options
 from lab.task import Task, prepare
 
-#: CLIP's bound of the logit scale: a factor of 100.
-MAX_LOG_SCALE = math.log(100)
-#: Steps after which the losses are looked at. A look makes the host wait for the GPU, so not each step has one.
+#: Steps after which the losses are looked at, as far as they are on the host.
 LOOK = 100
 
 OnEpoch = Callable[[int, dict[str, float]], None]
@@ -51,6 +52,7 @@ def train(
     parameters: Iterable[nn.Parameter] | None = None,
     same_text: Tensor | None = None,
     on_epoch: OnEpoch | None = None,
+    capture: bool = True,
 ) -> History:
     """Trains in place, on the device of the features, and leaves the head in eval mode with the kept epoch's weights.
 
@@ -60,9 +62,11 @@ def train(
     alone, then, with that fixed, the audio side on the fused similarity, each for its own epochs. A head without
     parameters is not trained but validated. ``same_text`` (T,) int64: texts of the same words share a number, which
     ``multi_positive`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise to end the training.
+    ``capture``: on a GPU, whole steps are launched at once where the head allows it (see ``lab.capture``).
 
     On a CPU the same seed gives the same bits; on a GPU, the same up to rounding. Raises ``LabError`` where head and
-    features do not fit each other, and for a run that diverges; ``ValueError`` for texts without videos.
+    features do not fit each other, for a run that diverges, and where a GPU has too little memory; ``ValueError`` for
+    texts without videos.
     """
     if texts.video is None:
         raise ValueError("training texts must name their videos")
@@ -78,11 +82,12 @@ def train(
     total = sum(stage.epochs for stage in stages) * math.ceil(len(texts) / recipe.batch)
     epochs: list[Epoch] = []
     kept = Epoch(0, "untrained", math.nan, math.exp(scale.item()), 0.0)
-    with cli.bar(total, "training", "step") as bar:
+    smaller = f"--set batch={max(2, recipe.batch // 2)}, which leaves a pair fewer negatives, or --device cpu"
+    with cli.bar(total, "training", "step") as bar, memory_told(f"a step of batch={recipe.batch}", smaller):
         for stage in stages:
             first = len(epochs) + 1
             with only(head, stage):
-                for done in _epochs(stage, texts, videos, recipe, scale, truth, bar):
+                for done in _epochs(stage, texts, videos, recipe, scale, truth, bar, capture):
                     metrics = validate(stage.module, *validation) if validation is not None else {}
                     last = replace(done, epoch=len(epochs) + 1, metrics=metrics)
                     epochs.append(last)
@@ -103,50 +108,39 @@ def train(
 
 
 def _epochs(
-    stage: Stage, texts: Texts, videos: Videos, recipe: Recipe, scale: nn.Parameter, truth: Truth, bar: Any
+    stage: Stage,
+    texts: Texts,
+    videos: Videos,
+    recipe: Recipe,
+    scale: nn.Parameter,
+    truth: Truth,
+    bar: Any,
+    capture: bool,
 ) -> Iterator[Epoch]:
     """Trains one stage and yields after each of its epochs. Raises ``LabError`` where it diverges."""
-    device = scale.device
     texts, videos = _needed(stage.module, texts, videos)
-    # The scale is not decayed, a factor of one being nothing to go to. At the papers' rate that moves it by 0.1 %.
-    groups = [
-        {"params": stage.parameters, "rate": stage.lr, "weight_decay": recipe.weight_decay},
-        {"params": [scale], "rate": recipe.scale_lr, "weight_decay": 0.0},
-    ]
-    optimizer = torch.optim.AdamW(groups, lr=stage.lr, eps=1e-6, fused=True)
-    trained = [*stage.parameters, scale]
     per_epoch = math.ceil(len(texts) / recipe.batch)
-    total, step = stage.epochs * per_epoch, 0
+    total = stage.epochs * per_epoch
+    shares = torch.tensor([_schedule(step, total, recipe.warmup) for step in range(total)], dtype=torch.float64)
+    step = Step(stage, texts, videos, truth, scale, recipe, shares)
+    steps = Replayed(step, recorder_for(stage.module, scale.device) if capture else None)
     counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
-    bf16 = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bf16"
     guess, before = math.nan, math.inf
-    for _ in range(stage.epochs):
+    for end in range(per_epoch, total + 1, per_epoch):
         begun = time.perf_counter()
-        losses = torch.zeros(per_epoch, device=device)
         order = torch.randperm(len(texts))  # on the host, so that the seed means the same on every device
-        widths = [int(counts[rows].max()) for rows in order.split(recipe.batch)] if counts is not None else None
-        for i, rows in enumerate(order.to(device).split(recipe.batch)):
-            for group in optimizer.param_groups:
-                group["lr"] = group["rate"] * _schedule(step, total, recipe.warmup)
-            batch = _padded(texts.select(rows), widths[i]) if widths is not None else texts.select(rows)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                similarity = stage.module(batch, videos.select(truth.video[rows]))
-            loss = contrastive_loss(
-                similarity.float(), truth.of(rows), scale.exp(), multi_positive=recipe.multi_positive
-            )
-            optimizer.zero_grad()
-            loss.backward()
-            norm = nn.utils.clip_grad_norm_(trained, recipe.clip_norm)
-            optimizer.step()
-            scale.data.clamp_(max=MAX_LOG_SCALE)
-            losses[i] = loss.detach() + 0 * norm  # a gradient that is not finite counts as such a loss
-            step += 1
-            bar.update()
-            if i % LOOK == LOOK - 1 or i == per_epoch - 1:
-                _look(losses[: i + 1].tolist(), step, stage)
-        mean = _mean(losses.tolist(), len(texts), recipe.batch)
-        guess = losses[0].item() if math.isnan(guess) else guess
-        _require_falling(mean, before, max(guess, math.log(recipe.batch)), step, total, stage)
+        step.begin(order)
+        with steps.running():
+            for i, rows in enumerate(order.split(recipe.batch), 1):
+                steps(len(rows), int(counts[rows].max()) if counts is not None else None)
+                bar.update()
+                if i % LOOK == 0:
+                    _look(step.arrived(), end, stage)
+        losses = step.losses.tolist()
+        _look(losses, end, stage)
+        mean = _mean(losses, len(texts), recipe.batch)
+        guess = losses[0] if math.isnan(guess) else guess
+        _require_falling(mean, before, max(guess, math.log(recipe.batch)), end, total, stage)
         before = mean
         yield Epoch(0, stage.name, mean, math.exp(scale.item()), time.perf_counter() - begun)
 
@@ -168,6 +162,7 @@ def _schedule(step: int, total: int, warmup: float) -> float:
 
 
 def _look(losses: list[float], step: int, stage: Stage) -> None:
+    """Raises ``LabError`` for a loss that is not finite; ``step`` steps end with the last of them."""
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
             raise LabError(
@@ -211,13 +206,6 @@ def _needed(head: nn.Module, texts: Texts, videos: Videos) -> Split:
     return texts, videos
 
 
-def _padded(texts: Texts, width: int) -> Texts:
-    if not isinstance(texts.words, RaggedWords):
-        return texts
-    words, mask = texts.words.pad(width)
-    return replace(texts, words=words, word_mask=mask)
-
-
 # -- on a store ------------------------------------------------------------------------------------------------------
 
 
@@ -230,11 +218,11 @@ class Trained:
     run: Run
 
 
-def train_on(task: Task, on_epoch: OnEpoch | None = None) -> Trained:
+def train_on(task: Task, on_epoch: OnEpoch | None = None, *, capture: bool = True) -> Trained:
     """Trains what ``lab.task.prepare`` made. Raises what ``train`` raises."""
     begun, head = time.perf_counter(), task.head
     options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
-    history = train(head, *task.training, task.recipe, **options)
+    history = train(head, *task.training, task.recipe, capture=capture, **options)
     run = Run(
         head=task.name,
         keywords=task.keywords,
@@ -266,13 +254,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe or of the head"
     )
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    parser.add_argument("--eager", action="store_true", help="on a GPU, launch each operation singly: no CUDA graphs")
     parser.add_argument("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     parser.add_argument("--name", help="of the run (default: head, data set and time)")
     given = parser.parse_args(argv)
     require_free(given.runs, given.name)
     recipe, keywords = divide(given.head, parse_settings(given.set))
     options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
-    trained = train_on(prepare(given_store(given), given.head, protocol=given.protocol, **options))
+    with memory_told("these features", "--device cpu"):
+        task = prepare(given_store(given), given.head, protocol=given.protocol, **options)
+    trained = train_on(task, capture=not given.eager)
     path = save_run(trained.head, trained.run, trained.history.epochs, given.runs, given.name)
     cli.say(epochs_table(trained.history))
     run = trained.run

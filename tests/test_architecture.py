@@ -19,6 +19,7 @@ LAB = ROOT / "lab"
 #: What reads stores. It must run where neither a codec nor a backbone is installed.
 STUDY_SIDE = (
     "",
+    "capture",
     "cli",
     "device",
     "embeddings",
@@ -33,6 +34,7 @@ STUDY_SIDE = (
     "significance",
     "similarity",
     "stages",
+    "step",
     "store",
     "studies",
     "study",

@@ -68,7 +68,7 @@ def test_the_rate_rises_and_falls(
     step = torch.optim.AdamW.step
 
     def noted(self: torch.optim.AdamW, *args: Any) -> Any:
-        rates.append(self.param_groups[0]["lr"])
+        rates.append(float(self.param_groups[0]["lr"]))
         return step(self, *args)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", noted)
