@@ -136,7 +136,7 @@ def test_the_study_side_imports_no_codec_no_backbone_and_nothing_of_the_cache_si
     [
         ("av", ("lab.media", "lab.toy")),
         ("open_clip", ("lab.backbones", "lab.toy")),
-        ("polars", ("lab.store", "lab.evaluate", "lab.studies.report")),
+        ("polars", ("lab.store", "lab.evaluate", "lab.studies.report", "lab.figures.finished")),
         ("optuna", ("lab.studies",)),
         ("h5py", ("lab.convert", "lab.convert.layouts")),
     ],

@@ -1,11 +1,13 @@
 """Figures, drawn from a store and heads: ``python -m lab.figures``, and the same functions in a notebook.
 
 One file a family. Each has functions that draw plain arrays (``strips.strips``, ``heads.metric_dots``, ...) and
-functions that draw a ``Material``, a split with some heads; the latter are in ``FIGURES``, by name. All return a
-matplotlib figure and raise ``NoData`` where there is nothing to draw::
+functions that draw a ``Material``, a split with some heads, or ``Studies``, finished ones; the latter two are in
+``FIGURES`` and ``STUDY_FIGURES``, by name. All return a matplotlib figure and raise ``NoData`` where nothing is there
+to be drawn::
 
     material = lab.figures.Material(store, {"mean": mean, "xpool": xpool}, split="val")
     lab.figures.FIGURES["strips"](material)
+    lab.figures.STUDY_FIGURES["importance"](lab.figures.finished.named(["xpool_head-toy"]))
 """
 
 from __future__ import annotations
@@ -14,10 +16,11 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from lab.figures import clips, frames, heads, space, strips, sweeps, truth, words
+from lab.figures import clips, diversity, frames, heads, published, rows, space, strips, sweeps, trials, truth, words
+from lab.figures.finished import Studies
 from lab.figures.material import Material, NoData
 
-__all__ = ["FIGURES", "Material", "NoData"]
+__all__ = ["FIGURES", "STUDY_FIGURES", "Material", "NoData", "Studies"]
 
 #: Name → what draws it from a split with heads; the first line of its docstring says what it shows.
 FIGURES: dict[str, Callable[[Material], Figure]] = {
@@ -35,4 +38,15 @@ FIGURES: dict[str, Callable[[Material], Figure]] = {
     "fusion_weight": sweeps.fusion_weight,
     "rank_pairs": heads.rank_pairs,
     "space": space.space,
+}
+
+#: Name → what draws it from finished studies.
+STUDY_FIGURES: dict[str, Callable[[Studies], Figure]] = {
+    "grid": rows.grid,
+    "ablation": rows.ablation,
+    "published": published.published,
+    "importance": trials.importance,
+    "history": trials.history,
+    "plateau": trials.plateau,
+    "diversity": diversity.diversity,
 }

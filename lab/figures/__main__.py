@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
+
+from matplotlib.figure import Figure
 
 from lab import cli
 from lab.errors import LabError, unknown
 from lab.evaluate import Candidate
-from lab.figures import FIGURES, Material, NoData, style
+from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
+from lab.figures.finished import named, newest
 from lab.figures.material import baselines, newest_runs, trained
 from lab.reads import OPEN, count_reads, require_split
 from lab.runs import RUNS, find_run
@@ -20,14 +24,18 @@ from lab.store.find import given_store, store_options
 
 log = logging.getLogger(__name__)
 
+#: All figures: what draws them, by name.
+EVERY: Mapping[str, Callable[..., Figure]] = {**FIGURES, **STUDY_FIGURES}
 
-def draw(material: Material, names: Sequence[str], out: Path) -> list[Path]:
-    """Writes figures to ``out`` as PDF and PNG, and returns the files; what lacks its data is left out with a line."""
-    written: list[Path] = []
-    with cli.bar(len(names), "figures", "figure") as bar:
-        for name in names:
+
+def draw(figures: Mapping[str, Callable[[], Figure]], out: Path, page: bool = False) -> int:
+    """Writes figures to ``out`` and returns how many; what lacks its data is left out with a line."""
+    written = 0
+    with cli.bar(len(figures), "figures", "figure") as bar:
+        for name, figure in figures.items():
             try:
-                written += style.save(FIGURES[name](material), out, name)
+                style.save(figure(), out, name, page)
+                written += 1
             except NoData as error:
                 log.warning("%s left out: %s", name, error)
             bar.update()
@@ -38,9 +46,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = cli.parser(
         "lab.figures",
-        "Draw figures of heads on a split of a feature store. Without --run: the newest run of each head, beside mean, "
-        "top-k and softmax pooling.",
-        "python -m lab.figures strips recall_over_k --dataset toy --run xpool-toy-2026-01-01T00-00-00-s0",
+        "Draw figures of heads on a split of a feature store, and of finished studies. Without --run: the newest run "
+        "of each head, beside mean, top-k and softmax pooling. Without --study: the newest studies on that data set.",
+        "python -m lab.figures strips recall_over_k --dataset toy --run xpool-toy-2026-01-01T00-00-00-s0\n"
+        "  python -m lab.figures importance history --study xpool_head-toy",
     )
     add = parser.add_argument
     add("names", nargs="*", metavar="NAME", help="figures to draw (default: all that have their data)")
@@ -49,32 +58,54 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--split", default="val", help="default: %(default)s; reading a test split is logged, as lab.evaluate does")
     add("--run", action="append", default=[], metavar="RUN", help="a run, or mean, topk, softmax; may be repeated")
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
+    add("--study", action="append", default=[], metavar="STUDY", help="a finished study by its directory, or by name")
+    add("--studies", type=Path, default=RUNS, help="directory of finished studies (default: %(default)s)")
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--out", type=Path, default=Path("figures"), help="where files go (default: %(default)s)")
+    add("--page", action="store_true", help="small PNGs for a page, of few colours, and no PDF")
     given = parser.parse_args(argv)
     if given.list:
-        cli.say(cli.table(["figure", "what it shows"], [[name, about(name)] for name in FIGURES]))
+        cli.say(cli.table(["figure", "what it shows"], [[name, about(name)] for name in EVERY]))
         return 0
     for name in given.names:
-        if name not in FIGURES:
-            raise unknown("figure", name, FIGURES)
-    store = given_store(given)
-    require_split(store, given.split, given.protocol)
+        if name not in EVERY:
+            raise unknown("figure", name, EVERY)
+    names = list(dict.fromkeys(given.names)) or list(STUDY_FIGURES if given.study else EVERY)
     command = shlex.join(["python", "-m", "lab.figures", *(sys.argv[1:] if argv is None else argv)])
-    heads = _heads(store, given.run, given.runs, given.trust)
-    material = Material(store, heads, given.split, given.protocol, command)
-    written = draw(material, given.names or list(FIGURES), given.out)
-    cli.say(f"{len(written) // 2} figures of {', '.join(material.heads)} on the split '{given.split}' in {given.out}/")
-    if given.split not in OPEN:
-        cli.say(f"reads of the split '{given.split}' of {store.path} so far: {count_reads(store, given.split)}")
-    for warning in store.warnings:
-        cli.say(f"! {warning}")
+    of_studies = set(names) <= STUDY_FIGURES.keys()
+    store = None if of_studies and given.study else given_store(given)
+    figures: dict[str, Callable[[], Figure]] = {}
+    told = []
+    if store is not None and not of_studies:
+        require_split(store, given.split, given.protocol)
+        heads = _heads(store, given.run, given.runs, given.trust)
+        material = Material(store, heads, given.split, given.protocol, command)
+        figures |= {name: partial(FIGURES[name], material) for name in names if name in FIGURES}
+        told.append(f"of {', '.join(material.heads)} on the split '{given.split}'")
+    if not FIGURES.keys() >= set(names):
+        studies = _studies(store, given.study, given.studies, given.protocol)
+        figures |= {name: partial(STUDY_FIGURES[name], studies) for name in names if name in STUDY_FIGURES}
+        told += [f"of the studies {', '.join(one.home.name for one in studies.found)}"] if studies.found else []
+    written = draw(figures, given.out, given.page)
+    cli.say(" ".join([f"{written} figures", *[" and ".join(told)][: len(told)], f"in {given.out}/"]))
+    if store is not None:
+        if given.split not in OPEN:
+            cli.say(f"reads of the split '{given.split}' of {store.path} so far: {count_reads(store, given.split)}")
+        for warning in store.warnings:
+            cli.say(f"! {warning}")
     return 0 if written else 1
 
 
 def about(name: str) -> str:
     """What a figure shows, in a line."""
-    return (FIGURES[name].__doc__ or "").strip().splitlines()[0].rstrip(".")
+    return (EVERY[name].__doc__ or "").strip().splitlines()[0].rstrip(".")
+
+
+def _studies(store: Store | None, asked: Sequence[str], directory: Path, protocol: str | None) -> Studies:
+    """The studies by what --study names, else the newest ones on the store's features."""
+    if asked or store is None:
+        return named(asked, directory, store)
+    return newest(store, protocol or store.protocols[0], directory)
 
 
 def _heads(store: Store, asked: Sequence[str], runs: Path, trust: Sequence[str]) -> list[Candidate]:

@@ -7,8 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from numpy.typing import NDArray
 from PIL import Image
 
 from lab.figures import style
@@ -17,7 +19,7 @@ from lab.figures.strips import seconds_of, told_frames
 
 #: Frames in a row.
 SHOWN = 10
-_LINE, _GAP = 0.135, 0.1  # inches: a caption, the space below a row
+_BAR, _LINE, _GAP = 0.05, 0.145, 0.1  # inches: a row of bars, a caption, the space below a row
 
 
 @dataclass(frozen=True)
@@ -30,11 +32,21 @@ class Row:
 
 @style.styled
 def sheet(rows: Sequence[Row], source: str = "") -> Figure:
-    """Rows of frames with captions below; bars under the frames show what each caption tells of, ♪ that it is heard."""
+    """Rows of frames with captions below; a bar under frames is of the colour of the caption that tells of them.
+
+    ♪ stands at captions that need the sound.
+    """
     width = style.TEXT
     side = (width - 0.1) / SHOWN
     lines = style.small_print(width, source)
-    heights = [side + len(row.captions) * (_LINE + 0.05) + _GAP for row in rows]
+    chosen = [_chosen(row) for row in rows]
+    tracks = [
+        _tracks([np.asarray(told)[i] for _, told, _ in row.captions]) for row, i in zip(rows, chosen, strict=True)
+    ]
+    heights = [
+        side + (max(track, default=-1) + 1) * _BAR + len(row.captions) * _LINE + _GAP
+        for row, track in zip(rows, tracks, strict=True)
+    ]
     bottom = 0.05 + 0.13 * len(lines)
     total = sum(heights) + bottom
     figure = style.new(width, total)
@@ -42,28 +54,47 @@ def sheet(rows: Sequence[Row], source: str = "") -> Figure:
     axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, total))
     axes.axis("off")
     top = total
-    for row, height in zip(rows, heights, strict=True):
-        chosen = np.linspace(0, len(row.pictures) - 1, min(SHOWN, len(row.pictures))).round().astype(int)
-        for place, i in enumerate(chosen):
-            left = 0.05 + place * side
-            picture = np.asarray(Image.open(io.BytesIO(row.pictures[i])))
-            axes.imshow(picture, extent=(left + 0.015, left + side - 0.015, top - side + 0.015, top - 0.015))
-        down = top - side
-        for number, (text, told, needs_sound) in enumerate(row.captions):
-            colour = style.CATEGORIES[number % len(style.CATEGORIES)]
-            for place, i in enumerate(chosen):
-                if told[i]:
-                    axes.add_patch(
-                        Rectangle((0.065 + place * side, down - 0.035), side - 0.03, 0.03, color=colour, lw=0)
-                    )
-            down -= 0.05
-            label = f"“{text}”" + ("  ♪" if needs_sound else "")
-            axes.text(0.065, down - _LINE / 2, label, fontsize=style.SMALL, color=colour, va="center", style="italic")
-            down -= _LINE
+    for row, places, track, height in zip(rows, chosen, tracks, heights, strict=True):
+        _row(axes, row, places, track, side, top)
         top -= height
     axes.set(xlim=(0, width), ylim=(0, total), aspect="auto")
     figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
     return figure
+
+
+def _row(axes: Axes, row: Row, chosen: NDArray[np.int64], tracks: Sequence[int], side: float, top: float) -> None:
+    """Draws one row from ``top`` inches downwards."""
+    for place, i in enumerate(chosen):
+        left = 0.05 + place * side
+        picture = np.asarray(Image.open(io.BytesIO(row.pictures[i])))
+        axes.imshow(picture, extent=(left + 0.015, left + side - 0.015, top - side + 0.015, top - 0.015))
+    first = top - side - (max(tracks, default=-1) + 1) * _BAR
+    for number, ((text, told, needs_sound), track) in enumerate(
+        zip(row.captions, tracks or [0] * len(row.captions), strict=True)
+    ):
+        colour = style.CATEGORIES[number % len(style.CATEGORIES)]
+        for place, i in enumerate(chosen):
+            if told[i]:
+                corner = (0.05 + place * side, top - side - track * _BAR - 0.035)
+                axes.add_patch(Rectangle(corner, side, 0.035, color=colour, lw=0))
+        middle = first - (number + 0.5) * _LINE - 0.01
+        axes.add_patch(Rectangle((0.065, middle - 0.03), 0.09, 0.06, color=colour, lw=0))
+        label = f"“{text}”" + ("  ♪" if needs_sound else "")
+        axes.text(0.2, middle, style.shorten(label, 130), fontsize=style.SMALL, va="center", style="italic")
+
+
+def _chosen(row: Row) -> NDArray[np.int64]:
+    """The frames that are shown."""
+    return np.linspace(0, len(row.pictures) - 1, min(SHOWN, len(row.pictures))).round().astype(np.int64)
+
+
+def _tracks(told: Sequence[NDArray[np.bool_]]) -> list[int]:
+    """In which row of bars each caption's stand: the first one in which it covers no other's."""
+    found: list[int] = []
+    for frames in told:
+        taken = {track for track, other in zip(found, told, strict=False) if (frames & other).any()}
+        found.append(next(track for track in range(len(told)) if track not in taken))
+    return found if any(frames.any() for frames in told) else []
 
 
 def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) -> Figure:
@@ -87,8 +118,9 @@ def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) ->
             )
     if not rows:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and captions")
-    told_by = f"\nvideos drawn at random (seed {seed}); bars: the frames that a caption tells of; ♪: it needs the sound"
-    return sheet(rows, material.source() + told_by)
+    told_by = f"videos drawn at random (seed {seed}); a bar: the frames that the caption of its colour tells of"
+    told_by += "; ♪: it needs the sound"
+    return sheet(rows, f"{material.source()}\n{told_by}")
 
 
 def _lines(

@@ -133,5 +133,9 @@ def rank_pairs(material: Material) -> Figure:
         raise NoData("one head alone has none to be held against: give a second --run")
     ranks = {label: material.ranks(label) for label in others}
     return rank_against_rank(
-        material.ranks(base), ranks, base, len(material.video_rows), material.source(base, *others)
+        material.ranks(base),
+        ranks,
+        base,
+        len(material.video_rows),
+        f"{material.source(base, *others)}\nshaded: the panel's head is better; points are moved by a little chance",
     )

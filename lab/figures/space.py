@@ -20,6 +20,8 @@ from lab.figures.material import Material
 
 #: Videos that are picked out, each in a colour with its frames and its captions.
 PICKED = 6
+#: Units across of the list of them, where a row has one downwards.
+WIDE = 3.2
 
 
 @dataclass(frozen=True)
@@ -63,20 +65,33 @@ def joint_map(
 
 
 def _list(axes: Axes, picked: Sequence[Picked]) -> None:
-    """Three pictures and a caption of each video that is picked out, in its colour."""
+    """Some pictures and a caption of each video that is picked out, in its colour."""
     axes.axis("off")
     rows = max(6, len(picked))
-    axes.set(xlim=(0, 3.2), ylim=(rows, 0))
+    axes.set(xlim=(0, WIDE), ylim=(rows, 0))
     for row, (colour, one) in enumerate(zip(style.CATEGORIES, picked, strict=False)):
-        chosen = [one.pictures[int(len(one.pictures) * place)] for place in (0.1, 0.5, 0.9) if one.pictures]
         left = 0.05
-        for picture in (Image.open(io.BytesIO(jpeg)) for jpeg in chosen):
-            right = left + 0.5 * picture.width / picture.height  # a unit across is twice as long as one downwards
+        for picture in _some(one.pictures):
+            right = left + _width(picture)
             axes.imshow(np.asarray(picture), extent=(left, right, row + 0.68, row + 0.06), aspect="auto")
             left = right + 0.04
         axes.add_patch(Rectangle((-0.1, row + 0.06), 0.09, 0.62, color=colour, lw=0, clip_on=False))
-        axes.text(-0.1, row + 0.84, style.shorten(one.caption, 36), fontsize=style.SMALL, va="center")
-    axes.set(xlim=(0, 3.2), ylim=(rows, 0))
+        axes.text(-0.1, row + 0.84, style.shorten(one.caption, 44), fontsize=style.SMALL, va="center")
+    axes.set(xlim=(0, WIDE), ylim=(rows, 0))
+
+
+def _some(pictures: Sequence[bytes]) -> list[Image.Image]:
+    """As many pictures, from all parts of the video, as fit beside each other."""
+    if not pictures:
+        return []
+    fit = max(1, int(WIDE / (_width(Image.open(io.BytesIO(pictures[0]))) + 0.04)))
+    chosen = np.linspace(0, len(pictures) - 1, min(fit, len(pictures))).round().astype(int)
+    return [Image.open(io.BytesIO(pictures[i])) for i in chosen]
+
+
+def _width(picture: Image.Image) -> float:
+    """How wide a picture of a row is; a unit across is twice as long as one downwards."""
+    return 0.5 * picture.width / picture.height
 
 
 # -- from a split ----------------------------------------------------------------------------------------------------

@@ -22,8 +22,11 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties
+from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
+from PIL import Image
 
 from lab.significance import Interval
 from lab.store.ledger import replace_bytes
@@ -71,8 +74,8 @@ COLUMN, TEXT = 3.3, 7.0
 SMALL = 7.0
 #: Inches that a line of the small print takes.
 LINE = 0.13
-#: Dots per inch of the PNG.
-DPI = 300
+#: Dots per inch of the PNG, and of one for a page, whose colours are few, too: 1,400 pixels across a page's text.
+DPI, PAGE_DPI, PAGE_COLOURS = 300, 200, 256
 
 RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure is the same on every machine
@@ -142,8 +145,28 @@ def new(width: float, height: float, source: str = "") -> Figure:
 
 def small_print(width: float, source: str) -> list[str]:
     """The lines of a small print on a figure so many inches wide."""
-    letters = int((width - 0.1) * 72 / (SMALL * 0.56))
-    return [part for line in source.splitlines() for part in textwrap.wrap(line, letters, break_on_hyphens=False)]
+    return [part for line in source.splitlines() for part in wrapped(line, width - 0.1)]
+
+
+def wrapped(text: str, width: float) -> list[str]:
+    """A text in lines of small type that are at most so many inches wide."""
+    lines: list[str] = []
+    sure = int(72 * width / SMALL)  # no letter is wider than it is high, so that so many of them fit in any case
+    for word in (part for whole in text.split() for part in textwrap.wrap(whole, sure, break_on_hyphens=False)):
+        longer = f"{lines[-1]} {word}" if lines else word
+        if lines and inches(longer) <= width:
+            lines[-1] = longer
+        else:
+            lines.append(word)
+    return lines
+
+
+def inches(text: str, size: float = SMALL) -> float:
+    """How wide a text is in type of so many points."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+        wide = text_to_path.get_text_width_height_descent(text, FontProperties(RC["font.family"], size=size), False)[0]
+    return float(wide) / 72
 
 
 def shorten(text: str, letters: int) -> str:
@@ -180,11 +203,15 @@ def banded(
     axes.fill_between(np.asarray(x, float), low, high, color=line.get_color(), alpha=0.18, lw=0)
 
 
-def dot(axes: Axes, height: float, one: Interval, colour: str, marker: str, scale: float = 1.0) -> None:
-    """A value as a point with its interval as a line, in a row of ``dot_rows``."""
-    axes.plot([scale * one.low, scale * one.high], [height] * 2, color=colour, lw=1.5, solid_capstyle="butt")
-    size = 8 if marker == "*" else 5  # a star has less of it inside
-    axes.plot(scale * one.value, height, marker, color=colour, ms=size, mec="white", mew=0.4)
+def dot(
+    axes: Axes, height: float, one: Interval, colour: str, marker: str, scale: float = 1.0, hollow: bool = False
+) -> None:
+    """A value as a point with its interval as a line, in a row of ``dot_rows``; what is ``hollow`` stands back."""
+    ends, wide = [scale * one.low, scale * one.high], 0.9 if hollow else 1.5
+    axes.plot(ends, [height] * 2, color=colour, lw=wide, solid_capstyle="butt")
+    size = (8 if marker == "*" else 5) - hollow  # a star has less of it inside
+    edge: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9} if hollow else {"mec": "white", "mew": 0.4}
+    axes.plot(scale * one.value, height, marker, color=colour, ms=size, **edge)
 
 
 def dot_rows(axes: Axes, labels: Sequence[str]) -> None:
@@ -211,9 +238,13 @@ def plain_ticks(axes: Axes, whole: Sequence[float] | None = None) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def save(figure: Figure, directory: Path, name: str) -> tuple[Path, Path]:
-    """Writes ``name.pdf`` and ``name.png``; the same figure gives the same bytes."""
+def save(figure: Figure, directory: Path, name: str, page: bool = False) -> tuple[Path, ...]:
+    """Writes ``name.pdf`` and ``name.png``, for a ``page`` a small PNG alone; the same figure gives the same bytes."""
     directory.mkdir(parents=True, exist_ok=True)
+    if page:
+        small = directory / f"{name}.png"
+        replace_bytes(small, few_colours(png(figure, PAGE_DPI)))
+        return (small,)
     paths = directory / f"{name}.pdf", directory / f"{name}.png"
     replace_bytes(paths[0], _bytes(figure, "pdf", metadata={"CreationDate": None, "ModDate": None}))
     replace_bytes(paths[1], png(figure))
@@ -223,6 +254,14 @@ def save(figure: Figure, directory: Path, name: str) -> tuple[Path, Path]:
 def png(figure: Figure, dpi: int = DPI) -> bytes:
     """The figure as a PNG."""
     return _bytes(figure, "png", dpi=dpi, metadata={"Software": None})
+
+
+def few_colours(picture: bytes) -> bytes:
+    """A PNG with a palette of its own, at a third of the size."""
+    blob = io.BytesIO()
+    reduced = Image.open(io.BytesIO(picture)).convert("RGB").quantize(PAGE_COLOURS, dither=Image.Dither.NONE)
+    reduced.save(blob, "PNG", optimize=True)
+    return blob.getvalue()
 
 
 def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:

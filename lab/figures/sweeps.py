@@ -37,14 +37,15 @@ def recall_curve(
     """
     figure = style.new(style.COLUMN, 1.9 + 0.15 * (len(curves) if len(curves) > 1 else 1), source)
     axes = figure.subplots()
-    for label, found in curves.items():
+    for place, (label, found) in enumerate(curves.items()):
         colour = (colours or {}).get(label) or style.colour(label)
         y = [one.value for one in found]
         low, high = [one.low for one in found], [one.high for one in found]
         best = int(np.argmax(y))
         told = f"{y[best]:.1f} at {values[best]:g}"
         name = label if len(curves) == 1 else f"{label}: best {told}"
-        style.banded(axes, values, y, low, high, color=colour, marker=style.marker(label), ms=3.5, label=name)
+        shape = style.marker(label) if style.head_of(label) in style.HEAD_MARKERS else "os^Dv"[place % 5]
+        style.banded(axes, values, y, low, high, color=colour, marker=shape, ms=3.5, label=name)
         axes.plot(values[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
         if len(curves) == 1:  # several would cover each other: then the legend has the numbers alone
             side = "left" if best < 0.15 * len(y) else "right" if best > 0.85 * len(y) else "center"
@@ -63,6 +64,7 @@ def recall_curve(
         axes.set_xscale("log")
     style.plain_ticks(axes, values if scale == "linear" else None)
     axes.margins(y=0.16)
+    axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
     axes.grid(axis="y")
     figure.legend(
         *axes.get_legend_handles_labels(),

@@ -33,7 +33,7 @@ def word_map(
     *,
     pictures: Sequence[bytes] = (),
     told: NDArray[np.bool_] | None = None,
-    meaning: str = "attention of the word",
+    meaning: str = "attention",
     colour: str = style.HEAD_COLOURS["wf"],
     caption: str = "",
     source: str = "",
@@ -145,7 +145,7 @@ def _read(
     # A word's pieces by what they count; alike where the softmax over words left nothing of all of them.
     weights = of_word * np.where(by_word[:, None] > 0, share, 1.0)
     mixed = weights @ attention[:, :frames] / weights.sum(1, keepdims=True)
-    return mixed, by_word, f"attention of the word ({label})"
+    return mixed, by_word, f"attention ({label})"
 
 
 class _Reading(torch.nn.Module):

@@ -1,0 +1,212 @@
+"""Finished studies as figures read them: result, trials, and what each head reached on validation, query by query."""
+
+from __future__ import annotations
+
+import io
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.errors import LabError, unknown
+from lab.figures.material import NoData
+from lab.metrics import ranks
+from lab.reads import load_split
+from lab.runs import RUNS, load_run
+from lab.significance import Interval, bootstrap_interval
+from lab.similarity import similarity_matrix
+from lab.store import Store, open_store
+from lab.store.passport import is_random
+from lab.studies.report import read_result
+from lab.studies.setups import OBJECTIVES
+from lab.task import head_for
+
+log = logging.getLogger(__name__)
+
+#: Of an interval on validation, as of those of a split.
+RESAMPLES = 2000
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A trial of a search: its number, ``complete``, ``pruned`` or ``fail``, the objective if known, its settings."""
+
+    number: int
+    state: str
+    value: float | None
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A finished study: the directory that it left, and its ``result.json``."""
+
+    home: Path
+    result: Mapping[str, Any]
+    _splits: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    @property
+    def rows(self) -> Sequence[Mapping[str, Any]]:
+        """A row a head, as ``lab.studies.result`` writes them."""
+        return list(self.result["rows"])
+
+    @property
+    def searched(self) -> Mapping[str, Any] | None:
+        """What the search did and taught; None for a study that is none."""
+        return self.result.get("search")
+
+    @property
+    def highest(self) -> bool:
+        """Whether more of the objective is better."""
+        return OBJECTIVES.get(self.result["objective"], True)
+
+    @property
+    def head(self) -> str:
+        """The head that was searched, or the last one of a grid."""
+        return str(self.rows[-1]["head"])
+
+    @cached_property
+    def trials(self) -> list[Trial]:
+        """The trials of a search in their order. Raises ``NoData`` where their file is gone."""
+        import polars as pl
+
+        try:
+            frame = pl.read_parquet(io.BytesIO((self.home / "trials.parquet").read_bytes()))
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise NoData(f"{self.home / 'trials.parquet'} is gone or damaged ({error}): {self.command}") from None
+        prefix = "setting."
+        return [
+            Trial(
+                row["number"],
+                row["state"],
+                row["value"],
+                {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)},
+            )
+            for row in frame.iter_rows(named=True)
+        ]
+
+    @property
+    def command(self) -> str:
+        """What it was made with."""
+        return str(self.result["command"])
+
+    def source(self, split: str = "test", more: str = "") -> str:
+        """The small print: the study, when, the store, what of it, and warnings of the store."""
+        store, held = self.result["store"], self.result["store"]["splits"].get(split, {})
+        counts = f": {held['captions']:,} captions, {held['videos']:,} videos" if held else ""
+        day = str(self.result.get("time", ""))[:10]
+        told = [f"study {self.home.name} ({day}), {Path(store['path']).name}, {store['protocol']} {split}{counts}"]
+        random = ["RANDOM WEIGHTS made these features: the numbers prove that the code runs, and nothing else"]
+        return "\n".join([*told, *([more] if more else []), *(random if is_random(store["passport"]) else [])])
+
+    def validation(self, row: Mapping[str, Any], metrics: Sequence[str], store: Store | None) -> list[Interval] | None:
+        """Intervals of a row on validation, from its runs; None where they give not what the result says, or are gone.
+
+        A study keeps each query's rank on test alone, so that these are made again.
+        """
+        store = store if store is not None and self.made_of(store) else self._store
+        if store is None:
+            return None
+        try:
+            rank, video = self._ranks(row, store)
+        except (LabError, ValueError, TypeError, AttributeError) as error:
+            log.debug("%s: no interval on validation: %s", row["name"], error)
+            return None
+        if len(np.unique(video)) < 2:
+            return None
+        found = [bootstrap_interval(rank, video, metric, resamples=RESAMPLES) for metric in metrics]
+        same = all(abs(one.value - row["val"][one.metric]["mean"]) < 0.05 for one in found)
+        return found if same else None
+
+    def _ranks(self, row: Mapping[str, Any], store: Store) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+        """Ranks (R, T) of the validation captions under the head of each seed, and each one's video (T,)."""
+        runs = [self.home / "runs" / Path(run).name for run in row["runs"]]
+        heads = [load_run(run, store)[0] for run in runs] or [head_for(store, row["head"], row["keywords"])[0].eval()]
+        level = row["recipe"].get("audio_level", "clip")
+        key = (level, *(bool(getattr(heads[0], f"needs_{what}", False)) for what in ("words", "audio")))
+        if key not in self._splits:
+            protocol = self.result["store"]["protocol"]
+            self._splits[key] = load_split(store, "val", protocol, head=heads[0], audio_level=level)
+        texts, videos = self._splits[key]
+        if texts.video is None:
+            raise ValueError("the texts of a store name their videos")
+        target = texts.video.cpu().numpy()
+        return np.stack([ranks(similarity_matrix(head, texts, videos).numpy(), target) for head in heads]), target
+
+    def made_of(self, store: Store) -> bool:
+        """Whether a store holds the same features of the same data set; it may hold more by now, the sound say."""
+        mine, told = self.result["store"], self.result["store"]["passport"]
+        return mine["dataset"] == store.name and all(store.passport.get(name) == each for name, each in told.items())
+
+    @cached_property
+    def _store(self) -> Store | None:
+        """The store that it was made of, if it still lies where it did."""
+        try:
+            store = open_store(Path(self.result["store"]["path"]))
+        except LabError:
+            return None
+        return store if self.made_of(store) else None
+
+
+class Studies:
+    """Finished studies, from which a figure takes the first that has what it shows.
+
+    ``dataset`` stands in the command that makes a missing one, ``where`` says where it is missing. ``store``: what they
+    were made of, if it is at hand. ``asked``: they were named one by one, so that all of them are meant.
+    """
+
+    def __init__(
+        self, found: Sequence[Finished], dataset: str, where: str, store: Store | None = None, asked: bool = False
+    ) -> None:
+        self.found, self.dataset, self.where, self.store, self.asked = list(found), dataset, where, store, asked
+
+    def first(self, fits: Callable[[Finished], Any], lacks: str, study: str) -> Finished:
+        """The first study that fits. Raises ``NoData``: what is lacking, and the command of a study that gives it."""
+        found = next((one for one in self.found if fits(one)), None)
+        if found is None:
+            raise NoData(f"no {lacks} in {self.where}: python -m lab.study {study} --dataset {self.dataset}")
+        return found
+
+
+def newest(store: Store, protocol: str, directory: Path = RUNS) -> Studies:
+    """The finished studies on a store's features, the newest first."""
+    found = []
+    for file in directory.glob("*/result.json"):
+        try:
+            one = _read(file.parent)
+        except LabError as error:
+            log.warning("left out: %s", error)
+            continue
+        if one.made_of(store) and one.result["store"]["protocol"] == protocol:
+            found.append(one)
+    found.sort(key=lambda one: (str(one.result.get("time", "")), one.home.name), reverse=True)
+    return Studies(found, store.name, f"{directory} on the features of {store.path.name}", store)
+
+
+def named(names: Sequence[str], directory: Path = RUNS, store: Store | None = None) -> Studies:
+    """Studies by their directories, or by their names in a directory of studies, in the order given.
+
+    Raises ``LabError`` for what is no finished study.
+    """
+    found = []
+    for name in names:
+        home = next((path for path in (Path(name), directory / name) if (path / "result.json").is_file()), None)
+        if home is None:
+            known = sorted(file.parent.name for file in directory.glob("*/result.json"))
+            stem = Path(name).name.partition("-")[0]
+            missing = LabError(f"there is no finished study in {name}: python -m lab.study {stem} makes one")
+            raise unknown(f"finished study in {directory}", name, known) if known else missing
+        found.append(_read(home))
+    return Studies(found, str(found[0].result["store"]["dataset"]), " or ".join(names), store, asked=True)
+
+
+def _read(home: Path) -> Finished:
+    result = read_result(home)
+    if result is None:
+        raise LabError(f"there is no result in {home}: the study was not finished")
+    return Finished(home, result)

@@ -1,0 +1,240 @@
+"""What a search did and taught: which settings mattered, its history, and how wide the best is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from lab.figures import style
+from lab.figures.finished import Finished, Studies, Trial
+
+#: What pooling and fusion leave to choose: these settings come first, under their names in the papers.
+POOLING = {"top_k": "k, frames that are averaged", "temperature": "temperature", "fusion_weight": "weight of the sound"}
+#: Panels in a row; a search of more settings shows those that mattered most.
+PANELS = 3
+
+
+@style.styled
+def importance_bars(shares: Mapping[str, float], colour: str, source: str = "") -> Figure:
+    """How much of the objective's change each setting explains, the most important on top."""
+    figure = style.new(style.COLUMN, 0.5 + 0.24 * len(shares), source)
+    axes = figure.subplots()
+    rows = np.arange(len(shares))[::-1]
+    axes.barh(rows, [100 * share for share in shares.values()], height=0.62, color=colour)
+    for row, share in zip(rows, shares.values(), strict=True):
+        axes.annotate(
+            f"{100 * share:.0f} %", (100 * share, row), (3, 0), textcoords="offset points", va="center",
+            fontsize=style.SMALL,
+        )  # fmt: skip
+    axes.set(xlabel="share of the objective's change (%)", xlim=(0, 112), xticks=range(0, 101, 20))
+    axes.set_yticks(rows, [style.shorten(name, 28) for name in shares])
+    axes.tick_params(axis="y", length=0)
+    return figure
+
+
+@style.styled
+def history_dots(
+    trials: Sequence[Trial],
+    objective: str,
+    colour: str,
+    *,
+    highest: bool = True,
+    flat: tuple[str, float] | None = None,
+    source: str = "",
+) -> Figure:
+    """The objective of each trial in their order and the best so far as a line; pruned trials are crosses.
+
+    A trial that ended without a value stands at the lower edge. ``flat``: a head with its value, as a dashed line.
+    """
+    figure = style.new(style.COLUMN, 2.15, source)
+    axes = figure.subplots()
+    done = [(one.number, one.value) for one in trials if one.state == "complete" and one.value is not None]
+    ended = [one for one in trials if one.state in ("pruned", "fail")]
+    numbers, values = zip(*done, strict=True)
+    best = list(accumulate(values, max if highest else min))
+    last = max(one.number for one in trials)
+    axes.step([*numbers, last], [*best, best[-1]], where="post", color=colour, lw=1.3, label="best so far")
+    axes.plot(numbers, values, "o", color=colour, ms=3.5, mec="white", mew=0.3, label="trial")
+    if flat is not None:
+        axes.axhline(flat[1], color=style.colour(flat[0]), lw=1, ls="--", label=f"{flat[0]}: {flat[1]:.1f}")
+    axes.margins(x=0.04, y=0.2)
+    edge = axes.get_ylim()
+    lost = [edge[0] if one.value is None or not edge[0] < one.value < edge[1] else one.value for one in ended]
+    if ended:
+        cross: dict[str, Any] = {"color": style.CHANCE, "ms": 4.5, "mew": 1.2, "clip_on": False, "label": "pruned"}
+        axes.plot([one.number for one in ended], lost, "x", **cross)
+    axes.set_ylim(edge)
+    top = int(np.argmax(values) if highest else np.argmin(values))
+    axes.plot(numbers[top], values[top], "o", ms=8, mfc="none", mec=colour, mew=1)
+    side = "left" if numbers[top] < 0.2 * last else "right" if numbers[top] > 0.8 * last else "center"
+    axes.annotate(
+        f"{values[top]:.1f}", (numbers[top], values[top]), (0, 7 if highest else -13), textcoords="offset points",
+        ha=side, fontsize=style.SMALL, color=colour,
+    )  # fmt: skip
+    axes.set(xlabel="trial", ylabel=f"val {objective}{_unit(objective)}")
+    axes.grid(axis="y")
+    style.plain_ticks(axes, range(last + 1))
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1)
+    return figure
+
+
+@dataclass(frozen=True)
+class Tried:
+    """What was tried of one setting: its values and the objective at each, which are level with the best, the scale.
+
+    ``level``: the lowest and the highest value among those that cannot be told from the best, if that is known.
+    """
+
+    setting: str
+    values: Sequence[Any]
+    objective: Sequence[float]
+    level: tuple[float, float] | None = None
+    log: bool = False
+    head: str = ""
+    alone: bool = True  # nothing else varied, so that a line through the points tells the truth
+
+
+@style.styled
+def tried_panels(panels: Sequence[Tried], objective: str, *, highest: bool = True, source: str = "") -> Figure:
+    """The objective over each setting, a panel a setting, with a ring at the best; shaded is what is level with it."""
+    figure = style.new(style.TEXT if len(panels) > 1 else style.COLUMN, 2.0, source)
+    heads = list(dict.fromkeys(panel.head for panel in panels))
+    for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
+        _tried(axes, panel, highest)
+        axes.set_xlabel((f"{panel.head}: " if len(heads) > 1 else "") + _words(panel.setting))
+    figure.axes[0].set_ylabel(f"val {objective}{_unit(objective)}")
+    return figure
+
+
+def _tried(axes: Axes, panel: Tried, highest: bool) -> None:
+    choices = any(isinstance(value, str | bool) for value in panel.values)
+    names = sorted({str(value) for value in panel.values}) if choices else []
+    x = np.array([names.index(str(value)) if choices else value for value in panel.values], float)
+    y, order, colour = np.asarray(panel.objective), np.argsort(x, kind="stable"), style.colour(panel.head)
+    if panel.level is not None and not choices:
+        axes.axvspan(*panel.level, color=colour, alpha=0.13, lw=0, zorder=0)
+        for end in panel.level:
+            axes.axvline(end, color=colour, lw=0.7, ls=":", zorder=1)
+    line = "-" if panel.alone and not choices else ""
+    axes.plot(x[order], y[order], f"{line}o", color=colour, ms=3.5, mec="white", mew=0.3)
+    best = int(np.argmax(y) if highest else np.argmin(y))
+    axes.plot(x[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
+    low, high = x.min(), x.max()
+    place = x[best] / low > (high / low) ** 0.5 if panel.log and low > 0 else x[best] > (low + high) / 2
+    axes.annotate(
+        f"{y[best]:.1f} at {panel.values[best]:.3g}" if not choices else f"{y[best]:.1f}", (x[best], y[best]),
+        (0, 7 if highest else -13), textcoords="offset points", ha="right" if place else "left",
+        fontsize=style.SMALL, color=colour,
+    )  # fmt: skip
+    axes.margins(x=0.06, y=0.2)
+    axes.grid(axis="y")
+    if choices:
+        axes.set_xticks(range(len(names)), names)
+    elif panel.log:
+        axes.set_xscale("log")
+        style.plain_ticks(axes)
+    else:
+        style.plain_ticks(axes, sorted(set(x.tolist())))
+
+
+def _words(setting: str) -> str:
+    return POOLING.get(setting.rpartition(".")[2], setting)
+
+
+def _unit(objective: str) -> str:
+    return " (%)" if objective.startswith(("R@", "gm")) else ""
+
+
+# -- from finished studies -------------------------------------------------------------------------------------------
+
+
+def importance(studies: Studies) -> Figure:
+    """How much each setting of a search mattered to what it reached."""
+    one = studies.first(
+        lambda one: len((one.searched or {}).get("importance", {})) > 1, "search of two settings or more", "xpool_head"
+    )
+    told = one.searched or {}
+    more = f"PED-ANOVA over {told['completed']} completed trials; objective {told['objective']} on validation"
+    return importance_bars(told["importance"], style.colour(one.head), one.source("val", more))
+
+
+def history(studies: Studies) -> Figure:
+    """A search's trials in their order, with the best so far and those that were pruned."""
+    one = studies.first(lambda one: one.searched, "search", "xpool_head")
+    told, objective = one.searched or {}, one.result["objective"]
+    base = next(row for row in one.rows if row["name"] == one.result["baseline"])
+    best = ", ".join(f"{key} = {_plain(value)}" for key, value in told["best"]["params"].items())
+    more = f"{told['finished']} trials, {told['pruned']} pruned; the best: {best}"
+    flat = (base["name"], base["val"][objective]["mean"])
+    options: dict[str, Any] = {"highest": one.highest, "flat": flat, "source": one.source("val", more)}
+    return history_dots(one.trials, objective, style.colour(one.head), **options)
+
+
+def plateau(studies: Studies) -> Figure:
+    """The objective over k, temperature and fusion weight, or other settings, and what is level with the best."""
+
+    def pools(one: Finished) -> bool:
+        return any(_pooling(panel.setting) for panel in _panels(one))
+
+    if not any(pools(one) for one in studies.found):
+        one = studies.first(_panels, "study that tried a setting's values", "topk")
+    else:
+        one = studies.first(pools, "", "")
+    told, flat = one.searched or {}, (one.searched or {}).get("plateau")
+    more = "ring: the best"
+    if flat:
+        floor = told.get("noise_floor")
+        how = "by a paired test" if floor is None else f"within twice the {floor:.2f} between seeds"
+        more += f"; shaded: spanned by the {flat['trials']} of {flat['of']} trials that are level with it {how}"
+    options: dict[str, Any] = {"highest": one.highest, "source": one.source("val", more)}
+    return tried_panels(_panels(one)[:PANELS], one.result["objective"], **options)
+
+
+def _panels(one: Finished) -> list[Tried]:
+    """What a study tried of each setting, pooling's first, then by importance."""
+    if one.searched is None:
+        rows = {row["name"]: row["head"] for row in one.rows}
+        return [
+            Tried(
+                key, [each["point"][key] for each in tried], [each["value"] for each in tried], None,
+                _spread([each["point"][key] for each in tried]), rows[name], len(tried[0]["point"]) == 1,
+            )
+            for name, tried in one.result.get("choices", {}).items()
+            for key in tried[0]["point"]
+        ]  # fmt: skip
+    space, shares = one.searched["space"], one.searched["importance"]
+    spans = (one.searched.get("plateau") or {}).get("settings", {})
+    found = []
+    for key in sorted(space, key=lambda key: (not _pooling(key), -shares.get(key, 0.0))):
+        done = [
+            (each.settings[key], each.value)
+            for each in one.trials
+            if each.state == "complete" and each.value is not None and each.settings.get(key) is not None
+        ]
+        span = spans.get(key, {})
+        level = (span["low"], span["high"]) if "low" in span else None
+        if done:
+            values, objective = zip(*done, strict=True)
+            found.append(Tried(key, values, objective, level, space[key].startswith("log"), one.head, len(space) == 1))
+    return found
+
+
+def _pooling(setting: str) -> bool:
+    return setting.rpartition(".")[2] in POOLING
+
+
+def _spread(values: Sequence[Any]) -> bool:
+    """Whether numbers that were chosen one by one are spread over orders of magnitude, which a log axis shows best."""
+    plain = all(isinstance(value, int | float) and not isinstance(value, bool) and value > 0 for value in values)
+    return plain and max(values) / min(values) >= 20 and not math.isinf(max(values))
+
+
+def _plain(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
