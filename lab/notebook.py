@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import html
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,11 +16,14 @@ from lab import cli
 from lab.errors import LabError
 from lab.evaluate import Candidate
 from lab.figures import style
-from lab.figures.material import Material, baselines, newest_runs, trained
+from lab.figures.material import Material, NoData, baselines, newest_runs, trained
 from lab.reads import OPEN
 from lab.search import Hit, told
 from lab.store import open_store
 from lab.task import head_for
+
+# A library that a backbone imports misses a widget for its progress bars, which the lab draws as text.
+warnings.filterwarnings("ignore", "IProgress not found")
 
 
 def begin(store: str | Path, runs: str | Path | None = None, split: str | None = None) -> Material:
@@ -57,7 +61,8 @@ class Table:
 
     def _repr_html_(self) -> str:
         def line(tag: str, cells: Sequence[object]) -> str:
-            return "<tr>" + "".join(f"<{tag}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
+            style = 'style="text-align:left"'  # notebooks set all of a table to the right
+            return "<tr>" + "".join(f"<{tag} {style}>{html.escape(str(cell))}</{tag}>" for cell in cells) + "</tr>"
 
         return f"<table>{line('th', self.header)}{''.join(line('td', row) for row in self.rows)}</table>"
 
@@ -65,12 +70,14 @@ class Table:
 def changed(material: Material, before: str, after: str, most: int = 4) -> Table:
     """The captions whose video rises most from one head to another, and those whose video falls most.
 
-    A caption's number is its row in the split: what notebooks call TEXT.
+    A caption's number is its row in the split: what notebooks call TEXT. Raises ``NoData`` where none moves.
     """
     first, second = (material.ranks(require(material, label)) for label in (before, after))
     rise = np.log(first / second)  # from 40 to 4 is as much as from 10 to 1
     order = np.argsort(-rise, kind="stable")
     shown = [text for text in order[:most] if rise[text] > 0] + [text for text in order[-most:] if rise[text] < 0]
+    if not shown:
+        raise NoData(f"no caption changes its rank from {before} to {after}")
     rows = [[text, material.captions[text]["text"], f"{first[text]:g}", f"{second[text]:g}"] for text in shown]
     return Table(["TEXT", "caption", f"rank under {before}", f"rank under {after}"], rows)
 

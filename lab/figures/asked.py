@@ -62,6 +62,10 @@ class Asked(Material):
         """The number (W,) of the word that each token of a text belongs to."""
         return self.queries[text].word_of_token
 
+    def source(self, *labels: str) -> str:
+        """The small print: that of the split, and that it was asked with other texts."""
+        return f"{self.asked_of.source(*labels)}\nasked with a text of one's own"
+
     def best(self, text: int = 0, by: str | None = None, most: int = 1) -> list[int]:
         """The columns of the videos that a head (default: the last) finds first for a text."""
         label = by or list(self.heads)[-1]
@@ -74,8 +78,8 @@ class Asked(Material):
         labels = attending(self.asked_of)
         rows = [strip_of(self, column, range(len(self.queries)), labels) for column in columns]
         ids = ", ".join(self.store.videos[int(self.video_rows[column])]["id"] for column in columns)
-        told = f"videos {ids}; rank: of this video among {len(self.video_rows)}; dotted: all frames alike"
-        return strips(rows, f"{self.asked_of.source(*labels)}\n{told}")
+        told = f"{ids}; rank: of this video among {len(self.video_rows)}; dotted: all frames alike"
+        return strips(rows, f"{self.source(*labels)}: videos {told}")
 
 
 def joined(queries: Sequence[Query]) -> Texts:

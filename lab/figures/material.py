@@ -190,7 +190,7 @@ class Material:
 
     def source(self, *labels: str) -> str:
         """The small print: store, passport, split, how many, and the runs of the heads that are named."""
-        runs = [run.name for label in labels if (run := self.heads[label].run) is not None]
+        runs = dict.fromkeys(run.name for label in labels if (run := self.heads[label].run) is not None)
         lines = [
             f"{self.store.path.name}, {self.protocol} {self.split}: {len(self.captions)} captions, "
             f"{len(self.video_rows)} videos"

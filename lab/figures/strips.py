@@ -25,6 +25,8 @@ from lab.truth import MOMENT_S
 SHOWN = 14
 #: Heads below one another; more would leave no room for the pictures.
 HEADS = 5
+#: What the marks are, for the small print.
+LEGEND = "dotted: all frames alike; green: the seconds that the caption tells of"
 #: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
 LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.26, 0.22, 0.28
 
@@ -177,10 +179,14 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     if not shown:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and texts")
     labels = {label for strip in shown for reading in strip.readings for label in reading.weights}
-    told = (
-        f"videos drawn at random (seed {seed}); dotted: all frames alike; green: the seconds that the caption tells of"
-    )
+    told = f"videos drawn at random (seed {seed}); {LEGEND}"
     return strips(shown, material.source(*[label for label in material.heads if label in labels]) + "\n" + told)
+
+
+def of_text(material: Material, text: int) -> Figure:
+    """One text of the split (a row of it): the frames of its own video, and how each head weighs them."""
+    strip = strip_of(material, int(material.target[text]), [text])
+    return strips([strip], f"{material.source(*strip.readings[0].weights)}\ntext {text} of the split; {LEGEND}")
 
 
 def strip_of(material: Material, video: int, texts: Sequence[int], labels: Sequence[str] | None = None) -> Strip:
