@@ -15,7 +15,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from lab.step import Step
+from lab.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -23,6 +23,16 @@ log = logging.getLogger(__name__)
 WARM = 3
 #: Words are padded to multiples of this, so that a handful of graphs serves all batches.
 WIDTH = 8
+
+
+class Stepper(Protocol):
+    """What is replayed: ``lab.step.Step``, or one of many members."""
+
+    recipe: Recipe
+
+    def __call__(self, size: int, width: int | None = None) -> None:
+        """The next ``size`` texts."""
+        ...
 
 
 class Recorder(Protocol):
@@ -44,7 +54,7 @@ class Replayed:
     like the others. Where a step cannot be recorded that is said once, and all run plainly.
     """
 
-    def __init__(self, step: Step, recorder: Recorder | None) -> None:
+    def __init__(self, step: Stepper, recorder: Recorder | None) -> None:
         self.step, self.recorder = step, recorder
         self.graphs: dict[int | None, Callable[[], None]] = {}
         self._plain: Counter[int | None] = Counter()

@@ -223,21 +223,25 @@ def train_on(task: Task, on_epoch: OnEpoch | None = None, *, capture: bool = Tru
     begun, head = time.perf_counter(), task.head
     options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
     history = train(head, *task.training, task.recipe, capture=capture, **options)
-    run = Run(
+    return Trained(head, history, run_of(task, history, time.perf_counter() - begun))
+
+
+def run_of(task: Task, history: History, seconds: float) -> Run:
+    """What is written down of a training that took so many seconds."""
+    return Run(
         head=task.name,
         keywords=task.keywords,
         dim=task.training[0].dim,
         dataset=task.store.name,
         protocol=task.protocol,
         store=str(task.store.path),
-        passport=sections(task.store, head),
+        passport=sections(task.store, task.head),
         recipe=asdict(task.recipe),
         kept=asdict(history.kept),
         chosen="last epoch, for want of a validation split" if task.validation is None else "best epoch on validation",
-        parameters=sum(parameter.numel() for parameter in head.parameters()),
-        seconds=time.perf_counter() - begun,
+        parameters=sum(parameter.numel() for parameter in task.head.parameters()),
+        seconds=seconds,
     )
-    return Trained(head, history, run)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
