@@ -1,0 +1,325 @@
+"""Many members of one head trained at once: ``lab.train.train`` for each of them, with one step of all for each step.
+
+Members differ in what leaves their arrays alike: rates, weight decay, clipping, dropout, a temperature, the scale, the
+seed. Each has its own order of batches, its own dropout and gradient norm, and so comes out as it would alone, up to
+rounding. On a GPU dropout is drawn for all at once: there that holds without dropout, and with it on average.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import time
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lab import cli
+from lab.capture import Replayed, recorder_for
+from lab.embeddings import RaggedWords, Texts, Videos
+from lab.errors import LabError
+from lab.lifted import Lifted, StackedStep, build_of
+from lab.loss import Truth
+from lab.recipe import Recipe
+from lab.similarity import check_inputs
+from lab.stages import Epoch, History, Stage, only, stages_of
+from lab.step import MAX_LOG_SCALE
+from lab.train import Split, _copied, _look, _mean, _needed, _require_falling, _schedule, train, validate
+
+log = logging.getLogger(__name__)
+
+#: Fields of the recipe in which members of a stack may differ.
+FREE = ("lr", "audio_lr", "scale_lr", "weight_decay", "warmup", "clip_norm", "logit_scale", "seed")
+
+#: Follows each epoch: its number and the metrics of each member by its number. Gives the members that end with it.
+OnEpoch = Callable[[int, dict[int, dict[str, float]]], Collection[int]]
+#: How a member ended: trained, diverged, or ended by ``OnEpoch``.
+Outcome = History | LabError | None
+
+
+@dataclass(frozen=True)
+class Member:
+    """A head and the recipe that it is trained by."""
+
+    head: nn.Module
+    recipe: Recipe
+
+
+def alike(members: Sequence[Member]) -> list[list[int]]:
+    """Numbers of the members in groups that can be trained together, in order; who cannot be is alone."""
+    groups: list[tuple[Any, list[int]]] = []
+    for number, member in enumerate(members):
+        shared = [getattr(member.recipe, each.name) for each in fields(Recipe) if each.name not in FREE]
+        build = build_of(member.head)
+        found = next((numbers for told, numbers in groups if build is not None and told == (build, shared)), None)
+        if found is None:
+            groups.append(((build, shared), [number]))
+        else:
+            found.append(number)
+    return [numbers for _, numbers in groups]
+
+
+def train_stack(
+    members: Sequence[Member],
+    texts: Texts,
+    videos: Videos,
+    *,
+    validation: Split | None = None,
+    same_text: Tensor | None = None,
+    on_epoch: OnEpoch | None = None,
+) -> Iterator[tuple[int, Outcome]]:
+    """Trains members in place, those that are ``alike`` at once, and gives each one's number and outcome when it ends.
+
+    See ``lab.train.train`` for what training is. A member that diverges ends alone, with the reason. Heads that cannot
+    be lifted are trained one by one, which is said; where a GPU's memory does not do for a stack, it trains in halves.
+    Raises ``LabError`` where head and features do not fit each other.
+    """
+    if texts.video is None or not len(texts):
+        raise ValueError("training needs texts, and they must name their videos")
+    options: dict[str, Any] = {"validation": validation, "same_text": same_text, "on_epoch": on_epoch}
+    waiting = alike(members)
+    while waiting:
+        group = waiting.pop(0)
+        some = {number: members[number] for number in group}
+        if len(some) == 1:
+            yield from _one_by_one(some, texts, videos, **options)
+            continue
+        before = [_copied(member.head) for member in some.values()]
+        stack = _Stack(some, texts, videos, **options)
+        if reason := stack.refused():
+            log.warning("these heads train one by one, as they cannot be stacked: %s", reason)
+            yield from _one_by_one(some, texts, videos, **options)
+            continue
+        try:
+            yield from stack.train()
+            continue
+        except torch.OutOfMemoryError:
+            if stack.told:
+                raise LabError(f"{len(some)} heads at once are too much for the GPU's memory: lower stack") from None
+        # Not within the except clause, where the traceback would keep the tensors of the attempt.
+        del stack
+        torch.cuda.empty_cache()
+        log.warning("%d heads at once are too much for the GPU's memory: they train in halves", len(some))
+        for member, weights in zip(some.values(), before, strict=True):
+            member.head.load_state_dict(weights)
+        half = len(group) // 2
+        waiting[:0] = [group[:half], group[half:]]
+
+
+def _one_by_one(
+    members: dict[int, Member], texts: Texts, videos: Videos, *, on_epoch: OnEpoch | None, **options: Any
+) -> Iterator[tuple[int, Outcome]]:
+    for number, member in members.items():
+
+        def follow(epoch: int, metrics: dict[str, float], number: int = number) -> None:
+            if on_epoch is not None and number in on_epoch(epoch, {number: metrics}):
+                raise _Ended
+
+        outcome: Outcome
+        try:
+            outcome = train(member.head, texts, videos, member.recipe, on_epoch=follow, **options)
+        except _Ended:
+            outcome = None
+        except LabError as error:
+            outcome = error
+        yield number, outcome
+
+
+class _Ended(Exception):  # noqa: N818 - not an error
+    """``OnEpoch`` ended this member."""
+
+
+# -- a stack ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class _Course:
+    """How far one member is. ``chance`` gives the order of its texts and, on a CPU, its dropout, as the seed does."""
+
+    number: int
+    head: nn.Module
+    recipe: Recipe
+    stages: list[Stage]
+    scale: nn.Parameter
+    chance: torch.Generator
+    epochs: list[Epoch] = field(default_factory=list)
+    kept: Epoch | None = None
+    weights: tuple[dict[str, Tensor], Tensor] | None = None
+    first: int = 1  # the current stage's first epoch
+    guess: float = math.nan
+    before: float = math.inf
+
+    def begin(self) -> None:
+        """At the start of a stage."""
+        self.first, self.guess, self.before = len(self.epochs) + 1, math.nan, math.inf
+
+    def judge(self, losses: list[float], texts: int, step: int, total: int, stage: Stage) -> float:
+        """The mean of an epoch's losses. Raises ``LabError`` where the member diverges."""
+        _look(losses, step, stage)
+        mean = _mean(losses, texts, self.recipe.batch)
+        self.guess = losses[0] if math.isnan(self.guess) else self.guess
+        _require_falling(mean, self.before, max(self.guess, math.log(self.recipe.batch)), step, total, stage)
+        self.before = mean
+        return mean
+
+    def keep(self, epoch: Epoch, *, last: bool) -> None:
+        """Notes an epoch, and its weights if it is the best of its stage, or where the ``last`` one is kept."""
+        self.epochs.append(epoch)
+        if epoch.epoch == self.first or last or self.kept is None or epoch.quality > self.kept.quality:
+            self.kept, self.weights = epoch, (_copied(self.head), self.scale.detach().clone())
+
+    def end(self) -> None:
+        """At the end of a stage: back to what was kept."""
+        if self.weights is not None:
+            self.head.load_state_dict(self.weights[0])
+            self.scale.data.copy_(self.weights[1])
+
+    def release(self) -> None:
+        """Its weights are its own again, and not slices of a stack that would live as long as they."""
+        for parameter in self.head.parameters():
+            parameter.data = parameter.data.clone()
+
+
+class _Stack:
+    """Members that are alike, in training."""
+
+    def __init__(
+        self,
+        members: dict[int, Member],
+        texts: Texts,
+        videos: Videos,
+        *,
+        validation: Split | None,
+        same_text: Tensor | None,
+        on_epoch: OnEpoch | None,
+    ) -> None:
+        first = next(iter(members.values()))
+        check_inputs(first.head, texts, videos)
+        if texts.video is None:
+            raise ValueError("training texts must name their videos")
+        self.texts, self.videos, self.validation, self.on_epoch = texts, videos, validation, on_epoch
+        self.recipe, self.device = first.recipe, texts.sentences.device
+        self.truth = Truth(texts.video, len(videos), same_text if self.recipe.multi_positive else None)
+        self.courses = [self._course(number, member) for number, member in members.items()]
+        self.told = False
+
+    def _course(self, number: int, member: Member) -> _Course:
+        recipe, head = member.recipe, member.head.to(self.device)
+        chance = torch.Generator().manual_seed(recipe.seed)
+        scale = torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=self.device)
+        stages = [stage for stage in stages_of(head, recipe, None) if stage.parameters and stage.epochs]
+        return _Course(number, head, recipe, stages, nn.Parameter(scale), chance)
+
+    def refused(self) -> str:
+        """Why the head cannot be lifted, told by trying it on two pairs; empty if it can be."""
+        for i in range(len(self.courses[0].stages)):
+            with ExitStack() as fixed, torch.no_grad():
+                for course in self.courses:
+                    fixed.enter_context(only(course.head, course.stages[i]))
+                modules = [course.stages[i].module for course in self.courses]
+                rows = torch.arange(2, device=self.device).repeat(len(modules)) % len(self.texts)
+                texts, videos = _needed(modules[0], self.texts.select(rows), self.videos.select(self.truth.video[rows]))
+                if isinstance(texts.words, RaggedWords):
+                    words, mask = texts.words.pad()
+                    texts = replace(texts, words=words, word_mask=mask)
+                try:
+                    Lifted(modules, [torch.Generator() for _ in modules]).similarity(texts, videos)
+                except torch.OutOfMemoryError:
+                    return ""  # which training will meet, too
+                except Exception as error:  # of whatever kind a head of one's own raises here
+                    return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return ""
+
+    def train(self) -> Iterator[tuple[int, Outcome]]:
+        """See ``train_stack``."""
+        torch.manual_seed(self.recipe.seed)  # of the dropout on a GPU
+        stages = self.courses[0].stages
+        per_epoch = math.ceil(len(self.texts) / self.recipe.batch)
+        with cli.bar(sum(stage.epochs for stage in stages) * per_epoch, f"training {len(self.courses)}", "step") as bar:
+            for i in range(len(stages)):
+                with ExitStack() as fixed:
+                    for course in self.courses:
+                        fixed.enter_context(only(course.head, course.stages[i]))
+                    yield from self._stage(i, bar)
+                for course in self.courses:
+                    course.end()
+        for course in self.courses:
+            course.release()
+            course.head.eval()
+            if course.kept is None:
+                raise ValueError("a stack has at least one epoch")
+            yield course.number, History(tuple(course.epochs), course.kept)
+
+    def _stage(self, index: int, bar: Any) -> Iterator[tuple[int, Outcome]]:
+        """One stage of all; gives those that end in it."""
+        if not self.courses:
+            return
+        for course in self.courses:
+            course.begin()
+        stages = [course.stages[index] for course in self.courses]
+        texts, videos = _needed(stages[0].module, self.texts, self.videos)
+        counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
+        total = stages[0].epochs * math.ceil(len(texts) / self.recipe.batch)
+        shares = [[_schedule(step, total, c.recipe.warmup) for c in self.courses] for step in range(total)]
+        step = StackedStep(
+            stages,
+            texts,
+            videos,
+            self.truth,
+            [course.scale for course in self.courses],
+            [course.recipe for course in self.courses],
+            [course.chance for course in self.courses],
+            torch.tensor(shares, dtype=torch.float64),
+        )
+        recorder = recorder_for(stages[0].module, self.device)
+        steps = Replayed(step, recorder)
+        for epoch in range(1, stages[0].epochs + 1):
+            begun = time.perf_counter()
+            orders = torch.stack([torch.randperm(len(texts), generator=course.chance) for course in self.courses])
+            step.begin(orders)
+            with steps.running():
+                for rows in orders.split(self.recipe.batch, 1):
+                    steps(rows.shape[1], int(counts[rows].max()) if counts is not None else None)
+                    bar.update()
+            losses = step.losses.T.tolist()
+            seconds = (time.perf_counter() - begun) / len(self.courses)  # a share, so that they sum to what it took
+            ended = self._judge(index, losses, epoch * len(step.losses), total, seconds)
+            if not ended:
+                continue
+            left = [k for k, course in enumerate(self.courses) if course.number not in ended]
+            gone = [course for course in self.courses if course.number in ended]
+            self.courses = [self.courses[k] for k in left]
+            if left:
+                step.keep(left)
+                steps = Replayed(step, recorder)
+            for course in gone:
+                course.release()
+                yield course.number, ended[course.number]
+            if not left:
+                return
+
+    def _judge(
+        self, index: int, losses: list[list[float]], step: int, total: int, seconds: float
+    ) -> dict[int, LabError | None]:
+        """After an epoch: its losses and validation. Gives those that end with it, and why."""
+        ended: dict[int, LabError | None] = {}
+        told: dict[int, dict[str, float]] = {}
+        for course, own in zip(self.courses, losses, strict=True):
+            stage = course.stages[index]
+            try:
+                mean = course.judge(own, len(self.texts), step, total, stage)
+                metrics = validate(stage.module, *self.validation) if self.validation is not None else {}
+            except LabError as error:
+                ended[course.number] = error
+                continue
+            number, factor = len(course.epochs) + 1, math.exp(course.scale.item())
+            course.keep(Epoch(number, stage.name, mean, factor, seconds, metrics), last=self.validation is None)
+            told[course.number] = metrics
+        self.told = True
+        if self.on_epoch is not None and told:
+            ended |= dict.fromkeys(self.on_epoch(max(len(course.epochs) for course in self.courses), told))
+        return ended
