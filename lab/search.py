@@ -84,10 +84,10 @@ class Searcher:
         self.rows = rows
         nothing = torch.zeros(1, self.videos.dim)
         check_inputs(head.head, Texts(nothing, nothing[None]), self.videos)
-        self._index: Any = None
+        self.index: Any = None
         if self._index_mb() <= MOST_MB:
             with evaluating(head.head):
-                self._index = index_videos(head.head, self.videos)
+                self.index = index_videos(head.head, self.videos)
 
     @property
     def encoder(self) -> Encoder:
@@ -108,10 +108,10 @@ class Searcher:
     def scores(self, texts: Texts) -> NDArray[np.float32]:
         """Similarity (T, V) of texts with all videos, in the order of ``rows``."""
         head = self.one.head
-        if self._index is None:
+        if self.index is None:
             return np.asarray(similarity_matrix(head, texts, self.videos).numpy())
         with evaluating(head):
-            return np.asarray(score_texts(head, texts, self._index).float().numpy())
+            return np.asarray(score_texts(head, texts, self.index).float().numpy())
 
     def weights(self, texts: Texts, columns: NDArray[np.int64]) -> NDArray[np.float32] | None:
         """What the frames of some videos (T, V', F) count for texts; None for a head without ``frame_weights``."""

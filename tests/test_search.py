@@ -120,7 +120,7 @@ def test_an_index_that_is_too_large_is_not_kept(
     kept = Searcher(store, one, encoder=encoder)
     monkeypatch.setattr(sys.modules["lab.search"], "MOST_MB", 0)
     blocks = Searcher(store, one, encoder=encoder)
-    assert blocks._index is None
+    assert blocks.index is None
     query = encoder("a dog")
     np.testing.assert_allclose(kept.scores(query.texts), blocks.scores(query.texts), atol=1e-5)
 

@@ -1,0 +1,314 @@
+"""What the page shows, as plain data: what there is, captions to pick, a text's answer, a video's captions.
+
+One split is shown at a time, the validation split unless another is asked for. Picking a caption shows where its own
+video ranks, and a video's captions are ranked too: looks at the ground truth. On a held-out split they are logged, once
+for each head, as ``lab.evaluate`` does (``lab.reads``); typing a query is not, since no answer to it is known.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from lab.demo import looking
+from lab.demo.files import Files
+from lab.demo.heads import Menu
+from lab.embeddings import Texts
+from lab.errors import LabError
+from lab.gallery import gallery_rows
+from lab.query import Encoder, Query
+from lab.reads import OPEN, Reader, count_reads, load_split
+from lab.search import Hit, Searcher
+from lab.similarity import evaluating, index_videos, similarity_matrix
+from lab.store import Store
+from lab.store.reader import UNKNOWN
+
+PRESENCE = {1: "no sound track", 2: "silent", 3: "sound"}
+#: Captions that video to text shows, and that a list to pick from holds at most.
+TOLD, LISTED = 10, 60
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A text with what is known of it: its own video's row and its seconds, if it is a caption of the store."""
+
+    text: str
+    texts: Texts
+    words: list[str]
+    word_of_token: NDArray[np.int64]
+    notes: tuple[str, ...] = ()
+    caption: int | None = None
+    truth: int | None = None
+
+
+class Answers:
+    """All that the page asks for. One question is worked on at a time, whoever asks."""
+
+    def __init__(
+        self,
+        store: Store,
+        menu: Menu,
+        split: str = "val",
+        protocol: str | None = None,
+        *,
+        command: str = "lab.demo",
+        clip: str | None = None,
+        files: Files | None = None,
+    ) -> None:
+        self.store, self.menu, self.split = store, menu, split
+        self.files = files or Files(store)
+        self.protocol = protocol or store.protocols[0]
+        self.command, self._clip = command, clip
+        self.rows = gallery_rows(store, split, protocol)
+        self.busy = threading.RLock()
+        self._encoder: Encoder | None = None
+        self._searchers: dict[str, Searcher] = {}
+        self._texts: Texts | None = None
+        self._logged: set[str] = set()
+        listed = {int(row) for row in self.rows}
+        self.captions = [
+            number
+            for number, caption in enumerate(store.captions)
+            if caption["splits"].get(self.protocol) == split and caption["video"] in listed
+        ]
+
+    # -- what there is -----------------------------------------------------------------------------------------------
+
+    def about(self) -> dict[str, Any]:
+        """The page's head: store, split, heads, and what must be said."""
+        notes = list(self.store.warnings)
+        if self.split not in OPEN:
+            notes.append(
+                f"The split '{self.split}' is held out: a look at a caption's own video is logged, once for each head "
+                f"({count_reads(self.store, self.split)} reads so far)"
+            )
+        return {
+            "store": self.store.path.name, "name": self.store.name, "protocol": self.protocol, "split": self.split,
+            "videos": len(self.rows), "captions": len(self.captions), "fingerprint": self.store.fingerprint[:12],
+            "heads": [entry.__json__() for entry in self.menu.entries.values()],
+            "left_out": self.menu.left_out, "first": self.menu.first, "notes": notes, "typed": True,
+        }  # fmt: skip
+
+    def list_captions(self, wanted: str = "", count: int = LISTED) -> dict[str, Any]:
+        """Captions that hold all of some words, each with its row and its video's id."""
+        words = wanted.lower().split()
+        fitting = [row for row in self.captions if all(word in self._text(row).lower() for word in words)]
+        step = max(1, len(fitting) // count)  # from all over the split, not five of each of its first videos
+        shown = fitting[::step][:count]
+        return {"of": len(fitting), "captions": [self.caption(row) for row in shown]}
+
+    def list_videos(self, wanted: str = "", start: int = 0, count: int = LISTED) -> dict[str, Any]:
+        """Videos whose id holds a text."""
+        fitting = [row for row in self.rows.tolist() if wanted.lower() in self.store.videos[row]["id"].lower()]
+        shown = fitting[start : start + count]
+        return {"of": len(fitting), "videos": [self._video(row) for row in shown]}
+
+    # -- text to video -----------------------------------------------------------------------------------------------
+
+    def typed(self, text: str, heads: list[str], video: int | None = None, top: int = 5) -> dict[str, Any]:
+        """The answer of some heads to a typed text. Raises ``LabError`` for one without a word."""
+        with self.busy:
+            query: Query = self.encoder(text)
+            asked = Asked(query.text, query.texts, list(query.words), query.word_of_token, query.notes)
+            return self._answer(asked, heads, video, top)
+
+    def picked(self, caption: int, heads: list[str], video: int | None = None, top: int = 5) -> dict[str, Any]:
+        """The answer of some heads to a caption of the split, with the ground truth. ``LabError`` for another row."""
+        with self.busy:
+            if caption not in self.captions:
+                raise LabError(f"caption {caption} is none of the split '{self.split}': pick one of the list")
+            for key in heads:
+                self._look(key)
+            texts = self._read_texts()
+            place = self._places()[caption]
+            words, numbers = self._words(caption)
+            row = self.store.captions[caption]
+            one = texts.select(torch.tensor([place]))
+            asked = Asked(row["text"], one, words, numbers, (), caption, int(row["video"]))
+            return self._answer(asked, heads, video, top)
+
+    def _answer(self, asked: Asked, heads: list[str], video: int | None, top: int) -> dict[str, Any]:
+        scores = {key: self._searcher(key).scores(asked.texts)[0] for key in heads}
+        if video is None:
+            first = scores[heads[0]]
+            shown = asked.truth if asked.truth is not None else int(self.rows[int(np.argmax(first))])
+        else:
+            shown = self._row(video)
+        target = asked.truth if asked.truth is not None else shown
+        known = self.store.captions[asked.caption] if asked.caption is not None else UNKNOWN
+        told = known["start_s"] is not None and known["end_s"] is not None
+        return {
+            "text": asked.text, "notes": list(asked.notes), "caption": asked.caption,
+            "truth": asked.truth, "seconds": [known["start_s"], known["end_s"]] if told else None,
+            "needs_sound": known["needs_sound"], "video": self._video(shown), "of": len(self.rows),
+            "heads": {key: self._of_head(key, asked, scores[key], shown, target, top) for key in heads},
+        }  # fmt: skip
+
+    def _of_head(
+        self, key: str, asked: Asked, scores: NDArray[np.float32], shown: int, target: int, top: int
+    ) -> dict[str, Any]:
+        searcher = self._searcher(key)
+        head, column, own = searcher.one.head, self._column(shown), self._column(target)
+        best = np.argsort(-scores, kind="stable")[:top]
+        hits = searcher.hits(asked.texts, best, scores[best])
+        there = searcher.hits(asked.texts, np.array([column]), scores[[column]])[0]
+        clip = searcher.videos.select(torch.tensor([column]))
+        with evaluating(head):
+            words = looking.words_by_frames(
+                head, asked.texts, clip, len(there.times_s), asked.word_of_token, asked.words
+            )
+        return {
+            "rank": looking.rank_of(scores, own), "score": float(scores[own]),
+            "shown": self._hit(there, asked.truth), "top": [self._hit(hit, asked.truth) for hit in hits],
+            "words": words, "without": self._without(searcher, asked.texts, own),
+            "sound": self._sound(searcher, asked.texts, shown),
+        }  # fmt: skip
+
+    def _without(self, searcher: Searcher, texts: Texts, own: int) -> list[dict[str, Any]]:
+        """The rank of a video without each modality that the head could do without."""
+        found = []
+        head: nn.Module = searcher.one.head
+        with evaluating(head):
+            index = searcher.index if searcher.index is not None else index_videos(head, searcher.videos)
+            for name, kept, score in looking.without(head, index):
+                scores = score(texts)[0].float().numpy()
+                if kept is not None:
+                    scores = np.where(kept, scores, -np.inf)
+                there = kept is None or bool(kept[own])
+                of = len(scores) if kept is None else int(kept.sum())
+                found.append({"what": name, "rank": looking.rank_of(scores, own) if there else None, "of": of})
+        return found
+
+    def _sound(self, searcher: Searcher, texts: Texts, shown: int) -> dict[str, Any]:
+        """Whether a video has sound, and what a head that hears makes of it, stretch by stretch."""
+        if "audio" not in self.store.passport:
+            return {"told": "the store holds no sound", "segments": []}
+        one = slice(shown, shown + 1)
+        told = PRESENCE.get(int(self.store.read("audio_presence", one)[0]), "unknown")
+        if not getattr(searcher.one.head, "needs_audio", False):
+            return {"told": told, "segments": []}
+        count = int(self.store.read("audio_segment_count", one)[0])
+        sound = torch.from_numpy(self.store.read("audio_segments", one)[0, :count])
+        return {"told": told, "segments": looking.segments(searcher.one.head, texts, sound)}
+
+    # -- video to text -----------------------------------------------------------------------------------------------
+
+    def told_of(self, video: int, heads: list[str], count: int = TOLD) -> dict[str, Any]:
+        """The captions of the split that some heads rank highest for a video, and the rank of its own best one."""
+        with self.busy:
+            row = self._row(video)
+            for key in heads:
+                self._look(key)
+            texts = self._read_texts()
+            own = np.array([self.store.captions[caption]["video"] == row for caption in self._caption_rows()])
+            found = {}
+            for key in heads:
+                searcher = self._searcher(key)
+                clip = searcher.videos.select(torch.tensor([self._column(row)]))
+                scores = similarity_matrix(searcher.one.head, texts, clip).numpy()[:, 0]
+                best = np.argsort(-scores, kind="stable")[:count]
+                captions = self._caption_rows()
+                rank = None
+                if own.any():
+                    others, mine = scores[~own], scores[own].max()
+                    rank = 1 + float((others > mine).sum()) + float((others == mine).sum()) / 2
+                found[key] = {
+                    "rank": rank,
+                    "captions": [
+                        {**self.caption(captions[i]), "score": float(scores[i]), "own": bool(own[i])}
+                        for i in best.tolist()
+                    ],
+                }
+            return {"video": self._video(row), "of": len(texts), "heads": found}
+
+    # -- parts -------------------------------------------------------------------------------------------------------
+
+    @property
+    def encoder(self) -> Encoder:
+        """The store's text tower, loaded on first use. Raises ``LabError`` where it cannot be had."""
+        with self.busy:
+            if self._encoder is None:
+                self._encoder = Encoder(self.store, self._clip)
+            return self._encoder
+
+    def _searcher(self, key: str) -> Searcher:
+        if key not in self._searchers:
+            one = self.menu.head(key)
+            self._searchers[key] = Searcher(self.store, one, split=self.split, protocol=self.protocol)
+        return self._searchers[key]
+
+    def _look(self, key: str) -> None:
+        """Reads the captions, and logs the look where the split is held out: once for each head."""
+        label = self.menu.head(key).label
+        if self._texts is not None and (self.split in OPEN or label in self._logged):
+            return
+        run = self.menu.entries[key].run
+        reader = Reader(self.command, label, str(run) if run else None)
+        reading = nn.Module()
+        reading.needs_words = "words" in self.store.group  # type: ignore[assignment]  # any head's, and the word map's
+        texts, videos = load_split(self.store, self.split, self.protocol, head=reading, reader=reader)
+        if videos.rows is None or videos.rows.tolist() != self.rows.tolist():
+            raise ValueError("a split's videos are those of its gallery")
+        self._texts = texts
+        self._logged.add(label)
+
+    def _read_texts(self) -> Texts:
+        if self._texts is None:
+            raise ValueError("captions are read by _look, which logs it")
+        return self._texts
+
+    def _caption_rows(self) -> list[int]:
+        rows = self._read_texts().rows
+        return [] if rows is None else [int(row) for row in rows.tolist()]
+
+    def _places(self) -> dict[int, int]:
+        return {row: place for place, row in enumerate(self._caption_rows())}
+
+    def _words(self, caption: int) -> tuple[list[str], NDArray[np.int64]]:
+        """A caption's words, and which of them each token belongs to; nothing where the store does not tell."""
+        try:
+            one = slice(caption, caption + 1)
+            start, count = (int(self.store.read(name, one)[0]) for name in ("word_start", "word_count"))
+            tokens = slice(start, start + count)
+            ids, numbers = self.store.read("token_ids", tokens), self.store.read("token_word", tokens)
+        except LabError:
+            return [], np.zeros(0, np.int64)
+        from lab.backbones.words import tokens_to_words  # open_clip's tokenizer
+
+        return tokens_to_words(ids.tolist()), numbers.astype(np.int64)
+
+    def _text(self, caption: int) -> str:
+        return str(self.store.captions[caption]["text"])
+
+    def caption(self, caption: int) -> dict[str, Any]:
+        """A caption's row, its text, and its video's id."""
+        video = int(self.store.captions[caption]["video"])
+        return {"row": caption, "text": self._text(caption), "video": self.store.videos[video]["id"]}
+
+    def _row(self, video: int) -> int:
+        if video not in self.rows:
+            raise LabError(f"video {video} is none of the split '{self.split}': choose one of the list")
+        return video
+
+    def _column(self, row: int) -> int:
+        return int(np.searchsorted(self.rows, row))
+
+    def _video(self, row: int) -> dict[str, Any]:
+        duration = float(self.store.read("duration_s", slice(row, row + 1))[0])
+        return {
+            "row": row, "id": self.store.videos[row]["id"], "pictures": len(self.files.pictures(row)),
+            "duration": duration if math.isfinite(duration) else None, "file": self.files.video(row) is not None,
+        }  # fmt: skip
+
+    def _hit(self, hit: Hit, truth: int | None) -> dict[str, Any]:
+        """A hit as JSON, which knows no NaN."""
+        times = [time if math.isfinite(time) else None for time in hit.times_s]
+        pictures = len(self.files.pictures(hit.row))
+        return {**asdict(hit), "times_s": times, "pictures": pictures, "truth": hit.row == truth}

@@ -1,0 +1,122 @@
+"""The page's menu of heads: those without training, and every run that fits the store."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from lab.choose import fitting_runs, trained_head, untrained_head
+from lab.errors import LabError, unknown
+from lab.evaluate import Candidate
+from lab.figures import style
+from lab.runs import RUNS, read_run
+from lab.store import Store
+
+#: What needs no training, with its settings; top-k takes as many frames as there are, where there are fewer.
+UNTRAINED = ("mean", "topk", "softmax")
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the menu: ``key`` is what the page asks by, ``kind`` the head's name."""
+
+    key: str
+    label: str
+    kind: str
+    told: str
+    run: Path | None = None
+
+    def __json__(self) -> dict[str, Any]:
+        colour = style.colour(self.kind)
+        return {
+            "key": self.key, "label": self.label, "kind": self.kind, "told": self.told,
+            "colour": colour, "night": by_night(colour), "trained": self.run is not None,
+        }  # fmt: skip
+
+
+@dataclass
+class Menu:
+    """The heads of a store, made when they are first asked for. ``left_out``: runs that do not fit, and why."""
+
+    store: Store
+    entries: dict[str, Entry]
+    left_out: dict[str, str]
+    trust: Collection[str] = ()
+    _made: dict[str, Candidate] = field(default_factory=dict)
+
+    def head(self, key: str) -> Candidate:
+        """A head by its key. Raises ``LabError`` for an unknown one."""
+        if key not in self.entries:
+            raise unknown("head", key, self.entries)
+        if key not in self._made:
+            run = self.entries[key].run
+            if run is not None:
+                self._made[key] = trained_head(run, self.store, self.trust)
+            else:
+                settings = [f"top_k={min(3, self.store.array('frames').shape[1])}"] if key == "topk" else []
+                self._made[key] = untrained_head(key, self.store, settings)
+        return self._made[key]
+
+    @property
+    def first(self) -> str:
+        """What the page opens with: the newest run, or top-k."""
+        named = next((key for key, entry in self.entries.items() if entry.run is not None), "topk")
+        return named if named in self.entries else next(iter(self.entries))
+
+
+def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = ()) -> Menu:
+    """All heads for a store: fitting runs, the newest first, then those without training."""
+    entries: dict[str, Entry] = {}
+    left_out: dict[str, str] = {}
+    for path, wrong in fitting_runs(store, runs, trust):
+        name = path.relative_to(runs).as_posix()
+        if wrong:
+            left_out[name] = wrong
+            continue
+        run = read_run(path)
+        told = f"{run.head}, trained {run.time[:10]}"
+        if "R@1" in run.metrics:
+            told += f", R@1 {run.metrics['R@1']:.1f} on validation"
+        entries[name] = Entry(name, path.name, run.head, told, path)
+    shared = [entry.label for entry in entries.values()]
+    for key, entry in entries.items():
+        if shared.count(entry.label) > 1:  # two studies may call their runs alike
+            entries[key] = Entry(key, key.replace("/runs/", "/"), entry.kind, entry.told, entry.run)
+    for name in UNTRAINED:
+        entries[name] = Entry(name, name, name, "no training")
+    return Menu(store, entries, left_out, trust)
+
+
+def require_known(made: Menu, names: Collection[str]) -> list[str]:
+    """Keys of heads that are given by key or by label. Raises ``LabError`` for what is in the menu under neither."""
+    by_label = {entry.label: key for key, entry in made.entries.items()}
+    keys = [name if name in made.entries else by_label.get(name, "") for name in names]
+    for key, name in zip(keys, names, strict=True):
+        if not key:
+            why = next(
+                (f": {wrong}" for left, wrong in made.left_out.items() if Path(left).name == Path(name).name), ""
+            )
+            raise LabError(f"{unknown('head or run', name, made.entries)}{why}")
+    return keys
+
+
+def by_night(colour: str) -> str:
+    """A colour for a dark page: mixed with white until it stands out from it.
+
+    >>> by_night("#000000"), by_night("#E69F00")
+    ('#9e9e9e', '#E69F00')
+    """
+    channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
+    for step in range(21):
+        mixed = [round(c + (255 - c) * step / 20) for c in channels]
+        if _luminance(mixed) > 0.28:
+            return colour if step == 0 else "#" + "".join(f"{c:02x}" for c in mixed)
+    return "#ffffff"
+
+
+def _luminance(channels: list[int]) -> float:
+    """The relative luminance of sRGB."""
+    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
+    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
