@@ -16,9 +16,10 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
+from lab.device import Room, free_bytes, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos, may_look
 from lab.errors import LabError
-from lab.tiles import MOST, by_length, plan, side_by_side
+from lab.tiles import GPU_TILE, MOST, TILE, by_length, plan, side_by_side
 
 #: Pairs that a head works on at once: some ten numbers a frame for each, which a processor's cache can hold.
 PAIRS = 16384
@@ -59,40 +60,56 @@ class Head(Protocol):
 
 
 def similarity_matrix(
-    head: nn.Module, texts: Texts, videos: Videos, *, memory_mb: float = 1024, tile: int | None = None
+    head: nn.Module,
+    texts: Texts,
+    videos: Videos,
+    *,
+    memory_mb: float | None = None,
+    tile: int | None = None,
+    to: torch.device | str = "cpu",
 ) -> Tensor:
-    """Similarity (T, V), float32 on the CPU, of every text with every video; the head is in eval mode meanwhile.
+    """Similarity (T, V), float32 on the device ``to``, of every text with every video, with the head in eval mode.
 
     Computed on the head's device, ``tile`` texts at a time; on a CPU as many tiles at once as torch has threads. What
-    is held beyond the inputs and the result stays below ``memory_mb`` (1 MB = 2**20 bytes), as far as the head knows
-    its own needs; if all videos' indexes do not fit, they are taken in blocks. A head that has no ``index`` and
-    ``score`` is called directly, tile by tile.
+    is held beyond the inputs and the result stays below ``memory_mb`` (1 MB = 2**20 bytes; if it is not given 1024, on
+    a GPU half of what is free), as far as the head knows its own needs; if all videos' indexes do not fit, they are
+    taken in blocks. A GPU that runs out of memory all the same gets smaller tiles, then smaller blocks, and that is
+    said. A head that has no ``index`` and ``score`` is called directly, tile by tile.
 
-    Raises ``LabError`` where head and features do not fit each other, or features are not finite.
+    Raises ``LabError`` where head and features do not fit each other, features are not finite, or a GPU does not hold
+    even one pair.
     """
     check_inputs(head, texts, videos)
-    if not memory_mb > 0 or (tile is not None and tile < 1):
-        raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
     weight = next(iter(head.parameters()), None)
     device = videos.frames.device if weight is None else weight.device
+    free = free_bytes(device)
+    if memory_mb is None:
+        memory_mb = 1024 if free is None else max(1, free / 2 / 2**20)
+    if not memory_mb > 0 or (tile is not None and tile < 1):
+        raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
     workers = min(MOST, torch.get_num_threads()) if device.type == "cpu" and hasattr(head, "score") else 1
-    block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile)
+    most = TILE if free is None else GPU_TILE
+    block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile, most)
     order = by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
-    result = torch.empty(len(texts), len(videos))
+    # Kept on a GPU until it is whole, if it is not too large: a copy of each tile would be waited for.
+    near = free is not None and 4 * len(texts) * len(videos) < free / 4
+    result = torch.empty(len(texts), len(videos), device=device if near else "cpu")
+    order = order.to(result.device)
+    blocks, tiles = Room(block, "videos"), Room(step, "texts")
 
-    def fill(some: Videos, into: Tensor) -> None:  # a function, so that one block's index is gone before the next
-        index = index_videos(head, some.to(device))
+    def fill(first: int, last: int) -> None:  # a function, so that one block's index is gone before the next
+        some = videos if last - first == len(videos) else videos.select(torch.arange(first, last))
+        index, into = index_videos(head, some.to(device)), result[:, first:last]
 
         def score(rows: Tensor) -> None:
-            into[rows] = score_texts(head, texts.select(rows).to(device), index).float().cpu()
+            into[rows] = score_texts(head, texts.select(rows).to(device), index).float().to(result.device)
 
-        share_out(score, order.split(step))
+        share_out(lambda rows: tiles.share_out(lambda a, b: score(rows[a:b]), len(rows)), order.split(step))
 
-    with evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
-        for columns in torch.arange(len(videos)).split(block):
-            some = videos if block >= len(videos) else videos.select(columns)
-            fill(some, result[:, columns[0] : columns[-1] + 1])
-    return result
+    told = memory_told("one text and one video at a time", "--device cpu")
+    with told, evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
+        blocks.share_out(fill, len(videos))
+    return result.to(to)
 
 
 def index_videos(head: nn.Module, videos: Videos) -> Any:

@@ -14,14 +14,19 @@ from lab.embeddings import RaggedWords, Texts, Videos
 
 #: Texts a tile: more would not make the matrix products faster, and leaves less of them in the processor's cache.
 TILE = 256
+#: The same on a GPU, which would wait for the host between smaller ones. Not measured: no GPU was at hand.
+GPU_TILE = 4096
 #: Tiles at once: beyond that Python's lock, which every small operation takes, is what they would wait for.
 MOST = 16
 
 
 def plan(
-    head: nn.Module, texts: Texts, videos: Videos, floats: float, workers: int, tile: int | None
+    head: nn.Module, texts: Texts, videos: Videos, floats: float, workers: int, tile: int | None, most: int = TILE
 ) -> tuple[int, int]:
-    """Videos a block and texts a tile, so that an index and the scratch of all workers stay below so many floats."""
+    """Videos a block and texts a tile, so that an index and the scratch of all workers stay below so many floats.
+
+    Tiles have ``tile`` texts, or else at most ``most``.
+    """
     words = _longest(texts) if getattr(head, "needs_words", False) else 0
     frames, segments = videos.frames.shape[1], 0 if videos.audio is None else videos.audio.shape[1]
     if hasattr(head, "floats"):
@@ -31,7 +36,7 @@ def plan(
     per_pair *= workers
     block = max(1, min(len(videos), int(floats / 2 / max(1, per_video))))
     room = floats - block * per_video
-    step = tile or min(TILE, -(-len(texts) // workers))  # few texts are shared out
+    step = tile or min(most, -(-len(texts) // workers))  # few texts are shared out
     step = max(1, min(step, int(room / max(1, per_pair * block))))
     if step * per_pair * block > room:  # even one text is too much for all of the block
         block = max(1, int(floats / (per_pair + per_video)))

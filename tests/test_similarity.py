@@ -11,14 +11,15 @@ import pytest
 import torch
 from feature_pairs import FRAMES, A, D, F, T, V, head_of, pairs, ragged
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import lab
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.heads import build_head
+from lab.heads import HEADS, build_head
 from lab.heads.mgfi import MGFI
 from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
-from lab.tiles import TILE, side_by_side
+from lab.tiles import GPU_TILE, TILE, plan, side_by_side
 
 
 class Watched(nn.Module):
@@ -222,3 +223,78 @@ def test_a_mask_with_an_empty_row() -> None:
     mask[3] = False
     with pytest.raises(ValueError, match=r"every video needs at least one real frame in frame_mask, videos \[3\]"):
         Videos(torch.randn(V, F, D), mask)
+
+
+# -- a GPU: what it would be asked, and its memory -------------------------------------------------------------------
+
+
+class Small(nn.Module):
+    """A head on a device that holds so many videos' indexes, and so many pairs."""
+
+    def __init__(self, videos: int, pairs: int) -> None:
+        super().__init__()
+        self.limits, self.asked = (videos, pairs), []
+
+    def index(self, videos: Videos) -> Tensor:
+        if len(videos) > self.limits[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has more to say.")
+        return videos.frames.mean(1)
+
+    def score(self, texts: Texts, index: Tensor) -> Tensor:
+        self.asked.append((len(texts), len(index)))
+        if len(texts) * len(index) > self.limits[1]:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 4.00 GiB. GPU 0 has more to say.")
+        return texts.sentences @ index.T
+
+
+@pytest.mark.parametrize("threads", [1], indirect=True)
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ((31, 31 * 256), []),
+        ((31, 31 * 100), ["256 texts at once: 128"]),
+        ((31, 31 * 3), ["256 texts at once: 128"]),  # halved on and on, said once
+        ((9, 31 * 256), ["31 videos at once: 15"]),
+        ((31, 20), ["256 texts at once: 128", "31 videos at once: 15"]),
+    ],
+)
+def test_a_gpu_that_runs_out_of_memory_gets_less_at_once(
+    limits: tuple[int, int], said: list[str], threads: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    torch.manual_seed(0)
+    texts, videos = Texts(torch.randn(307, D)), Videos(torch.randn(31, F, D))
+    head = Small(*limits)
+    with caplog.at_level("WARNING"):
+        found = similarity_matrix(head, texts, videos)
+    assert torch.allclose(found, texts.sentences @ videos.frames.mean(1).T, atol=1e-5)
+    told = [record.getMessage() for record in caplog.records]
+    assert told == [f"the GPU's memory does not hold {each} at a time from here on" for each in said]
+    refused = [asked for asked in head.asked if asked[0] * asked[1] > limits[1]]
+    assert len(refused) <= 9  # 256, 128, ..., 1: what did not fit is not tried again
+
+
+def test_a_gpu_that_holds_nothing_is_one_line() -> None:
+    with pytest.raises(LabError) as error:
+        similarity_matrix(Small(1, 0), *pairs())
+    assert str(error.value) == (
+        "the GPU's memory does not hold one text and one video at a time (CUDA out of memory. Tried to allocate 4.00 "
+        "GiB): use --device cpu"
+    )
+
+
+@pytest.mark.parametrize("name", [name for name in HEADS if name != "seqlstm"])  # cuDNN has no fake of its own
+def test_on_a_gpu_a_tile_is_scored_without_asking_for_a_value(name: str) -> None:
+    """Tensors that have a GPU for a device and no values: to ask for one is an error."""
+    with FakeTensorMode(), torch.device("cuda"), torch.no_grad():
+        head = build_head(name, D, **({"audio_dim": A} if name == "cmfi" else {})).eval()
+        videos = Videos(torch.randn(V, F, D), audio=torch.randn(V, 1, A))
+        found = score_texts(head, Texts(torch.randn(T, D), torch.randn(T, 4, D)), index_videos(head, videos))
+        assert (found.device.type, found.shape) == ("cuda", (T, V))
+
+
+def test_memory_decides_how_large_a_tile_is_on_a_gpu() -> None:
+    texts, videos = Texts(torch.randn(9000, 1)), Videos(torch.randn(31, 1, 1))
+    head = Watched(10, 3)
+    assert plan(head, texts, videos, 1e9, 1, None, GPU_TILE) == (31, GPU_TILE)
+    assert plan(head, texts, videos, 310 + 31 * 3 * 700, 1, None, GPU_TILE) == (31, 700)
+    assert plan(head, texts, videos, 1e9, 1, None) == (31, TILE)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from lab.embeddings import Texts, Videos
+from lab.embeddings import Texts, Videos, may_look
 from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, products, quadratic, sentences_of, slices
 
 
@@ -87,7 +87,7 @@ class XPool(nn.Module):
         query, unit = self.query(self.norm_in(sentences)), F.normalize(sentences, dim=-1)
         # Of every pair: three quadratic forms, four linear ones, and the product with the text.
         squares, lines, product = (unit.new_empty(V, size, len(unit)) for size in (3, 4, 1))
-        whole = bool(index.mask.all())
+        whole = may_look(index.mask) and bool(index.mask.all())
         for rows in slices(index.mask, len(unit)):
             e = products(index.keys[rows], query)
             e = e if whole else hide_padding(e, index.mask[rows])
