@@ -91,7 +91,7 @@ def _run(
         if found is None:
             return {}
         report.write_trials(home, found.trials)
-        chosen = [Chosen(study.rows[0]), Chosen(found.setup)]
+        chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
     else:
         chosen = choose(study, splits)
     asked = {"study": definition(study, sealed, protocol), "seeds": study.seeds}
@@ -109,7 +109,7 @@ def _run(
         if other:
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
-        trained = train_all(study, [each.setup for each in chosen], splits, home / "runs")
+        chosen, trained = train_all(study, chosen, splits, home / "runs")
         final = read_test(study, trained, splits, sealed, command)
         told |= told_of(study, final, chosen, found, store)
         told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]

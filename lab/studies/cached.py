@@ -7,7 +7,8 @@ trial is then a softmax and a quadratic form over F numbers a pair, and a fusion
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,8 +23,8 @@ from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
 from lab.metrics import ranks, summarise
 from lab.recipe import divide
 from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
-from lab.studies.setups import Setup
-from lab.studies.splits import Splits, put
+from lab.studies.setups import Setup, better, quality
+from lab.studies.splits import Fitted, Splits, put
 
 #: Keywords of heads that may change after the training.
 FREE = {"topk": {"top_k"}, "softmax": {"temperature", "top_k"}, "mean": set[str]()}
@@ -37,9 +38,12 @@ def after_training(setup: Setup) -> bool:
     For a pooling head without a projection that is all of it; for CMFI its fusion weight, and the settings of its video
     and audio heads where those pool without a projection. CMFI is then trained once, with the file's keywords.
     """
-    if not setup.search:
-        return False
-    recipe, keywords = divide(setup.head, dict.fromkeys(setup.search, 0))
+    return bool(setup.search) and takes_effect_after(setup, setup.search)
+
+
+def takes_effect_after(setup: Setup, keys: Iterable[str]) -> bool:
+    """Whether settings may change once a setup's head is trained; see ``after_training``."""
+    recipe, keywords = divide(setup.head, dict.fromkeys(keys, 0))
     if recipe:
         return False
     if setup.head != "cmfi":
@@ -57,13 +61,17 @@ def _frees(head: str, fixed: Mapping[str, Any], searched: Mapping[str, Any]) -> 
 
 
 class Cached:
-    """A setup's head with its validation split, ready to be scored at any point of its space."""
+    """A setup's head with its validation split, ready to be scored at any point of its space.
 
-    def __init__(self, setup: Setup, splits: Splits) -> None:
-        first = {key: each.ends()[0] for key, each in setup.search.items()}
+    Without ``fitted`` the head is trained here, once, with the study's own seed.
+    """
+
+    def __init__(self, setup: Setup, splits: Splits, fitted: Fitted | None = None) -> None:
         self.setup = setup
-        # Pooling has nothing to train, and need not be built with its keywords; CMFI is, and only once.
-        fitted = splits.fit(setup.with_after(first) if setup.head == "cmfi" else setup.at(first))
+        if fitted is None:
+            first = {key: each.ends()[0] for key, each in setup.search.items()}
+            # Pooling has nothing to train, and need not be built with its keywords; CMFI is, and only once.
+            fitted = splits.fit(setup.with_after(first) if setup.head == "cmfi" else setup.at(first))
         self.head = fitted.head
         texts, videos = splits.load("val", fitted.recipe.audio_level)
         if texts.video is None:
@@ -87,6 +95,25 @@ class Cached:
                 similarity = self.side.similarity(keywords)
             self.known[key] = ranks(similarity.cpu().numpy(), self.target)
         return self.known[key]
+
+
+def settle(
+    setup: Setup, splits: Splits, fits: Sequence[Fitted], objective: str
+) -> tuple[list[Fitted], list[tuple[dict[str, Any], float]]]:
+    """Trained heads, one a seed, at that point of ``setup.choose`` which is best on validation in the mean over them.
+
+    Also all points with that mean of the objective. Nothing is trained; the first of several that are level is taken.
+    """
+    scorers = [Cached(setup, splits, fitted) for fitted in fits]
+    tried = [
+        (point, statistics.fmean(quality(each.metrics(point), objective) for each in scorers))
+        for point in setup.options
+    ]
+    best = tried[0]
+    for each in tried[1:]:
+        if better(each[1], best[1], objective):
+            best = each
+    return [splits.settled(fitted, best[0]) for fitted in fits], tried
 
 
 @dataclass(frozen=True)

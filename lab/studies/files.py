@@ -17,10 +17,11 @@ from typing import Any
 from lab.errors import LabError, unknown
 from lab.heads import ANY, HEADS, head_class, head_keywords
 from lab.recipe import Recipe, divide, parse_settings
+from lab.studies.cached import takes_effect_after
 from lab.studies.keys import CLASSIC, KEYS, KINDS, PARTS, SWEEPS, TRAIN_KEYS
 from lab.studies.overrides import override
 from lab.studies.setups import Setup, Study
-from lab.studies.space import Range, is_range, read_range, size
+from lab.studies.space import Range, Value, is_range, read_range, size
 
 STUDIES = Path(__file__).parent.parent.parent / "studies"
 
@@ -64,6 +65,7 @@ def _study(name: str, table: dict[str, Any], wrong: list[str]) -> Study | None:
                 wrong.append(f"'{key}' must be {rule}, got {value!r}")
             options[key] = tuple(value) if isinstance(value, list) else value
     options.pop("kind", None)
+    options |= _follow(table.get("baseline"), wrong)
     if kind == "sweep" and "inserted" not in options:
         options["inserted"] = tuple(range(11))
     if kind == "sweep":
@@ -100,17 +102,28 @@ def _values(recipe: Mapping[str, Any], wrong: list[str]) -> None:
                 wrong.append(str(error))
 
 
+def _follow(baseline: Any, wrong: list[str]) -> dict[str, tuple[str, ...]]:
+    """The settings of the training that a search's baseline takes from the best trial."""
+    given = baseline.get("follow", []) if isinstance(baseline, dict) else []
+    if not isinstance(given, list):
+        wrong.append(f"'follow' must be a list of settings of the training, got {given!r}")
+        return {}
+    wrong.extend(str(unknown("setting to follow", str(key), TRAIN_KEYS)) for key in given if key not in TRAIN_KEYS)
+    return {"follow": tuple(map(str, given))}
+
+
 def _searched(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> list[Setup]:
     """The baseline and the head that is searched."""
     head = str(table.get("head"))
-    setup = _setup(head, head, {}, shared, table.get("keywords", {}), table.get("search", {}), wrong, "")
+    setup = _setup(head, head, {}, shared, table, wrong, "")
     given = table.get("baseline", "mean" if head != "mean" else "topk")
     if isinstance(given, str):
         given = {"head": given}
     if not isinstance(given, dict):
         wrong.append(f"'baseline' must be a head's name or a table, got {given!r}")
         return []
-    base = _row("baseline", {"name": str(given.get("head")), **given}, shared, wrong)
+    row = {key: value for key, value in given.items() if key != "follow"}
+    base = _row("baseline", {"name": str(given.get("head")), **row}, shared, wrong)
     if setup is None or base is None:
         return []
     return [replace(base, name=f"{base.name} (baseline)") if base.name == setup.name else base, setup]
@@ -133,12 +146,12 @@ def _rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> li
 
 
 def _row(where: str, given: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> Setup | None:
-    known = ("name", "head", "train", "keywords", "search")
+    known = ("name", "head", "train", "keywords", "search", "choose")
     wrong.extend(str(unknown(f"key of [{where}]", key, known)) for key in given if key not in known)
     head = str(given.get("head"))
     own = _table(f"{where}.train", given.get("train", {}), TRAIN_KEYS, wrong)
     name = str(given.get("name", head))
-    return _setup(name, head, own, shared, given.get("keywords", {}), given.get("search", {}), wrong, f"{where}.")
+    return _setup(name, head, own, shared, given, wrong, f"{where}.")
 
 
 def _setup(
@@ -146,8 +159,7 @@ def _setup(
     head: str,
     own: dict[str, Any],
     shared: dict[str, Any],
-    keywords: Any,
-    search: Any,
+    given: Mapping[str, Any],
     wrong: list[str],
     where: str,
 ) -> Setup | None:
@@ -159,7 +171,8 @@ def _setup(
         return None
     if not re.search(r"\w", name):
         wrong.append(f"a row's name must have letters or digits, got {name!r}")
-    keywords = _table(f"{where}keywords", keywords, known, wrong)
+    keywords = _table(f"{where}keywords", given.get("keywords", {}), known, wrong)
+    search = given.get("search", {})
     if not isinstance(search, dict):
         wrong.append(f"[{where}search] must be a table, got {search!r}")
         return None
@@ -171,7 +184,28 @@ def _setup(
             _ends(key, space[key], wrong)
         except LabError as error:
             wrong.append(str(error))
-    return Setup(name, head, shared | own, dict(keywords), space)
+    setup = Setup(name, head, shared | own, dict(keywords), space)
+    return replace(setup, choose=_choose(setup, given.get("choose", {}), f"{where}choose", wrong))
+
+
+def _choose(setup: Setup, table: Any, where: str, wrong: list[str]) -> dict[str, tuple[Value, ...]]:
+    """Values of keywords among which a trained head takes the best on validation."""
+    if not isinstance(table, dict):
+        wrong.append(f"[{where}] must be a table, got {table!r}")
+        return {}
+    found: dict[str, tuple[Value, ...]] = {}
+    for key, values in _dotted(table):
+        try:
+            found[key] = read_range(key, {"choice": values}).choices
+            if not takes_effect_after(setup, [key]):
+                wrong.append(f"'{key}' of [{where}] changes the training of '{setup.head}': put it into [search]")
+        except LabError as error:
+            wrong.append(str(error))
+        if key in setup.search:
+            wrong.append(f"'{key}' stands in both [search] and [{where}]: keep one")
+    if found and setup.search and takes_effect_after(setup, setup.search):
+        wrong.append(f"[{where}] is for a search that trains: put its keywords into [search]")
+    return found
 
 
 def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -184,6 +218,14 @@ def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str
             and all(isinstance(v, dict) for v in value.values())
         ):
             yield from _flattened(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _dotted(value, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", value
 

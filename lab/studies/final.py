@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,11 @@ from lab import cli
 from lab.errors import LabError
 from lab.evaluate import evaluate
 from lab.reads import Reader, count_reads, require_split
+from lab.recipe import divide
 from lab.runs import load_run, read_run, save_run
+from lab.studies.cached import settle
 from lab.studies.diversity import diversity
+from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, Study, merged
 from lab.studies.splits import Fitted, Row, Split, Splits, load_levels
@@ -35,11 +38,14 @@ SWEEPS = {"diversity": diversity}
 
 @dataclass(frozen=True)
 class Final:
-    """All rows on the test split. ``video`` and ``caption`` (T,) are the queries' rows in the store's tables."""
+    """All rows on the test split. ``video`` and ``caption`` (T,) are the queries' rows in the store's tables;
+    ``val_video`` says which of the validation split's videos each of its captions is of.
+    """
 
     rows: tuple[Row, ...]
     video: NDArray[np.int64]
     caption: NDArray[np.int64]
+    val_video: NDArray[np.int64]
     videos: int
     reads_before: int
     protocol: str
@@ -50,21 +56,46 @@ class Final:
         return next(row for row in self.rows if row.setup.name == name)
 
 
-def train_all(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) -> list[list[tuple[Fitted, str]]]:
-    """Each setup trained with every seed (untrained heads once), and the directory of its run, "" where it has none."""
+def train_all(
+    study: Study, chosen: Sequence[Chosen], splits: Splits, runs: Path
+) -> tuple[list[Chosen], list[list[tuple[Fitted, str]]]]:
+    """Each setup trained with every seed (untrained heads once), and the directory of its run, "" where it has none.
+
+    What setups leave to be chosen after their training is chosen here, on validation, and told of in ``Chosen``.
+    """
     done: list[list[tuple[Fitted, str]]] = []
-    with cli.bar(len(setups) * study.seeds, "final", "training") as bar:
-        for setup in setups:
+    told: list[Chosen] = []
+    with cli.bar(len(chosen) * study.seeds, "final", "training") as bar:
+        for each in chosen:
+            setup = each.setup
             fits: list[tuple[Fitted, str]] = []
-            for seed in range(study.seed + 1, study.seed + 1 + study.seeds):
+            for seed in seeds_of(study):
                 bar.set_postfix_str(setup.name)
-                fits.append(_fit(setup, seed, splits, runs / f"{_stem(setup.name)}-s{seed}"))
+                fits.append(_fit(setup, seed, splits, runs))
                 bar.update()
                 if not fits[-1][0].trained:
                     bar.update(study.seeds - 1)
                     break
+            if setup.choose:
+                settled, tried = settle(setup, splits, [fitted for fitted, _ in fits], study.objective)
+                fits = [(new, _replaced(old, new, run)) for (old, run), new in zip(fits, settled, strict=True)]
+                each = replace(each, setup=settled[0].setup, tried=[*each.tried, *tried])
+            told.append(each)
             done.append(fits)
-    return done
+    return told, done
+
+
+def seeds_of(study: Study) -> range:
+    """The seeds of the final step."""
+    return range(study.seed + 1, study.seed + 1 + study.seeds)
+
+
+def _replaced(old: Fitted, new: Fitted, path: str) -> str:
+    """The run of a head whose settings after the training were chosen; one that says so already stays."""
+    if not path or read_run(Path(path)).keywords == new.run.keywords:
+        return path
+    _remove(Path(path))
+    return str(save_run(new.head, new.run, old.epochs, Path(path).parent, Path(path).name))
 
 
 def read_test(
@@ -75,6 +106,11 @@ def read_test(
     A sweep changes the videos that were read, and ranks again.
     """
     require_split(sealed, "test", splits.protocol)
+    val = {
+        level: splits.load("val", level) for level in {fit.recipe.audio_level for fits in trained for fit, _ in fits}
+    }
+    with cli.bar(sum(map(len, trained)), "validation split", "head") as bar:
+        on_val = [np.stack([_ranks(fit, val, bar)["t2v"] for fit, _ in fits]) for fits in trained]
     before = count_reads(sealed, "test")
     names = ", ".join(fits[0][0].setup.name for fits in trained)
     store = sealed.unseal()
@@ -84,28 +120,32 @@ def read_test(
     )
     rows = []
     with cli.bar(sum(map(len, trained)), "test split", "head") as bar:
-        for fits in trained:
+        for fits, chosen_on in zip(trained, on_val, strict=True):
             ranks = [_ranks(fit, test, bar) for fit, _ in fits]
             together = {name: np.stack([each[name] for each in ranks]) for name in ranks[0]}
-            rows.append(Row(tuple(fit for fit, _ in fits), tuple(run for _, run in fits if run), together))
+            rows.append(Row(tuple(fit for fit, _ in fits), tuple(run for _, run in fits if run), together, chosen_on))
     texts, videos = next(iter(test.values()))
     if texts.video is None or texts.rows is None or videos.rows is None:
         raise ValueError("a split of a store knows its rows")
     owner = videos.rows[texts.video.to(videos.rows.device)]
     sweep = SWEEPS[study.sweep](study, rows, store, texts, videos) if study.kind == "sweep" else {}
     queries = owner.cpu().numpy(), texts.rows.cpu().numpy()
-    return Final(tuple(rows), *queries, len(videos), before, splits.protocol, sweep)
+    target = next(iter(val.values()))[0].video
+    val_video = target.cpu().numpy() if target is not None else queries[0]
+    return Final(tuple(rows), *queries, val_video, len(videos), before, splits.protocol, sweep)
 
 
-def _ranks(fit: Fitted, test: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
-    split = test[fit.recipe.audio_level] if fit.recipe.audio_level in test else next(iter(test.values()))
+def _ranks(fit: Fitted, splits: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
+    level = fit.recipe.audio_level
+    split = splits[level] if level in splits else next(iter(splits.values()))
     ranks = evaluate(fit.head, *split)
     bar.update()
     return ranks
 
 
-def _fit(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, str]:
+def _fit(setup: Setup, seed: int, splits: Splits, runs: Path) -> tuple[Fitted, str]:
     """A run that is there already if it was made from the same, otherwise a new one."""
+    path = runs / f"{_stem(setup.name)}-s{seed}"
     if (path / "run.json").is_file():
         again = _again(setup, seed, splits, path)
         if again is not None:
@@ -128,8 +168,12 @@ def _fit(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, s
 def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None:
     try:
         run = read_run(path)
+        run_keywords = run.keywords
         _, keywords, recipe = splits.build(setup, seed)
-        same = (run.head, run.keywords, run.recipe) == (setup.head, merged(keywords, setup.after), asdict(recipe))
+        wanted = merged(keywords, setup.after)
+        for key in setup.choose:  # what it holds of these is chosen anew
+            run_keywords, wanted = (merged(each, divide(setup.head, {key: 0})[1]) for each in (run_keywords, wanted))
+        same = (run.head, run_keywords, run.recipe) == (setup.head, wanted, asdict(recipe))
         if not same or run.passport.keys() - splits.store.passport.keys():
             return None
         head, run = load_run(path, splits.store, trusted=list(_names(setup)))
@@ -137,6 +181,8 @@ def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None
         log.warning("%s", error)
         return None
     log.info("%s was trained before", path)
+    if run.keywords == keywords:  # as it was trained
+        splits.trainings.remember(setup.head, keywords, recipe, head, run)
     return Fitted(setup, head.to(splits.device), recipe, run.metrics, run.seconds, run)
 
 

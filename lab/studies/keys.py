@@ -52,7 +52,7 @@ KEYS: dict[str, tuple[tuple[str, ...], str, Any]] = {
 }
 #: Keys whose value says what is trained, by kind.
 PARTS = {
-    "search": ("head", "baseline", "train", "keywords", "search"),
+    "search": ("head", "baseline", "train", "keywords", "search", "choose"),
     "grid": ("baseline", "train", "rows"),
     "sweep": ("baseline", "train", "rows"),
 }

@@ -39,6 +39,8 @@ def _set_search(table: dict[str, Any], key: str, value: Any) -> None:
     searched = table.setdefault("search", {})
     for name in (key, plain, f"train.{plain}", f"head.{plain}"):
         _drop(searched, name)
+        if isinstance(table.get("choose"), dict):
+            _drop(table["choose"], name)
     if is_range(value):
         searched[key] = value
         return
@@ -71,6 +73,6 @@ def _set_row(table: dict[str, Any], key: str, value: Any) -> None:
         keys = [name for name, (kinds, _, _) in KEYS.items() if table.get("kind") in kinds]
         raise unknown("setting", key, [*keys, *TRAIN_KEYS, *(f"{name}.KEY" for name in names)])
     row = names[first]
-    inner = {key: row[key] for key in ("head", "train", "keywords", "search") if key in row}
+    inner = {key: row[key] for key in ("head", "train", "keywords", "search", "choose") if key in row}
     _set_search(inner, rest, value)
     row.update(inner)

@@ -175,13 +175,14 @@ def markdown(result: Mapping[str, Any]) -> str:
 def learned_lines(result: Mapping[str, Any]) -> list[str]:
     """What the search taught, a sentence each."""
     told = result.get("search")
+    choices = [
+        f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
+        f"among {len(tried)}"
+        for name, tried in result.get("choices", {}).items()
+        for best in [_best(tried, result["objective"])]
+    ]
     if not told:
-        return [
-            f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
-            f"among {len(tried)}"
-            for name, tried in result.get("choices", {}).items()
-            for best in [_best(tried, result["objective"])]
-        ]
+        return choices
     best = ", ".join(f"{key} = {_plain(value)}" for key, value in told["best"]["params"].items()) or "no setting"
     lines = [
         f"{told['finished']} trials ({told['pruned']} pruned, {told['diverged']} diverged); the best on validation is "
@@ -197,7 +198,7 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
         how = "by a paired test on validation" if floor is None else f"within twice the {floor:.2f} between seeds"
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
         lines.append(f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best, {how}: {spans}")
-    return lines
+    return lines + choices
 
 
 def _best(tried: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:

@@ -1,7 +1,7 @@
 """A study's result as plain values: what ``result.json`` holds, and what tables are made from.
 
 ``rows`` have, each with mean, standard deviation between seeds (null for one) and all seeds' values, the metrics of
-``val`` and ``test``; on test also bootstrap intervals over videos, and paired tests ``against`` the baseline.
+``val`` and ``test`` and their bootstrap intervals over videos; on test also paired tests ``against`` the baseline.
 """
 
 from __future__ import annotations
@@ -97,15 +97,13 @@ def _row(row: Row, base: Row | None, final: Final) -> dict[str, Any]:
     by_direction = {name: [summarise(rank) for rank in ranks] for name, ranks in row.ranks.items()}
     bounds: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": 0}
     options: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES}
-    test = _spread(by_direction["t2v"])
+    val, test = _spread([fit.metrics for fit in row.fits]), _spread(by_direction["t2v"])
+    _bound(val, row.val_ranks, final.val_video, options)
+    _bound(test, t2v, final.video, options)
     tests = {}
-    if len(np.unique(final.video)) > 1:
-        for metric in BOUNDED:
-            interval = bootstrap_interval(t2v, final.video, metric, **options)
-            test[metric] |= {"low": interval.low, "high": interval.high}
-        if base is not None:
-            pairs = {metric: paired_test(t2v, base.ranks["t2v"], final.video, metric, **options) for metric in TESTED}
-            tests = {metric: asdict(pair) for metric, pair in pairs.items()}
+    if len(np.unique(final.video)) > 1 and base is not None:
+        pairs = {metric: paired_test(t2v, base.ranks["t2v"], final.video, metric, **options) for metric in TESTED}
+        tests = {metric: asdict(pair) for metric, pair in pairs.items()}
     return {
         "name": row.setup.name,
         "head": row.setup.head,
@@ -117,12 +115,20 @@ def _row(row: Row, base: Row | None, final: Final) -> dict[str, Any]:
         "epochs": [fit.run.kept["epoch"] for fit in row.fits],
         "seeds": [fit.recipe.seed for fit in row.fits] if first.trained else [],
         "runs": list(row.runs),
-        "val": _spread([fit.metrics for fit in row.fits]),
+        "val": val,
         "test": test,
         "test_v2t": {name: _spread(each) for name, each in by_direction.items() if name != "t2v"},
         "bootstrap": bounds,
         "against_baseline": tests,
     }
+
+
+def _bound(metrics: dict[str, dict[str, Any]], ranks: Any, video: Any, options: Mapping[str, Any]) -> None:
+    """Adds intervals to a split's metrics; one video alone has no spread to tell of."""
+    if len(np.unique(video)) > 1:
+        for metric in BOUNDED:
+            interval = bootstrap_interval(ranks, video, metric, **options)
+            metrics[metric] |= {"low": interval.low, "high": interval.high}
 
 
 def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:

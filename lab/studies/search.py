@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from lab import cli
 from lab.errors import LabError
 from lab.store import Store
-from lab.studies.cached import Cached, after_training
+from lab.studies.cached import Cached, after_training, settle
 from lab.studies.learned import level_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
@@ -167,13 +167,18 @@ def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, di
 
     begun = time.perf_counter()
     try:
-        fitted = splits.fit(study.searched.at(trial.params), on_epoch=on_epoch)
+        setup = study.searched.at(trial.params)
+        fitted = splits.fit(setup, on_epoch=on_epoch)
+        if setup.choose:
+            fitted = settle(setup, splits, [fitted], study.objective)[0][0]
     except (TrialPruned, UpdateFinishedTrialError):  # the latter: it was put back, as this process seemed dead
         return None, {"seconds": time.perf_counter() - begun}
     except LabError as error:
         log.warning("trial %d: %s", trial.number, error)
         return None, {"seconds": time.perf_counter() - begun, "diverged": str(error)}
     told = {"metrics": fitted.metrics, "epoch": fitted.run.kept["epoch"], "seconds": fitted.seconds}
+    if fitted.setup.after:
+        told["after"] = fitted.setup.after
     return quality(fitted.metrics, study.objective), told
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -11,7 +12,7 @@ from typing import Any
 from lab.metrics import geometric_mean
 from lab.recipe import DEFAULT, divide
 from lab.significance import GEOMETRIC_MEAN
-from lab.studies.space import Range
+from lab.studies.space import Range, Value
 
 #: What may be optimised, and whether more of it is better.
 OBJECTIVES = {
@@ -23,8 +24,8 @@ OBJECTIVES = {
 #: Fields of a study that mean nothing to its kind.
 OTHERS = {
     "search": {"sweep", "inserted", "draws"},
-    "grid": {"sweep", "inserted", "draws", "sampler", "pruner"},
-    "sweep": {"sampler", "pruner"},
+    "grid": {"sweep", "inserted", "draws", "sampler", "pruner", "follow"},
+    "sweep": {"sampler", "pruner", "follow"},
 }
 
 
@@ -33,7 +34,8 @@ class Setup:
     """A head with its settings; those in ``search`` are still to be chosen on validation.
 
     ``after`` are keywords that take effect when the head has been trained: a fusion weight, say, which was chosen for a
-    head that was trained with another.
+    head that was trained with another. ``choose`` has values for such keywords, of which each trained head takes those
+    that are best on validation.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Setup:
     keywords: dict[str, Any] = field(default_factory=dict)
     search: dict[str, Range] = field(default_factory=dict)
     after: dict[str, Any] = field(default_factory=dict)
+    choose: dict[str, tuple[Value, ...]] = field(default_factory=dict)
 
     def at(self, point: Mapping[str, Any]) -> Setup:
         """The same with the settings of a point of the space in place."""
@@ -51,12 +54,19 @@ class Setup:
     def with_after(self, point: Mapping[str, Any]) -> Setup:
         """The same, the settings of a point taking effect after the training."""
         _, keywords = divide(self.head, point)
-        return replace(self, after=merged(self.after, keywords), search={})
+        return replace(self, after=merged(self.after, keywords), search={}, choose={})
+
+    @property
+    def options(self) -> list[dict[str, Value]]:
+        """The points that ``choose`` spans."""
+        return [dict(zip(self.choose, point, strict=True)) for point in itertools.product(*self.choose.values())]
 
 
 @dataclass(frozen=True)
 class Study:
-    """A study as it will run. ``baseline`` is the row that all others are tested against, by name."""
+    """A study as it will run. ``baseline`` is the row that all others are tested against, by name; in a search it takes
+    those settings of the training that ``follow`` names from the best trial.
+    """
 
     name: str
     kind: str
@@ -73,11 +83,17 @@ class Study:
     sweep: str = ""
     inserted: tuple[int, ...] = ()
     draws: int = 5
+    follow: tuple[str, ...] = ()
 
     @property
     def searched(self) -> Setup:
         """Of a search: the setup whose settings are searched."""
         return self.rows[-1]
+
+    def followed(self, best: Setup) -> Setup:
+        """Of a search: the baseline beside a best setup."""
+        row = self.rows[0]
+        return replace(row, recipe=row.recipe | {key: best.recipe[key] for key in self.follow if key in best.recipe})
 
     def definition(self) -> dict[str, Any]:
         """All that the result depends on, as plain values. How many trials and final seeds is not part of it: a study

@@ -29,8 +29,9 @@ from lab.stages import Epoch
 from lab.store import Store
 from lab.studies.setups import Setup, merged
 from lab.studies.space import corners
+from lab.studies.trainings import Trainings
 from lab.task import Task, head_for, same_texts
-from lab.train import OnEpoch, train_on, validate
+from lab.train import OnEpoch, validate
 
 log = logging.getLogger(__name__)
 
@@ -67,11 +68,14 @@ class Fitted:
 
 @dataclass(frozen=True)
 class Row:
-    """A setup in the result: its fits, one a seed, and the ranks that they gave on test, (R, queries) by direction."""
+    """A setup in the result: its fits, one a seed, and the ranks that they gave, (R, queries): on test by direction, on
+    validation of its captions.
+    """
 
     fits: tuple[Fitted, ...]
     runs: tuple[str, ...]
     ranks: dict[str, NDArray[np.float64]]
+    val_ranks: NDArray[np.float64]
 
     @property
     def setup(self) -> Setup:
@@ -92,6 +96,8 @@ class Splits:
         self.store, self.protocol, self.preset, self.seed = store, protocol, preset, seed
         self.device = pick_device(device)
         self._loaded: dict[tuple[str, str], Split] = {}
+        setups = list(setups)
+        self.trainings = Trainings(setups)
         heads = [(setup.name, self.build(setup.at(point))[0]) for setup in setups for point in corners(setup.search)]
         for name, head in heads:
             _require(store, name, head)
@@ -133,12 +139,8 @@ class Splits:
         if hasattr(head, "fit"):
             head.fit(*self.load("train", recipe.audio_level))  # type: ignore[operator]
         elif any(parameter.requires_grad for parameter in head.parameters()):
-            same = self.same_text if recipe.multi_positive else None
-            training = self.load("train", recipe.audio_level)
-            task = Task(
-                self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same
-            )  # fmt: skip
-            trained = train_on(task, on_epoch)
+            task = self._task(setup, head, keywords, recipe)
+            trained = self.trainings.train(task, on_epoch)
             run, metrics = trained.run, trained.history.kept.metrics
             if setup.after:
                 put(head, setup.after)
@@ -165,12 +167,30 @@ class Splits:
         )
         return Fitted(setup, head, recipe, metrics, seconds, run)
 
+    def task(self, setup: Setup, seed: int | None = None) -> Task:
+        """A setup with a new head as what ``lab.train.train_on`` takes."""
+        return self._task(setup, *self.build(setup, seed))
+
+    def _task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:
+        same = self.same_text if recipe.multi_positive else None
+        training, validation = (self.load(split, recipe.audio_level) for split in ("train", "val"))
+        return Task(self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same)
+
+    def settled(self, fitted: Fitted, point: Mapping[str, Any]) -> Fitted:
+        """The same trained head with keywords set that take effect after the training."""
+        setup = fitted.setup.with_after(point)
+        put(fitted.head, setup.after)
+        metrics = validate(fitted.head, *self.load("val", fitted.recipe.audio_level))
+        keywords = merged(fitted.run.keywords, setup.after)
+        run = replace(fitted.run, keywords=keywords, kept={**fitted.run.kept, "metrics": metrics})
+        return replace(fitted, setup=setup, metrics=metrics, run=run)
+
     def try_out(self, setup: Setup) -> None:
         """Scores a few validation pairs at the ends of every range of a setup.
 
         Raises ``LabError`` where a head refuses a value, which is better known before the first trial.
         """
-        for point in corners(setup.search):
+        for point in [*corners(setup.search), *(setup.options if setup.choose else [])]:
             head, _, recipe = self.build(setup.at(point))
             if hasattr(head, "fit"):
                 continue

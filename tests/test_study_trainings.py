@@ -1,0 +1,162 @@
+"""What rows of a study share is trained once, and what needs no training is chosen after it."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lab import cli
+from lab.recipe import DEFAULT
+from lab.store import open_store
+from lab.studies import trainings
+from lab.studies.cached import settle
+from lab.studies.guard import SealedStore
+from lab.studies.setups import Setup, quality
+from lab.studies.splits import Splits
+from lab.study import main
+
+HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
+SEEN = Setup("seen", "xpool", HOW)
+HEARD = Setup("heard", "cmfi", HOW, {"video": "xpool"})
+WEIGHTS = (0.0, 0.3, 1.0)
+
+
+@pytest.fixture
+def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The names of what is trained."""
+    done, train_on = [], trainings.train_on
+
+    def counted(task: Any, on_epoch: Any = None) -> Any:
+        done.append(task.name)
+        return train_on(task, on_epoch)
+
+    monkeypatch.setattr(trainings, "train_on", counted)
+    return done
+
+
+def splits_of(store: Path, *setups: Setup) -> Splits:
+    return Splits(SealedStore(open_store(store)), setups, protocol="whole", preset=DEFAULT, seed=0, device="cpu")
+
+
+def test_a_video_side_is_trained_once(full: Path, tasks: list[str]) -> None:
+    splits = splits_of(full, SEEN, HEARD)
+    seen, heard = splits.fit(SEEN), splits.fit(HEARD)
+    assert tasks == ["xpool", "cmfi"]
+    side: Any = heard.head.video
+    weights = seen.head.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in side.state_dict().items())
+    assert [(epoch.epoch, epoch.stage) for epoch in heard.epochs] == [(1, "video"), (2, "video"), (3, "audio")]
+    assert heard.seconds > seen.seconds
+    assert heard.run.recipe["logit_scale"] == seen.run.recipe["logit_scale"]
+    again = splits.fit(HEARD)
+    assert tasks == ["xpool", "cmfi"]
+    assert again.metrics == heard.metrics
+    splits.fit(SEEN, seed=1)
+    splits.fit(Setup("other", "xpool", HOW | {"lr": 1e-3}))
+    assert tasks == ["xpool", "cmfi", "xpool", "xpool"]
+
+
+def test_it_makes_no_difference_who_comes_first(full: Path) -> None:
+    alone = splits_of(full, HEARD).fit(HEARD)
+    splits = splits_of(full, SEEN, HEARD)
+    reports: list[int] = []
+    splits.fit(SEEN)
+    after = splits.fit(HEARD, on_epoch=lambda epoch, _: reports.append(epoch))
+    assert reports == [1, 2, 3]
+    assert all(torch.equal(value, after.head.state_dict()[name]) for name, value in alone.head.state_dict().items())
+
+
+def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, tasks: list[str]) -> None:
+    splits = splits_of(full, SEEN)
+    splits.fit(SEEN)
+    splits.fit(SEEN)
+    assert tasks == ["xpool", "xpool"]
+
+
+def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
+    setup = Setup("heard", "cmfi", HOW, {"video": "mean"}, choose={"fusion_weight": WEIGHTS})
+    splits = splits_of(full, setup)
+    settled, tried = settle(setup, splits, [splits.fit(setup, seed) for seed in (1, 2)], "MRR")
+    by_hand = []
+    for weight in WEIGHTS:
+        fixed = setup.with_after({"fusion_weight": weight})
+        by_hand.append(sum(quality(splits.fit(fixed, seed).metrics, "MRR") for seed in (1, 2)) / 2)
+    assert [value for _, value in tried] == pytest.approx(by_hand)
+    best = WEIGHTS[by_hand.index(max(by_hand))]
+    assert [each.setup.after for each in settled] == [{"fusion_weight": best}] * 2
+    assert [each.run.keywords["fusion_weight"] for each in settled] == [best] * 2
+    assert [getattr(each.head, "fusion_weight") for each in settled] == [best] * 2  # noqa: B009 - mypy
+
+
+STUDY = """
+kind = "grid"
+seeds = 2
+train = { epochs = 1, audio_epochs = 1, batch = 256 }
+[[rows]]
+head = "xpool"
+[[rows]]
+name = "heard"
+head = "cmfi"
+keywords.video = "xpool"
+choose.fusion_weight = [0.0, 0.5, 1.0]
+[[rows]]
+name = "heard, weight 1"
+head = "cmfi"
+keywords.video = "xpool"
+"""
+
+
+def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    (tmp_path / "mine.toml").write_text(STUDY)
+    home = tmp_path / "runs" / "g"
+    command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
+    assert cli.run(main, [*command, "--name", "g"]) == 0
+    assert tasks == ["xpool"] * 2 + ["cmfi"] * 2
+    result = json.loads((home / "result.json").read_text())
+    tried = {each["point"]["fusion_weight"]: each["value"] for each in result["choices"]["heard"]}
+    weight = result["rows"][1]["keywords"]["fusion_weight"]
+    assert tried[weight] == max(tried.values())
+    saved = json.loads((home / "runs" / "heard-s1" / "run.json").read_text())
+    assert saved["keywords"]["fusion_weight"] == weight
+    assert saved["kept"]["metrics"] == pytest.approx(
+        {name: result["rows"][1]["val"][name]["seeds"][0] for name in saved["kept"]["metrics"]}
+    )
+    for row in result["rows"]:
+        for split in ("val", "test"):
+            assert row[split]["R@1"]["low"] <= row[split]["R@1"]["mean"] <= row[split]["R@1"]["high"]
+    shutil.rmtree(home / "runs" / "heard--weight-1-s2")
+    (home / "result.json").unlink()
+    tasks.clear()
+    assert cli.run(main, [*command, "--name", "g"]) == 0
+    assert tasks == ["cmfi"]  # over the video side that was read from disk
+    again = json.loads((home / "result.json").read_text())
+    assert [row["test"] for row in again["rows"]] == [row["test"] for row in result["rows"]]
+
+
+def test_a_search_weighs_its_trials_and_its_baseline_follows(full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    (tmp_path / "mine.toml").write_text("""
+head = "cmfi"
+baseline = { head = "xpool", name = "without sound", follow = ["lr"] }
+trials = 3
+seeds = 1
+pruner = "none"
+train = { epochs = 1, audio_epochs = 1, batch = 256 }
+keywords.video = "xpool"
+choose.fusion_weight = [0.0, 1.0]
+search.lr = { choice = [1e-5, 1e-2] }
+search.audio_lr = { log = [1e-3, 1e-2] }
+""")
+    command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
+    assert cli.run(main, [*command, "--name", "s"]) == 0
+    result = json.loads((tmp_path / "runs" / "s" / "result.json").read_text())
+    base, best = result["rows"]
+    assert base["recipe"]["lr"] == best["recipe"]["lr"] == result["search"]["best"]["params"]["lr"]
+    assert best["after_training"]["fusion_weight"] in (0.0, 1.0)
+    assert len(result["choices"]["cmfi"]) == 2
