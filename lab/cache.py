@@ -67,29 +67,54 @@ class Options:
     precision: str = "fp32"
     batch: int | None = None
     download: bool = False
+    ray: str | None = None
+    encoders: int | None = None
+    decoders: int | None = None
 
 
 def cache(options: Options) -> tuple[Store, Spent]:
     """Runs the pass, or goes on with it. Returns the store and where the time went. Raises ``LabError``."""
     make(options)
     dataset, collection = collect(options)
+    if options.ray is not None:
+        from lab.cluster import cache_on_cluster  # its encoders come back here
+
+        return cache_on_cluster(options, collection)
     clip, panns = backbones(options, dataset)
-    sampling = parse_sampling(options.sampling or dataset.default_sampling)
-    path = store_path(options, collection, sampling)
-    origin = {"name": collection.name, "version": collection.version}
-    store = open_store(path) if (path / "zarr.json").exists() else create_store(path, collection, origin)
-    sections = passport_sections(clip, panns, sampling, options.only)
+    path = place(options, collection)
     with writing(path, (options.share.index, options.share.count)):
-        writer = StoreWriter(path)
-        writer.require_section("dataset", origin)
-        # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
-        new = [name for name, section in sections.items() if not writer.require_section(name, section)]
-        make_room(writer, new, sections, collection, clip, panns, sampling)
-        if [video["file"] for video in store.videos] != _files(collection):
-            writer.refresh_files(collection)
-        decoding = decoding_for(clip, sampling)
-        run = Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
+        run = prepare(path, options, collection, clip, panns)
         return open_store(path), run.run()
+
+
+def sampling_for(options: Options) -> Sampling:
+    """``--sampling``, or what the papers use on the data set."""
+    return parse_sampling(options.sampling or get_dataset(options.dataset).default_sampling)
+
+
+def place(options: Options, collection: Collection) -> Path:
+    """The store's path; a store with no features yet is made where there is none."""
+    path = store_path(options, collection, sampling_for(options))
+    if not (path / "zarr.json").exists():
+        create_store(path, collection, _origin(collection))
+    return path
+
+
+def prepare(
+    path: Path, options: Options, collection: Collection, clip: ClipBackbone | None, panns: PannsBackbone | None
+) -> Pass:
+    """A pass that may run: the store is of the same passport and has room. Hold ``writing`` around it."""
+    sampling = sampling_for(options)
+    sections = passport_sections(clip, panns, sampling, options.only)
+    writer = StoreWriter(path)
+    writer.require_section("dataset", _origin(collection))
+    # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
+    new = [name for name, section in sections.items() if not writer.require_section(name, section)]
+    make_room(writer, new, sections, collection, clip, panns, sampling)
+    if [video["file"] for video in writer.store.videos] != _files(collection):
+        writer.refresh_files(collection)
+    decoding = decoding_for(clip, sampling)
+    return Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
 
 
 def make(options: Options) -> None:
@@ -271,6 +296,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--precision", default=default.precision, choices=("fp32", "bf16", "fp16"), help="default: %(default)s")
     add("--batch", type=int, help="pictures in a batch of the image tower")
     add("--download", action="store_true", help="first fetch what is public: videos, captions, weights")
+    add("--ray", nargs="?", const="local", metavar="HOST:PORT", help="on a Ray cluster, or on one started here for it")
+    add("--encoders", type=int, help="with --ray: encoding actors (default: one a GPU; without GPUs one a machine)")
+    add("--decoders", type=int, help="with --ray: files decoded at once (default: CPUs of the cluster less encoders)")
     add("--dry-run", action="store_true", help="only tell videos, bytes and expected time")
     given = vars(parser.parse_args(argv))
     options = _options(given)
@@ -286,13 +314,21 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _options(given: dict[str, Any]) -> Options:
-    for name, least in (("limit", 0), ("workers", 1), ("batch", 1)):
+    for name, least in (("limit", 0), ("workers", 1), ("batch", 1), ("encoders", 1), ("decoders", 1)):
         if given[name] is not None and given[name] < least:
             raise LabError(f"--{name} must be at least {least}, got {given[name]}")
     index, count = parse_shard(given.pop("shard"))
     share = Share(index, count, given.pop("limit"), given.pop("retry"))
+    if given["ray"] and (count > 1 or share.limit is not None):
+        raise LabError("--ray divides the work itself: leave --shard and --limit out")
+    if not given["ray"] and (given["encoders"] or given["decoders"]):
+        raise LabError("--encoders and --decoders are of a pass on a cluster: add --ray, or use --workers")
     ours = {name: value for name, value in given.items() if name in Options.__dataclass_fields__}
     return Options(**{**ours, "only": tuple(given["only"]), "share": share})
+
+
+def _origin(collection: Collection) -> dict[str, str]:
+    return {"name": collection.name, "version": collection.version}
 
 
 def _files(collection: Collection) -> list[str]:

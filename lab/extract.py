@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -112,6 +112,9 @@ class Pass:
     share: Share = field(default_factory=Share)
     workers: int = 2
     spent: Spent = field(default_factory=Spent)
+    #: What decodes, and what shows progress: their like in ``lab.cluster`` may stand here.
+    pool: Callable[..., Any] = DecodePool
+    bar: Callable[[float, str, str], Any] = cli.bar
 
     def run(self) -> Spent:
         """Does what is not done yet. May be interrupted anywhere; the next run goes on."""
@@ -187,8 +190,8 @@ class Pass:
         files = [file for unit in units for file in unit.files if file is not None]
         ahead = UNIT_VIDEOS + 2 * self.workers  # one unit waits to be encoded while the next is being decoded
         with (
-            DecodePool(self.workers, job, deadline_s=BLOCKED_TIMES * self.decoding.deadline_s) as pool,
-            cli.bar(len(files), "videos", "video") as bar,
+            self.pool(self.workers, job, deadline_s=BLOCKED_TIMES * self.decoding.deadline_s) as pool,
+            self.bar(len(files), "videos", "video") as bar,
         ):
             results = pool.run(files, ahead)
             for unit in units:
@@ -269,7 +272,7 @@ class Pass:
         todo = list(self._caption_units())
         if not todo:
             return
-        with cli.bar(sum(map(len, todo)), "captions", "caption") as bar:
+        with self.bar(sum(map(len, todo)), "captions", "caption") as bar:
             for rows in todo:
                 with timed(self.spent, "encoding"):
                     encoded = self.clip.encode_texts([self.collection.captions[row].text for row in rows])

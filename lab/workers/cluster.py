@@ -1,0 +1,88 @@
+"""Decoding on a cluster: ``DecodePool``'s like, whose files are decoded by Ray's worker processes on any machine.
+
+Imports little, since every process that decodes imports it.
+"""
+
+from __future__ import annotations
+
+import pickle
+import socket
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lab.errors import LabError
+from lab.workers import DecodePool
+
+_pools: dict[bytes, DecodePool[Path, Any]] = {}
+
+
+def needs(root: Path) -> dict[str, str]:
+    """What every machine must have alike: the directory of the files, and what decodes them."""
+    return {"root": str(root), **{package: version(package) for package in ("av", "pillow")}}
+
+
+def decode(job: Callable[[Path], Any], key: bytes, deadline_s: float, needed: dict[str, str], file: Path) -> Any:
+    """What ``job`` makes of a file, or the exception that stands for it; in a child, which may hang or crash."""
+    if key not in _pools:
+        if not Path(needed["root"]).is_dir():
+            raise LabError(f"{socket.gethostname()} has no {needed['root']}: all machines need the files at one path")
+        if (here := needs(Path(needed["root"]))) != needed:
+            raise LabError(f"{socket.gethostname()} decodes with {here}, this pass with {needed}: install the same")
+        while _pools:
+            _pools.popitem()[1].close()
+        _pools[key] = DecodePool(1, job, deadline_s=deadline_s)
+    return next(_pools[key].run([file], 1))[1]
+
+
+class ClusterPool:
+    """``DecodePool`` on the cluster: ``decode`` as tasks, so many at a time, results in the order of the files.
+
+    A task whose worker dies is done again by Ray, on another machine if need be.
+    """
+
+    def __init__(self, workers: int, job: Callable[[Path], Any], *, deadline_s: float, root: Path) -> None:
+        self._ray = import_module("ray")
+        self._task = self._ray.remote(num_cpus=1, max_retries=-1, scheduling_strategy="SPREAD")(decode)
+        self._given = (job, pickle.dumps(job), deadline_s, needs(root))
+        self._threads = ThreadPoolExecutor(workers)
+
+    def __enter__(self) -> ClusterPool:
+        """The pool itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Asks for nothing more; what is being decoded ends by itself."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def run(self, items: Iterable[Path], ahead: int) -> Iterator[tuple[Path, Any]]:
+        """Yields (file, clip or exception) in order, with at most ``ahead`` files taken and not yet yielded."""
+        source = iter(items)
+        waiting: deque[tuple[Path, Future[Any]]] = deque()
+        while True:
+            for item in source:
+                waiting.append((item, self._threads.submit(self._decode, item)))
+                if len(waiting) >= ahead:
+                    break
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, future.result()
+
+    def _decode(self, file: Path) -> Any:
+        with plain_errors():
+            return self._ray.get(self._task.remote(*self._given, file))
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """What a task of ours raised is raised as it was, without Ray's wrapping and the traceback in its text."""
+    try:
+        yield
+    except import_module("ray").exceptions.RayTaskError as error:
+        raise error.cause from None
