@@ -88,7 +88,7 @@ def write_trials(home: Path, trials: Sequence[FrozenTrial]) -> None:
 
 def resolved(study: Study) -> str:
     """A study as it would run, as JSON: all that its file leaves out is filled in."""
-    kind = {"trials": study.trials, "seconds": study.seconds} if study.kind == "search" else {}
+    kind = {key: getattr(study, key) for key in ("trials", "seconds", "stack")} if study.kind == "search" else {}
     return json.dumps({**study.definition(), **kind, "seeds": study.seeds}, indent=1)
 
 

@@ -1,7 +1,8 @@
 """The search itself: trials taken, trained and told until as many are finished as were asked for.
 
 Where nothing but settings after the training is searched (``lab.studies.cached``) trials are taken many at a time and
-scored from products that are made once; all other trials train a head, are judged after each epoch, and may be pruned.
+scored from products that are made once; all other trials train a head, alone or with others (``lab.studies.batched``),
+are judged after each epoch, and may be pruned.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from lab import cli
 from lab.errors import LabError
 from lab.store import Store
+from lab.studies.batched import batch_of, train_batch
 from lab.studies.cached import Cached, after_training, settle
 from lab.studies.learned import level_with
 from lab.studies.queue import Queue, count
@@ -140,11 +142,15 @@ def _work(
         while deadline is None or time.monotonic() < deadline:
             if joined and os.getppid() != parent:
                 break  # whom it helped is gone
-            trials = queue.take(BATCH if free else 1)
+            trials = queue.take(BATCH if free else batch_of(study))
             if free and trials and cached is None:
                 cached = Cached(study.searched, splits)
-            for trial in trials:
-                queue.finish(trial, *(_train(study, splits, trial) if cached is None else _score(study, cached, trial)))
+            if cached is None and len(trials) > 1:
+                train_batch(study, splits, trials, queue.finish)
+            else:
+                for trial in trials:
+                    told = _train(study, splits, trial) if cached is None else _score(study, cached, trial)
+                    queue.finish(trial, *told)
             _show(study, queue, bar)
             if not trials:
                 counts = queue.counts()

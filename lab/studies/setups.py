@@ -78,6 +78,7 @@ class Study:
     sampler: str = "auto"
     pruner: str = "median"
     preset: str = DEFAULT
+    stack: int = 1
     seeds: int = 3
     seed: int = 0
     sweep: str = ""
@@ -99,7 +100,7 @@ class Study:
         """All that the result depends on, as plain values. How many trials and final seeds is not part of it: a study
         may be asked to go on.
         """
-        left_out = {"trials", "seconds", "seeds", "rows"} | OTHERS[self.kind]
+        left_out = {"trials", "seconds", "stack", "seeds", "rows"} | OTHERS[self.kind]
         told = {key: value for key, value in asdict(self).items() if key not in left_out}
         rows = [{**asdict(row), "search": {key: str(each) for key, each in row.search.items()}} for row in self.rows]
         plain: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))

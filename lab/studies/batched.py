@@ -1,0 +1,179 @@
+"""Trials that are trained together: asked for in a batch, told of after each epoch, ended one by one.
+
+What of a batch can be stacked is (``lab.stacked``), the rest is trained one by one. CMFI's stages are two trainings, as
+in ``lab.studies.trainings``, and trials that share a video side train it once.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from lab.errors import LabError
+from lab.heads import head_class
+from lab.stacked import Member, OnEpoch, Outcome, train_stack
+from lab.stages import History
+from lab.studies.cached import settle
+from lab.studies.setups import Setup, Study, quality
+from lab.studies.splits import Fitted, Splits
+from lab.studies.trainings import key_of, two_stages, video_of
+from lab.task import Task
+from lab.train import run_of
+
+if TYPE_CHECKING:
+    from optuna.trial import Trial
+
+log = logging.getLogger(__name__)
+
+Finish = Callable[["Trial", float | None, Mapping[str, Any]], None]
+
+
+def batch_of(study: Study) -> int:
+    """How many trials are trained together: the study's ``stack``, one for a head that is not trained by gradients."""
+    return 1 if hasattr(head_class(study.searched.head), "fit") else study.stack
+
+
+def train_batch(study: Study, splits: Splits, trials: Sequence[Trial], finish: Finish) -> None:
+    """Trains trials and finishes each as it ends: with its value, or None where it was pruned or diverged.
+
+    ``seconds`` of a trial are its share of the time that had passed.
+    """
+    begun = time.perf_counter()
+    tasks: dict[int, tuple[Trial, Setup, Task]] = {}
+    for trial in trials:
+        setup = study.searched.at(trial.params)
+        try:
+            tasks[trial.number] = (trial, setup, splits.task(setup))
+        except LabError as error:
+            log.warning("trial %d: %s", trial.number, error)
+            finish(trial, None, {"seconds": 0.0, "diverged": str(error)})
+
+    def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
+        return _report({number: tasks[number][0] for number in told}, study, epoch, told)
+
+    for number, outcome in train_tasks(splits, {number: task for number, (_, _, task) in tasks.items()}, on_epoch):
+        trial, setup, task = tasks[number]
+        told: dict[str, Any] = {"seconds": (time.perf_counter() - begun) / len(trials)}
+        value: float | None = None
+        if isinstance(outcome, LabError):
+            log.warning("trial %d: %s", number, outcome)
+            told["diverged"] = str(outcome)
+        elif outcome is not None:
+            run = run_of(task, outcome, told["seconds"])
+            metrics = outcome.kept.metrics
+            fitted = Fitted(setup, task.head, task.recipe, metrics, run.seconds, run, outcome.epochs)
+            if setup.choose:
+                fitted = settle(setup, splits, [fitted], study.objective)[0][0]
+            told |= {"metrics": fitted.metrics, "epoch": run.kept["epoch"]}
+            told |= {"after": fitted.setup.after} if fitted.setup.after else {}
+            value = quality(fitted.metrics, study.objective)
+        finish(trial, value, told)
+
+
+def _report(trials: Mapping[int, Trial], study: Study, epoch: int, told: dict[int, dict[str, float]]) -> set[int]:
+    """Tells Optuna of an epoch of several trials, and which of them are to end."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
+    ended = set()
+    for number, trial in trials.items():
+        try:
+            trial.report(quality(told[number], study.objective), epoch)
+        except UpdateFinishedTrialError:  # it was put back, as this process seemed dead
+            ended.add(number)
+    return ended | {number for number, trial in trials.items() if number not in ended and trial.should_prune()}
+
+
+# -- tasks -----------------------------------------------------------------------------------------------------------
+
+
+def train_tasks(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
+    """Trains tasks of one study, and gives each one's number and outcome when it ends."""
+    two = {number: task for number, task in tasks.items() if two_stages(task)}
+    yield from _stacked({number: task for number, task in tasks.items() if number not in two}, on_epoch)
+    if two:
+        yield from _in_two_stages(splits, two, on_epoch)
+
+
+def _in_two_stages(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
+    """What ``Trainings`` does for one task: the video sides, then with those fixed the audio sides."""
+    sides, first, later = {}, {}, {}
+    for number, task in tasks.items():
+        name, keywords = video_of(task.name, task.keywords)
+        video = task.head.get_submodule("video")
+        sides[number] = replace(task, name=name, keywords=keywords, head=video)
+    for number, outcome in _shared(splits, sides, on_epoch):
+        if not isinstance(outcome, History):
+            yield number, outcome
+            continue
+        first[number], task = outcome, tasks[number]
+        sides[number].head.requires_grad_(False)
+        recipe = replace(task.recipe, logit_scale=max(1.0, outcome.kept.logit_scale))
+        later[number] = replace(task, recipe=recipe)
+    before = max((history.epochs[-1].epoch for history in first.values()), default=0)
+    for number, outcome in _stacked(later, lambda epoch, told: on_epoch(before + epoch, told)):
+        sides[number].head.requires_grad_(True)
+        yield number, _joined(first[number], outcome) if isinstance(outcome, History) else outcome
+
+
+def _joined(video: History, audio: History) -> History:
+    """Both stages of one training as one history."""
+    count = video.epochs[-1].epoch
+    epochs = [replace(epoch, epoch=count + epoch.epoch) for epoch in audio.epochs]
+    kept = epochs[audio.epochs.index(audio.kept)]
+    return History((*(replace(epoch, stage="video") for epoch in video.epochs), *epochs), kept)
+
+
+def _shared(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
+    """``_stacked``, with tasks that are the same trained once, or not at all where an earlier batch did."""
+    groups: dict[str, list[int]] = {}
+    for number, task in tasks.items():
+        groups.setdefault(key_of(task), []).append(number)
+    same = {numbers[0]: numbers for numbers in groups.values()}
+    ended: set[int] = set()
+
+    def follow(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
+        every = {number: each for first, each in told.items() for number in same[first] if number not in ended}
+        ended.update(on_epoch(epoch, every))
+        return [first for first in told if ended.issuperset(same[first])]
+
+    def hand_on(first: int, outcome: Outcome) -> Iterator[tuple[int, Outcome]]:
+        for number in same[first]:
+            if number != first and isinstance(outcome, History):
+                tasks[number].head.to(splits.device).load_state_dict(tasks[first].head.state_dict())
+            yield number, None if number in ended else outcome
+
+    known = [first for first in same if splits.trainings.knows(tasks[first])]
+    for first in known:
+        history = splits.trainings.train(tasks[first]).history
+        for epoch in history.epochs:
+            follow(epoch.epoch, {first: epoch.metrics})
+        yield from hand_on(first, history)
+    for first, outcome in _stacked({first: tasks[first] for first in same if first not in known}, follow):
+        if isinstance(outcome, History):
+            task = tasks[first]
+            run = run_of(task, outcome, sum(epoch.seconds for epoch in outcome.epochs))
+            splits.trainings.remember(task.name, task.keywords, task.recipe, task.head, run, outcome)
+        yield from hand_on(first, outcome)
+
+
+def _stacked(tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
+    """``lab.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
+    parts: dict[tuple[str, bool], list[int]] = {}
+    for number, task in tasks.items():
+        parts.setdefault((task.recipe.audio_level, task.recipe.multi_positive), []).append(number)
+    for numbers in parts.values():
+        first = tasks[numbers[0]]
+
+        def follow(
+            epoch: int, told: dict[int, dict[str, float]], numbers: Sequence[int] = tuple(numbers)
+        ) -> Collection[int]:
+            ended = on_epoch(epoch, {numbers[place]: metrics for place, metrics in told.items()})
+            return [place for place in told if numbers[place] in ended]
+
+        members = [Member(tasks[number].head, tasks[number].recipe) for number in numbers]
+        data: dict[str, Any] = {"validation": first.validation, "same_text": first.same_text, "on_epoch": follow}
+        for place, outcome in train_stack(members, *first.training, **data):
+            yield numbers[place], outcome
