@@ -7,15 +7,18 @@
 from __future__ import annotations
 
 import math
+import os
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from lab.metrics import summarise
 from lab.reads import count_reads
@@ -58,8 +61,21 @@ def heading(study: Study, store: Store, protocol: str, key: str, command: str) -
             "passport": store.passport,
             "splits": {split: asdict(store.coverage(split, protocol)) for split in store.splits_of(protocol)},
         },
+        "machine": machine(),
         "versions": {"python": platform.python_version(), **dict(_versions())},
     }
+
+
+def machine() -> str:
+    """The processor, how many of its cores may be used, and the GPU if there is one."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        name = next(line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        name = platform.processor() or platform.machine()
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else "no GPU"
+    return f"{name.replace('(R)', '')}, {cores} cores, {gpu}"
 
 
 def _versions() -> Any:

@@ -1,0 +1,159 @@
+"""What studies reached, put where readers look: the headers of ``studies/*.toml`` and a table in the README.
+
+    python benchmarks/lab_book.py                    # from studies/runs/NAME-toy/result.json
+    python benchmarks/lab_book.py --runs DIR --of toy
+
+Every number comes from a result file. A study without one, or with one of other settings than its file's, keeps its
+header; in the table it says "not run".
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import textwrap
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from table import README, placed
+
+from lab.studies.files import read_study
+
+ROOT = Path(__file__).parent.parent
+#: The studies whose table stands in the README.
+SHOWN = ("xpool_head", "mgfi_head", "cmfi_fusion", "ablation")
+WIDTH, INDENT = 118, 13
+
+Told = dict[str, Any]
+
+
+def read(runs: Path, name: str, of: str) -> Told | None:
+    """A study's result on a data set, if it was run as its file says."""
+    file = runs / f"{name}-{of}" / "result.json"
+    if not file.is_file():
+        return None
+    result: Told = json.loads(file.read_text(encoding="utf-8"))
+    study = read_study(name)
+    asked = (study.definition(), study.trials if study.kind == "search" else None, study.seeds)
+    if asked != (result["definition"], result["trials"], result["seeds"]):
+        print(f"{file} was run with other settings than studies/{name}.toml has: left out")
+        return None
+    return result
+
+
+def bounded(value: Told) -> str:
+    """A metric with its interval."""
+    return f"{value['mean']:.1f}" + (f" [{value['low']:.1f}, {value['high']:.1f}]" if "low" in value else "")
+
+
+def minutes(seconds: float) -> str:
+    """How long it took."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+
+
+# -- headers ---------------------------------------------------------------------------------------------------------
+
+
+def rewrite(file: Path, result: Told) -> None:
+    """Puts time and result into a study file's header, whose other lines, and all below it, stay."""
+    header, below = file.read_text(encoding="utf-8").split("\n\n", 1)
+    kept = []
+    for line in header.splitlines():
+        if line.startswith("# time"):
+            break
+        kept.append(line)
+    file.write_text("\n".join([*kept, *entry(result)]) + "\n\n" + below, encoding="utf-8")
+
+
+def entry(result: Told) -> Iterator[str]:
+    """The lines ``# time`` and ``# result``."""
+    store = result["store"]
+    splits = ", ".join(f"{store['splits'][name]['videos']} {name}" for name in ("train", "val", "test"))
+    yield from _wrapped("# time", f"{minutes(result['seconds'])} on {result['machine']}, on {store['dataset']} "
+                                  f"({splits} videos), {result['time'][:10]}")  # fmt: skip
+    for i, line in enumerate(reached(result)):
+        yield from _wrapped("" if i else "# result", line)
+
+
+def reached(result: Told) -> Iterator[str]:
+    """What a study found, line by line."""
+    search = result.get("search")
+    if search:
+        best = " and ".join(f"{key} = {_short(value)}" for key, value in search["best"]["params"].items())
+        yield f"{search['finished']} trials, {search['pruned']} of them pruned; the best has {best}"
+    for name, tried in result.get("choices", {}).items():
+        point = result_row(result, name)["after_training"] or result_row(result, name)["keywords"]
+        chosen = " and ".join(f"{key} = {_short(point[key])}" for key in tried[0]["point"] if key in point)
+        if chosen:
+            yield f"{name}: {chosen} was chosen on validation among {len(tried)}"
+    yield "R@1 in percent with 95 % intervals that draw videos:"
+    for row in result["rows"]:
+        against = row["against_baseline"].get("R@1")
+        told = f"{row['name']}: test {bounded(row['test']['R@1'])}, validation {bounded(row['val']['R@1'])}"
+        yield told + (f"; {against['difference']:+.1f} on test, p = {against['p_value']:.2g}" if against else "")
+    sweep = result.get("sweep")
+    if sweep:
+        for name, found in sweep["rows"].items():
+            ends = [sum(draws) / len(draws) for draws in (found["MdR"][0], found["MdR"][-1])]
+            first, last = sweep["inserted"][0], sweep["inserted"][-1]
+            yield f"{name}: median rank {ends[0]:.1f} with {first} videos inserted, {ends[1]:.1f} with {last}"
+
+
+def result_row(result: Told, name: str) -> Told:
+    """A row by its name."""
+    return next(row for row in result["rows"] if row["name"] == name)
+
+
+def _short(value: Any) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def _wrapped(first: str, text: str) -> list[str]:
+    lead, rest = (first or "#").ljust(INDENT), "#".ljust(INDENT)
+    return textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=rest + "  ", break_on_hyphens=False)
+
+
+# -- the README ------------------------------------------------------------------------------------------------------
+
+
+def block(runs: Path, of: str) -> str:
+    """The table of the README."""
+    lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p | time |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for name in SHOWN:
+        result = read(runs, name, of)
+        if result is None:
+            lines.append(f"| `{name}` | not run |  |  |  |  |  |")
+            continue
+        for i, row in enumerate(result["rows"]):
+            against = row["against_baseline"].get("R@1")
+            deviation = row["test"]["R@1"]["std"]
+            cells = [
+                "" if i else f"`{name}`",
+                row["name"],
+                *(bounded(row[split]["R@1"]) for split in ("val", "test")),
+                "" if deviation is None else f"{deviation:.1f}",
+                f"{against['difference']:+.1f}, p = {against['p_value']:.2g}" if against else "",
+                "" if i else minutes(result["seconds"]),
+            ]
+            lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def main() -> None:
+    """Rewrites headers and README."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--runs", type=Path, default=ROOT / "studies" / "runs")
+    parser.add_argument("--of", default="toy", help="the data set (default: %(default)s)")
+    given = parser.parse_args()
+    for file in sorted((ROOT / "studies").glob("*.toml")):
+        result = read(given.runs, file.stem, given.of)
+        print(f"{file.stem:16} {'not run' if result is None else minutes(result['seconds'])}")
+        if result is not None:
+            rewrite(file, result)
+    README.write_text(placed(README.read_text(encoding="utf-8"), "studies", block(given.runs, given.of)), "utf-8")
+
+
+if __name__ == "__main__":
+    main()
