@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -14,6 +10,7 @@ from typing import Any
 
 import optuna
 import pytest
+from forked import start_study
 
 from lab import cli
 from lab.errors import LabError
@@ -155,16 +152,15 @@ def test_what_a_head_refuses_is_one_trial(folder: Path, monkeypatch: pytest.Monk
 def test_a_kill_loses_no_more_than_the_trials_in_flight(folder: Path) -> None:
     """Which are put back with their settings; the number of finished ones is what was asked for."""
     more = ("--set", "epochs=4")
-    command = [sys.executable, "-m", "lab.study", *arguments(folder, 6, *more)]
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "TQDM_DISABLE": "1"})
+    process = start_study(arguments(folder, 6, *more), folder / "told.txt")
     journal = folder / "runs" / "s" / "journal.log"
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while not (journal.exists() and b'"intermediate_value":' in journal.read_bytes()):
-        assert process.poll() is None, process.communicate()
+        assert process.is_alive(), (folder / "told.txt").read_text()
         assert time.monotonic() < end
         time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
-    process.communicate()
+    process.kill()
+    process.join()
     lost = [trial.params for trial in trials(folder) if trial.state.name == "RUNNING"]
     assert len(lost) == 3
     assert run(folder, 6, *more) == 0
