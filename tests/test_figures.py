@@ -7,7 +7,6 @@ import itertools
 import json
 import logging
 import warnings
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,13 +17,27 @@ import torch
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
+from pictured import D, F, jpeg, leaving, make, texts_of
 from PIL import Image
 
 from lab import cli
-from lab.datasets import Caption, Collection, Video
 from lab.errors import LabError
 from lab.evaluate import Candidate
-from lab.figures import FIGURES, Material, NoData, frames, heads, space, strips, style, sweeps, truth, words
+from lab.figures import (
+    FIGURES,
+    STUDY_FIGURES,
+    Material,
+    NoData,
+    clips,
+    frames,
+    heads,
+    space,
+    strips,
+    style,
+    sweeps,
+    truth,
+    words,
+)
 from lab.figures.__main__ import main
 from lab.figures.material import baselines, interval, newest_runs, trained
 from lab.heads import HEADS, build_head
@@ -34,62 +47,9 @@ from lab.runs import save_run
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 from lab.store import Store, open_store
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
 from lab.task import prepare
 from lab.train import train_on
-
-F, D, A = 6, 16, 5
-SPLITS = {"train": 12, "val": 10, "test": 7}
-#: Each video shows one thing for three frames and another for three; the last video of a split has but four frames.
-THINGS = ["dog", "cat", "drum", "tree", "boat", "lamp"]
-RNG = np.random.default_rng(0)
-CONCEPTS = np.linalg.qr(RNG.normal(size=(D, D)))[0][: len(THINGS) + 2].astype(np.float32)
-
-
-def near(concept: int) -> np.ndarray:
-    return (CONCEPTS[concept] + 0.15 * RNG.normal(size=D)).astype(np.float32)
-
-
-def jpeg(concept: int) -> bytes:
-    blob = io.BytesIO()
-    Image.new("RGB", (16, 12), tuple(int(40 * concept + 20) % 256 for _ in range(3))).save(blob, "JPEG")
-    return blob.getvalue()
-
-
-def make(path: Path, *, sound: bool = True, truth_known: bool = True, pictures: bool = True) -> Path:
-    splits = [split for split, count in SPLITS.items() for _ in range(count)]
-    shown = [(v % 6, (v + 1 + v // 6) % 6) for v in range(len(splits))]
-    videos, captions, sentences, tokens = [], [], [], []
-    for v, split in enumerate(splits):
-        videos.append(Video(f"v{v:02d}", None, {"made": split}))
-        for scene, thing in enumerate(shown[v]):
-            known = {"seconds": (1.5 * scene, 1.5 * scene + 1.5), "needs_sound": thing == 2} if truth_known else {}
-            captions.append(Caption(v, f"a {THINGS[thing]} for $5", {"made": split}, **known))
-            sentences.append(near(thing))
-            tokens.append(np.stack([near(6), near(thing), near(7), near(7), near(7)]))
-    store = create_store(path, Collection("made", path.parent, tuple(videos), tuple(captions), ("made",), ()), {})
-    writer = StoreWriter(store.path)
-    writer.add_frames({"model": "none", "random": False}, F, D)
-    counts = np.full(len(captions), 5)
-    word = np.tile([0, 1, 1, 2, 3], len(captions))  # the dog in two pieces
-    writer.add_text({"model": "none", "random": False}, D, counts, np.arange(counts.sum()), word)
-    if sound:
-        writer.add_audio({"model": "none", "random": False}, 2, A)
-    ends = set(np.cumsum(list(SPLITS.values())) - 1)
-    for first in range(0, len(videos), 16):
-        frame_rows, audio_rows = [], []
-        for v in range(first, min(first + 16, len(videos))):
-            things = [shown[v][0]] * 3 + [shown[v][1]] * (1 if v in ends else 3)
-            features, times = np.stack([near(thing) for thing in things]), np.arange(len(things)) / 2
-            jpegs = tuple(jpeg(thing) for thing in things) if pictures else ()
-            frame_rows.append(FrameRow(features, times, jpegs, 3.0))
-            heard = CONCEPTS[list(shown[v])][:, :A]
-            audio_rows.append(AudioRow(heard.sum(0), heard, "present") if v % 4 else AudioRow(None, None, "absent"))
-        writer.write_frames(first, frame_rows)
-        if sound:
-            writer.write_audio(first, audio_rows)
-    writer.write_text(np.arange(len(captions)), np.stack(sentences), np.concatenate(tokens))
-    return path
+from lab.truth import MOMENT_S
 
 
 @pytest.fixture(scope="module")
@@ -131,25 +91,6 @@ def drawn(material: Material) -> dict[str, Figure]:
 @pytest.fixture(scope="module")
 def written(drawn: dict[str, Figure]) -> dict[str, list[Text]]:
     return {name: list(texts_of(figure)) for name, figure in drawn.items()}
-
-
-def texts_of(figure: Figure) -> Iterator[Text]:
-    """What is written on a figure; labels of ticks beyond the ends of an axis exist and are not drawn."""
-    figure.draw_without_rendering()  # puts tick labels in their place
-    beyond = set()
-    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        low, high = sorted(axis.get_view_interval())
-        beyond |= {tick.label1 for tick in axis.get_major_ticks() if not low <= tick.get_loc() <= high}
-    for text in figure.findobj(Text):
-        if text.get_visible() and text.get_text().strip() and text not in beyond:
-            yield text
-
-
-def leaving(figure: Figure, shown: list[Text]) -> list[str]:
-    """What is written beyond the edges of the paper."""
-    wide, high = figure.canvas.get_width_height()
-    boxes = [(text.get_text(), text.get_window_extent()) for text in shown]
-    return [text for text, box in boxes if box.x0 < -2 or box.y0 < -2 or box.x1 > wide + 2 or box.y1 > high + 2]
 
 
 # -- what every figure has -----------------------------------------------------------------------------------------
@@ -332,6 +273,29 @@ def test_strips_show_what_the_caption_tells_of(material: Material) -> None:
     assert first.ranks["topk k=3"] == material.ranks("topk k=3")[2 * video]
 
 
+def test_a_frame_at_the_moment_of_a_cut_is_told_as_the_measure_has_it() -> None:
+    """Times are float32 in a store: 1.2 of them is a little more than 1.2, 1.1 a little more than 1.1."""
+    times = np.array([0.0, 0.7, 1.4, 2.1], np.float32)
+    assert strips.told_frames((0.7, 1.4), times).tolist() == [False, True, False, False]
+    assert strips.told_frames((1.4, 2.1), times).tolist() == [False, False, True, False]
+    assert strips.told_frames((1.4 + MOMENT_S / 2, 9.0), times).tolist() == [False, False, True, True]
+
+
+def test_bars_below_clips_share_a_row_until_they_would_cover_each_other() -> None:
+    told = [np.array(row, bool) for row in ([1, 1, 0, 0], [0, 0, 1, 1], [0, 1, 1, 0], [0, 0, 0, 0])]
+    assert clips._tracks(told) == [0, 0, 1, 0]
+    assert clips._tracks(told[3:]) == []  # nothing is known of what it tells
+
+
+def test_small_print_fills_its_lines_and_no_more() -> None:
+    text = "lines: 95 % intervals of " + "a-very-long-name-of-a-store" * 9 + " and some more words that follow it"
+    lines = style.small_print(style.COLUMN, text)
+    assert "".join(lines).replace("\N{NO-BREAK SPACE}", "").replace(" ", "") == text.replace(" ", "")
+    assert all(style.inches(line) <= style.COLUMN - 0.1 for line in lines)
+    assert not any(line.startswith("%") for line in lines)
+    assert style.small_print(style.COLUMN, "word " * 24) == ["word " * 11 + "word", "word " * 11 + "word"]
+
+
 def test_strips_of_many_frames_and_of_none_with_a_picture() -> None:
     weights = {"xpool": np.full(30, 1 / 30), "topk k=3 trained topk-toy-2026-01-01": np.eye(30)[4]}
     long = strips.Strip([jpeg(i) for i in range(30)], np.arange(30) / 2, [strips.Reading("日本 $x$" * 40, weights)])
@@ -401,6 +365,16 @@ def test_the_command_writes_both_files(
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == files  # the same bytes
 
 
+def test_a_page_gets_small_pngs_and_no_pdf(path: Path, runs: Path, tmp_path: Path) -> None:
+    asked = ["clips", "heads", "--store", path, "--runs", runs, "--page", "--out", tmp_path / "out"]
+    assert figures(*asked) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["clips.png", "heads.png"]
+    for file in (tmp_path / "out").iterdir():
+        with Image.open(file) as picture:
+            assert (picture.mode, picture.width) == ("P", 1400)
+        assert file.stat().st_size < 200_000
+
+
 def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bare = make(tmp_path / "bare.zarr", sound=False, truth_known=False, pictures=False)
     names = ["strips", "sound", "attention_truth", "fusion_weight", "projection", "heads"]
@@ -448,7 +422,7 @@ def test_names_and_runs_that_there_are_not(path: Path, runs: Path, capsys: pytes
 def test_the_list_says_what_each_figure_shows(capsys: pytest.CaptureFixture[str]) -> None:
     assert figures("--list") == 0
     lines = capsys.readouterr().out.splitlines()[1:]
-    assert [line.split()[0] for line in lines] == list(FIGURES)
+    assert [line.split()[0] for line in lines] == [*FIGURES, *STUDY_FIGURES]
     assert all(len(line.split()) > 5 and len(line) < 120 for line in lines)
 
 

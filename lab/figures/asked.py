@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from copy import copy
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +19,7 @@ from torch.nn.utils.rnn import pad_sequence
 from lab.embeddings import Texts, Videos
 from lab.figures.material import Material
 from lab.figures.strips import attending, strip_of, strips
+from lab.gallery import gallery_rows, load_gallery
 from lab.query import Encoder, Query
 from lab.store.reader import UNKNOWN
 
@@ -27,7 +30,8 @@ class Asked(Material):
     """The videos and heads of a ``Material``, asked with some texts that are no captions of it.
 
     What draws a text of a ``Material`` draws one of these: ``words.words(asked, 0)``. As the video of a text counts the
-    one that the last head finds first, or the column ``video`` of the split for all of them.
+    one that the last head finds first, or the column ``video`` of the split for all of them. The split's own captions
+    are not read, so it may have none.
 
     Raises ``LabError`` for a text without a word, and where the store's CLIP cannot be had (see ``lab.query.Encoder``).
     """
@@ -37,14 +41,21 @@ class Asked(Material):
             material.store, list(material.heads.values()), material.split, material.protocol, material.command
         )
         encoder = Encoder(material.store, clip)
-        self.asked_of, self.queries, self._video = material, [encoder(text) for text in texts], video
-        self._texts = joined(self.queries)
+        self.queries, self._video = [encoder(text) for text in texts], video
+        self._texts, self._galleries = joined(self.queries), dict[str | None, Videos]()
+        self._other = encoder("something else")
         for note in dict.fromkeys(note for query in self.queries for note in query.notes):
             log.warning("%s", note)
 
-    def load(self, head: nn.Module, label: str, **options: Any) -> tuple[Texts, Videos]:
+    def load(
+        self, head: nn.Module, label: str, *, audio_level: Any = "clip", run: Path | None = None
+    ) -> tuple[Texts, Videos]:
         """The texts, and the split's videos with what a head reads of them."""
-        return self._texts, self.asked_of.load(head, label, **options)[1]
+        level = audio_level if getattr(head, "needs_audio", False) else None
+        if level not in self._galleries:
+            rows = gallery_rows(self.store, self.split, self.protocol)
+            self._galleries[level] = load_gallery(self.store, rows, level)[0]
+        return self._texts, self._galleries[level]
 
     @cached_property
     def target(self) -> NDArray[np.int64]:
@@ -64,7 +75,7 @@ class Asked(Material):
 
     def source(self, *labels: str) -> str:
         """The small print: that of the split, and that it was asked with other texts."""
-        return f"{self.asked_of.source(*labels)}\nasked with a text of one's own"
+        return f"{super().source(*labels)}\nasked with a text of one's own"
 
     def best(self, text: int = 0, by: str | None = None, most: int = 1) -> list[int]:
         """The columns of the videos that a head (default: the last) finds first for a text."""
@@ -75,7 +86,9 @@ class Asked(Material):
     def strips(self, videos: int | Sequence[int] = 2, by: str | None = None) -> Figure:
         """Frames of the best videos for the first text (or of these columns) and how heads weigh them for all texts."""
         columns = self.best(0, by, videos) if isinstance(videos, int) else videos
-        labels = attending(self.asked_of)
+        beside = copy(self)  # whether a head looks at the text is only seen beside another text
+        beside._texts = joined([*self.queries, self._other])
+        labels = attending(beside)
         rows = [strip_of(self, column, range(len(self.queries)), labels) for column in columns]
         ids = ", ".join(self.store.videos[int(self.video_rows[column])]["id"] for column in columns)
         told = f"{ids}; rank: of this video among {len(self.video_rows)}; dotted: all frames alike"

@@ -166,11 +166,14 @@ class Studies:
         self.found, self.dataset, self.where, self.store, self.asked = list(found), dataset, where, store, asked
 
     def first(self, fits: Callable[[Finished], Any], lacks: str, study: str) -> Finished:
-        """The first study that fits. Raises ``NoData``: what is lacking, and the command of a study that gives it."""
-        found = next((one for one in self.found if fits(one)), None)
-        if found is None:
+        """The study that fits best, the first of several alike; ``fits`` says how well, nothing or 0 is not at all.
+
+        Raises ``NoData``: what is lacking, and the command of a study that gives it.
+        """
+        fit = [int(fits(one) or 0) for one in self.found]
+        if not any(fit):
             raise NoData(f"no {lacks} in {self.where}: python -m lab.study {study} --dataset {self.dataset}")
-        return found
+        return self.found[fit.index(max(fit))]
 
 
 def newest(store: Store, protocol: str, directory: Path = RUNS) -> Studies:

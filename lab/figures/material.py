@@ -191,10 +191,9 @@ class Material:
     def source(self, *labels: str) -> str:
         """The small print: store, passport, split, how many, and the runs of the heads that are named."""
         runs = dict.fromkeys(run.name for label in labels if (run := self.heads[label].run) is not None)
-        lines = [
-            f"{self.store.path.name}, {self.protocol} {self.split}: {len(self.captions)} captions, "
-            f"{len(self.video_rows)} videos"
-        ]
+        held = self.store.coverage(self.split, self.protocol)
+        counts = f"{held.captions} captions, {held.videos} videos"
+        lines = [f"{self.store.path.name}, {self.protocol} {self.split}: {counts}"]
         lines += [f"runs: {', '.join(runs)}"] if runs else []
         return "\n".join([*lines, *self.store.warnings])
 

@@ -42,6 +42,7 @@ def method_dots(methods: Sequence[Method], source: str = "") -> Figure:
     for axes, metric in zip(panels, METRICS, strict=True):
         style.dot_rows(axes, labels)
         axes.set_xlabel(f"{metric} (%)")
+        axes.margins(x=0.07)
         for height, line in zip(range(len(lines))[::-1], lines, strict=True):
             if not isinstance(line, str) and line.values.get(metric) is not None:
                 _method(axes, height, line, line.values[metric])
@@ -72,15 +73,16 @@ def published(studies: Studies) -> Figure:
     """What both papers printed for this data set, beside heads on frozen features."""
     first = studies.first(lambda one: one.result["kind"] == "grid", "grid of heads", "heads")
     store = first.result["store"]
-    printed = published_for(store["dataset"], store["protocol"])
+    known = published_for(store["dataset"], store["protocol"])
+    printed = [row for row in known if not row["method"].startswith("base ")]  # these are the ablation's
     if not printed:
-        known = ", ".join(" ".join(filter(None, key)) for key in ALIKE)
-        raise NoData(f"the papers have no table of {store['dataset']} {store['protocol']}, only of {known}")
+        told = ", ".join(" ".join(filter(None, key)) for key in ALIKE)
+        raise NoData(f"the papers have no table of {store['dataset']} {store['protocol']}, only of {told}")
     used = [one for one in studies.found if _same(one, first)] if studies.asked else [first]
     ours = [_ours(one, row, used) for one in used for row in one.rows]
     theirs, sources = _theirs(printed)
-    told = [f"[{i + 1}] {source}" for i, source in enumerate(sources)]
-    more = f"lines: 95 % intervals, resampling videos; hollow: as printed, one number\n{'; '.join(told)}"
+    numbered = [f"[{i + 1}] {source}" for i, source in enumerate(sources)]
+    more = f"lines: 95 % intervals, resampling videos; hollow: as printed, one number\n{'; '.join(numbered)}"
     return method_dots([*ours, *theirs], first.source("test", more))
 
 
@@ -113,4 +115,5 @@ def _theirs(printed: Sequence[Mapping[str, Any]]) -> tuple[list[Method], list[st
 
 def _closeness(how: str) -> int:
     """Zero-shot CLIP is nearest to frozen features, other networks are farthest."""
-    return ("zero-shot" not in how) + (not how.startswith(("zero-shot", "fine-tuned"))) + ("transductive" in how)
+    near = ("zero-shot", "fine-tuned")
+    return 2 * next((i for i, start in enumerate(near) if how.startswith(start)), len(near)) + ("transductive" in how)

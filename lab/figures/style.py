@@ -8,6 +8,7 @@ marker too, for print without colour. No figure touches pyplot or leaves a setti
 from __future__ import annotations
 
 import io
+import logging
 import textwrap
 import unicodedata
 import warnings
@@ -115,6 +116,9 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
 Arguments = ParamSpec("Arguments")
 
 
+logging.getLogger("fontTools").setLevel(logging.WARNING)  # it lists each glyph, which takes longer than the figure
+
+
 class Picture(Figure):
     """A matplotlib figure that shows itself in a notebook without pyplot."""
 
@@ -152,7 +156,8 @@ def wrapped(text: str, width: float) -> list[str]:
     """A text in lines of small type that are at most so many inches wide."""
     lines: list[str] = []
     sure = int(72 * width / SMALL)  # no letter is wider than it is high, so that so many of them fit in any case
-    for word in (part for whole in text.split() for part in textwrap.wrap(whole, sure, break_on_hyphens=False)):
+    words = text.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
+    for word in (part for whole in words for part in textwrap.wrap(whole, sure, break_on_hyphens=False)):
         longer = f"{lines[-1]} {word}" if lines else word
         if lines and inches(longer) <= width:
             lines[-1] = longer
@@ -165,7 +170,9 @@ def inches(text: str, size: float = SMALL) -> float:
     """How wide a text is in type of so many points."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        wide = text_to_path.get_text_width_height_descent(text, FontProperties(RC["font.family"], size=size), False)[0]
+        wide = text_to_path.get_text_width_height_descent(
+            text, FontProperties(family=RC["font.family"], size=size), False
+        )[0]
     return float(wide) / 72
 
 

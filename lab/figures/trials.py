@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,9 +12,13 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator
 
 from lab.figures import style
 from lab.figures.finished import Finished, Studies, Trial
+from lab.figures.material import NoData
+
+log = logging.getLogger(__name__)
 
 #: What pooling and fusion leave to choose: these settings come first, under their names in the papers.
 POOLING = {"top_k": "k, frames that are averaged", "temperature": "temperature", "fusion_weight": "weight of the sound"}
@@ -137,11 +142,19 @@ def _tried(axes: Axes, panel: Tried, highest: bool) -> None:
     axes.grid(axis="y")
     if choices:
         axes.set_xticks(range(len(names)), names)
-    elif panel.log:
+        return
+    if panel.log:
         axes.set_xscale("log")
-        style.plain_ticks(axes)
+        if low > 0 and high / low < 100:
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    elif all(float(value).is_integer() for value in x):
+        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
     else:
-        style.plain_ticks(axes, sorted(set(x.tolist())))
+        axes.xaxis.set_major_locator(MaxNLocator(6))
+    style.plain_ticks(axes)
+    if panel.alone and panel.log and len(set(x.tolist())) <= 8:
+        axes.set_xticks(sorted(set(x.tolist())))
+        axes.set_xticks([], minor=True)
 
 
 def _words(setting: str) -> str:
@@ -167,7 +180,7 @@ def importance(studies: Studies) -> Figure:
 
 def history(studies: Studies) -> Figure:
     """A search's trials in their order, with the best so far and those that were pruned."""
-    one = studies.first(lambda one: one.searched, "search", "xpool_head")
+    one = studies.first(lambda one: 1 + (len(one.searched["space"]) > 1) if one.searched else 0, "search", "xpool_head")
     told, objective = one.searched or {}, one.result["objective"]
     base = next(row for row in one.rows if row["name"] == one.result["baseline"])
     best = ", ".join(f"{key} = {_plain(value)}" for key, value in told["best"]["params"].items())
@@ -180,19 +193,23 @@ def history(studies: Studies) -> Figure:
 def plateau(studies: Studies) -> Figure:
     """The objective over k, temperature and fusion weight, or other settings, and what is level with the best."""
 
-    def pools(one: Finished) -> bool:
-        return any(_pooling(panel.setting) for panel in _panels(one))
+    def fits(one: Finished) -> int:
+        try:
+            panels = _panels(one)
+        except NoData as error:
+            log.warning("left out: %s", error)
+            return 0
+        pools = any(_pooling(panel.setting) for panel in panels)
+        return bool(panels) + 2 * pools + (pools and any(panel.level is not None for panel in panels))
 
-    if not any(pools(one) for one in studies.found):
-        one = studies.first(_panels, "study that tried a setting's values", "topk")
-    else:
-        one = studies.first(pools, "", "")
+    one = studies.first(fits, "study that tried a setting's values", "topk")
     told, flat = one.searched or {}, (one.searched or {}).get("plateau")
     more = "ring: the best"
     if flat:
         floor = told.get("noise_floor")
         how = "by a paired test" if floor is None else f"within twice the {floor:.2f} between seeds"
-        more += f"; shaded: spanned by the {flat['trials']} of {flat['of']} trials that are level with it {how}"
+        many = f"shaded: spanned by the {flat['trials']} of {flat['of']} trials that are level with it {how}"
+        more += f"; {many if flat['trials'] > 1 else 'no other trial is level with it ' + how}"
     options: dict[str, Any] = {"highest": one.highest, "source": one.source("val", more)}
     return tried_panels(_panels(one)[:PANELS], one.result["objective"], **options)
 
