@@ -26,7 +26,7 @@ from lab.store.find import given_store, store_options
 from lab.studies import diversity, report
 from lab.studies.compare import compare
 from lab.studies.files import read_study
-from lab.studies.final import read_test, train_all
+from lab.studies.final import read_test, take_part, train_all
 from lab.studies.grid import Chosen, choose
 from lab.studies.guard import SealedStore
 from lab.studies.result import heading, of_search, told_of
@@ -55,7 +55,7 @@ def run(
     """Runs a study, or goes on with it, and returns its result, which stands in ``home`` afterwards.
 
     ``storage``: a journal file or a URL of Optuna for the trials of a search, by default a journal in ``home``.
-    ``test=False`` ends before the final step. ``join``: take part in another process's search, and end.
+    ``test=False`` ends before the final step. ``join``: take part in another process's study, and end.
 
     Raises ``LabError`` for what is wrong with study, store or storage.
     """
@@ -86,6 +86,10 @@ def _run(
 ) -> dict[str, Any]:
     begun, protocol = time.perf_counter(), splits.protocol
     found: Found | None = None
+    if join and kept is None:
+        if test:
+            take_part(study, splits, home / "runs")
+        return {}
     if kept is not None:
         found = search(study, splits, kept, name, joined=join)
         if found is None:
@@ -142,7 +146,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting in place of the file's")
     add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")
     add("--storage", metavar="PATH_OR_URL", help="where trials are kept (default: a journal file beside the result)")
-    add("--workers", type=int, default=1, metavar="N", help="processes that search together (default: %(default)s)")
+    add("--workers", type=int, default=1, metavar="N", help="processes that work together (default: %(default)s)")
     add("--name", help="of the run, by which it is found again (default: study and data set)")
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
@@ -161,9 +165,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     home = given.runs / name
     options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
     if given.join:
-        run(study, store, join=True, **options)
+        run(study, store, join=True, test=not given.no_test, **options)
         return 0
-    with helpers(arguments, given.workers if study.kind == "search" else 1):
+    with helpers(arguments, given.workers):
         result = run(study, store, command=command, test=not given.no_test, **options)
     show(result, home)
     return 0

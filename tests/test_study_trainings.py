@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from forked import start_study
 
 from lab import cli
 from lab.recipe import DEFAULT
@@ -18,6 +19,7 @@ from lab.studies.cached import settle
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, quality
 from lab.studies.splits import Splits
+from lab.studies.workers import claimed
 from lab.study import main
 
 HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
@@ -160,3 +162,30 @@ search.audio_lr = { log = [1e-3, 1e-2] }
     assert base["recipe"]["lr"] == best["recipe"]["lr"] == result["search"]["best"]["params"]["lr"]
     assert best["after_training"]["fusion_weight"] in (0.0, 1.0)
     assert len(result["choices"]["cmfi"]) == 2
+
+
+def test_processes_share_the_trainings_of_a_grid(full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    (tmp_path / "mine.toml").write_text(STUDY)
+    home = tmp_path / "runs" / "g"
+    command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
+    command += ["--name", "g"]
+    joined = start_study([*command, "--join"], tmp_path / "joined.txt")
+    first = start_study(command, tmp_path / "first.txt")
+    for process in (joined, first):
+        process.join(120)
+        assert process.exitcode == 0, (tmp_path / "first.txt").read_text()
+    said = (tmp_path / "first.txt").read_text()
+    assert "was trained before" in said  # by the one that joined
+    names = ("heard", "heard--weight-1", "xpool")
+    assert {path.name for path in (home / "runs").iterdir()} == {f"{name}-s{seed}" for name in names for seed in (1, 2)}
+    assert not (home / "claims").exists()
+    result = json.loads((home / "result.json").read_text())
+    assert [row["seeds"] for row in result["rows"]] == [[1, 2]] * 3
+
+
+def test_one_process_makes_a_run(tmp_path: Path) -> None:
+    with claimed(tmp_path / "runs" / "a-s1") as mine, claimed(tmp_path / "runs" / "a-s1", wait=False) as other:
+        assert (mine, other) == (True, False)
+    with claimed(tmp_path / "runs" / "a-s1", wait=False) as free:
+        assert free

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import re
+import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -29,6 +30,8 @@ from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, Study, merged
 from lab.studies.splits import Fitted, Row, Split, Splits, load_levels
+from lab.studies.trainings import is_side
+from lab.studies.workers import claimed
 
 log = logging.getLogger(__name__)
 
@@ -82,7 +85,27 @@ def train_all(
                 each = replace(each, setup=settled[0].setup, tried=[*each.tried, *tried])
             told.append(each)
             done.append(fits)
+    shutil.rmtree(runs.parent / "claims", ignore_errors=True)
     return told, done
+
+
+def take_part(study: Study, splits: Splits, runs: Path) -> None:
+    """A helper's part in the trainings of a grid or a sweep: those that nobody else has begun, as the rows stand.
+
+    Rows whose settings are still to be chosen are left to the first process.
+    """
+    rows = [row for row in study.rows if not row.search]
+    for setup in rows:
+        if not any(parameter.requires_grad for parameter in splits.build(setup)[0].parameters()):
+            continue
+        side = next((row for row in rows if row is not setup and is_side(row, setup)), None)
+        for seed in seeds_of(study):
+            if side is not None:
+                _fit(side, seed, splits, runs)  # read, or waited for: it is not to be trained once more
+            path = _path(setup, seed, runs)
+            with claimed(path, wait=False) as mine:
+                if mine and not (path / "run.json").is_file():
+                    _train(setup, seed, splits, path)
 
 
 def seeds_of(study: Study) -> range:
@@ -94,8 +117,9 @@ def _replaced(old: Fitted, new: Fitted, path: str) -> str:
     """The run of a head whose settings after the training were chosen; one that says so already stays."""
     if not path or read_run(Path(path)).keywords == new.run.keywords:
         return path
-    _remove(Path(path))
-    return str(save_run(new.head, new.run, old.epochs, Path(path).parent, Path(path).name))
+    with claimed(Path(path)):
+        _remove(Path(path))
+        return str(save_run(new.head, new.run, old.epochs, Path(path).parent, Path(path).name))
 
 
 def read_test(
@@ -143,15 +167,29 @@ def _ranks(fit: Fitted, splits: Mapping[str, Split], bar: Any) -> dict[str, NDAr
     return ranks
 
 
+def _path(setup: Setup, seed: int, runs: Path) -> Path:
+    return runs / f"{_stem(setup.name)}-s{seed}"
+
+
 def _fit(setup: Setup, seed: int, splits: Splits, runs: Path) -> tuple[Fitted, str]:
     """A run that is there already if it was made from the same, otherwise a new one."""
-    path = runs / f"{_stem(setup.name)}-s{seed}"
+    path = _path(setup, seed, runs)
+    with claimed(path):
+        return _read_or_train(setup, seed, splits, path)
+
+
+def _read_or_train(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, str]:
     if (path / "run.json").is_file():
         again = _again(setup, seed, splits, path)
         if again is not None:
             return again, str(path)
         log.info("%s is of other settings, its place is taken by a new one", path)
         _remove(path)
+    return _train(setup, seed, splits, path)
+
+
+def _train(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, str]:
+    """A new run."""
     try:
         fitted = splits.fit(setup, seed)
     except LabError as error:

@@ -116,6 +116,16 @@ def video_of(head: str, keywords: Mapping[str, Any]) -> tuple[str, dict[str, Any
     return str(keywords.get("video", "mgfi")), dict(keywords.get("video_keywords") or {})
 
 
+def is_side(row: Setup, other: Setup) -> bool:
+    """Whether a row is the video side of another one, by what its file says."""
+
+    def plain(recipe: Mapping[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in recipe.items() if key not in AUDIO}
+
+    same = plain(row.recipe) == plain(other.recipe)
+    return other.head == "cmfi" and same and (row.head, row.keywords) == video_of(other.head, other.keywords)
+
+
 def two_stages(task: Task) -> bool:
     """Whether both stages have something to train; otherwise one training does it."""
     return (
