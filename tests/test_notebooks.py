@@ -13,6 +13,7 @@ import nbformat
 import numpy as np
 import pytest
 from jupyter_core.utils import run_sync
+from matplotlib.text import Text
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
 
@@ -240,6 +241,19 @@ def test_a_text_of_ones_own_is_drawn_on_a_chosen_video(material: Material) -> No
     assert "asked with a text of one's own" in asked.source()
     with pytest.raises(LabError, match="at least one word"):
         Asked(material, ["  "])
+
+
+def test_a_folder_without_captions_can_be_asked(tmp_path: Path) -> None:
+    (example_folder(tmp_path / "videos", clips=2) / "captions.csv").unlink()
+    command = ["--dataset", "folder", "--root", str(tmp_path / "videos"), "--clip", "toy", "--panns", "none"]
+    assert cli.run(cache, [*command, "--features", str(tmp_path), "--name", "bare"]) == 0
+    bare = notebook.begin(tmp_path / "bare.zarr")
+    asked = Asked(bare, ["a dog"])
+    assert asked.source().startswith("bare.zarr, all all: 0 captions, 2 videos\n")
+    told = [text.get_text() for text in asked.strips(2).findobj(Text)]
+    assert "topk k=3" in told
+    assert "mean" not in told
+    assert words.words(asked, 0).axes
 
 
 def test_an_example_folder_is_made_once(tmp_path: Path) -> None:

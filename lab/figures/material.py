@@ -13,6 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lab.choose import all_runs
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.evaluate import Candidate
@@ -21,7 +22,7 @@ from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
 from lab.metrics import ranks
 from lab.reads import OPEN, Reader, load_split
-from lab.runs import RUNS, load_run, read_run
+from lab.runs import RUNS, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
@@ -237,15 +238,12 @@ def trained(store: Store, paths: Sequence[Path], trust: Sequence[str] = ()) -> l
 
 
 def newest_runs(store: Store, runs: Path = RUNS) -> list[Path]:
-    """The newest run of each head (and projection) that was trained on this store's features, in the table's order."""
-    known = []
-    for file in runs.glob("*/run.json"):
-        try:
-            known.append((read_run(file.parent), file.parent))
-        except LabError as error:
-            log.debug("left out: %s", error)
+    """The newest run of each head (and projection) that was trained on this store's features, in the table's order.
+
+    Those of studies are among them.
+    """
     newest: dict[tuple[str, str], Path] = {}
-    for run, path in sorted(known, key=lambda one: (one[0].time, one[1].name), reverse=True):
+    for path, run in all_runs(runs):
         key = (run.head, str(run.keywords.get("projection", "")))
         if key not in newest and run.head in HEADS and run.dataset == store.name:
             try:
