@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # Each writes benchmarks/results/NAME.json. Those of a GPU are run by hand where there is one.
-BENCHMARKS := decode store score train study cache
+BENCHMARKS := decode store score train study search cache
 
 .PHONY: setup demo readme-figures test lint bench clean
 .DEFAULT_GOAL := help
@@ -31,11 +31,14 @@ demo: $(READY)
 	$(BIN)/python -m lab.study heads --dataset toy --set seeds=1 --set epochs=1 --set audio_epochs=1
 	$(BIN)/python -m lab.figures --dataset toy --runs studies/runs/heads-toy/runs
 	@echo "results: studies/runs/    figures: figures/    the store: features/toy-toy-midpoints-12.zarr"
+	@echo "the page: $(BIN)/python -m lab.demo --dataset toy"
 
-# The pictures in the README, from what the demo leaves.
+# The pictures in the README, as small PNGs, from what the demo leaves.
 readme-figures: $(READY)
-	$(BIN)/python -m lab.figures clips heads attention_truth strips --dataset toy --runs studies/runs/heads-toy/runs --out docs
-	rm -f docs/*.pdf
+	$(BIN)/python -m lab.figures clips strips attention_truth --page --out docs --dataset toy \
+		--runs studies/runs/heads-toy/runs --run softmax --run xpool-s1 --run mgfi-s1 --run cmfi-s1
+	$(BIN)/python -m lab.demo --dataset toy --runs studies/runs/heads-toy/runs --captions 1 --export build/page
+	$(BIN)/python tests/browser.py build/page/index.html docs/demo.png 'a=xpool-s1&b=mean'
 
 test: $(READY)
 	$(BIN)/python -m pytest -n 2

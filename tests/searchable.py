@@ -29,6 +29,12 @@ THINGS = (
     "<script>document.title='owned'</script> & a bell rings",
     "two fish swim at night",
 )
+#: Heads that see words, sound, both or neither, for ``save_heads``.
+HEADS: dict[str, dict[str, Any]] = {
+    "xpool": {},
+    "mgfi": {},
+    "cmfi": {"video": "xpool", "audio_dim": A, "fusion_weight": 0.1},
+}
 SPLITS = {"train": 5, "val": 7, "test": 4}
 #: What its name would do in a page that took it for markup.
 EVIL = "<script>alert(1)</script>.mp4"

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from searchable import THINGS, make, save_heads, shown
+from searchable import HEADS, THINGS, make, save_heads, shown
 from torch import nn
 
 import lab
@@ -22,8 +22,6 @@ from lab.reads import log_file
 from lab.search import Searcher, attended, main
 from lab.similarity import similarity_matrix
 from lab.store import Store, open_store
-
-HEADS = {"xpool": {}, "mgfi": {}, "cmfi": {"video": "xpool", "audio_dim": 5, "fusion_weight": 0.1}}
 
 
 @pytest.fixture(scope="module")

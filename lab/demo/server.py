@@ -198,6 +198,7 @@ def listen(port: int = PORT) -> socket.socket:
         made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
             made.bind((HOST, tried))
+            made.listen()  # here, since a port that is only bound can be bound again
         except OSError:
             made.close()
             continue

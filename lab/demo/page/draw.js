@@ -12,7 +12,7 @@ const draw = (() => {
       else if (key.includes("-") || key === "role") made.setAttribute(key, value);
       else made[key] = value;
     }
-    for (const child of children.flat()) {
+    for (const child of children.flat(Infinity)) {
       if (child !== null && child !== undefined && child !== false) made.append(child);
     }
     return made;

@@ -91,7 +91,7 @@
       } else if (state.text !== null) {
         drawn = found(await source.typed({ ...given, text: state.text }));
       } else {
-        if (state.caption === null) state.caption = await random();
+        if (state.caption === null) state.caption = exported ? exported.captions[0].row : await random();
         if (state.caption !== null) drawn = found(await source.picked({ ...given, caption: state.caption }));
       }
       if (mine !== asked) return;
@@ -146,12 +146,12 @@
         ? "What each frame counts for this text. Dotted: all frames alike. Green: the seconds that the caption tells of; at the right, how much of the weight is there."
         : "What each frame counts for this text. Dotted: all frames alike.",
       draw.chart(answer.video, shown, answer.truth === answer.video.row ? answer.seconds : null, seen.go)),
-      wordsPart(answer, all, first.times_s),
-      soundPart(answer, all),
       part("The five best videos", "By the frame that the text looks at most. Under each, what its frames count.",
         el("div", { className: "beside" }, all.map((head) => draw.cards(head, answer.heads[head.key].top,
           exported ? null : (row) => { state.video = row; show({ focus: true }).then(toTop); })))),
-    ].flat();
+      wordsPart(answer, all, first.times_s),
+      soundPart(answer, all),
+    ].flat(Infinity);
   }
 
   const toTop = () => at("answer").scrollIntoView({ block: "start" });
@@ -269,8 +269,13 @@
     if (video) listVideos();
   }
 
+  /** Of the lists that were asked for while somebody types, the last alone is shown. */
+  const latest = { captions: 0, videos: 0 };
+
   async function listCaptions() {
+    const mine = ++latest.captions;
     const { of, captions } = await source.captions(at("filter-captions").value);
+    if (mine !== latest.captions) return;
     at("caption-list").replaceChildren(...captions.map((one) => el("li", {}, el("button", {
       type: "button", "data-row": one.row,
       onclick: () => { panel(false); Object.assign(state, { caption: one.row, text: null, video: null }); at("query").value = ""; show({ focus: true }); },
@@ -280,7 +285,9 @@
   }
 
   async function listVideos() {
+    const mine = ++latest.videos;
     const { of, videos } = await source.videos(at("filter-videos").value);
+    if (mine !== latest.videos) return;
     at("video-list").replaceChildren(...videos.map((one) => el("li", {}, el("button", {
       type: "button", "data-row": one.row, "aria-current": String(one.row === state.video),
       onclick: () => { state.video = one.row; show(); },
@@ -341,7 +348,16 @@
     at("mode-video").addEventListener("click", () => { state.mode = "video"; mode(); show(); });
   }
 
+  /** Pictures of a collection mostly have one shape: that of the first that is seen. */
+  function shape(event) {
+    const { naturalWidth, naturalHeight } = event.target;
+    if (!naturalWidth || !naturalHeight) return;
+    document.documentElement.style.setProperty("--ratio", Math.min(1.8, Math.max(0.6, naturalWidth / naturalHeight)));
+    document.removeEventListener("load", shape, true);
+  }
+
   async function start() {
+    document.addEventListener("load", shape, true);
     busy(true);
     try {
       about = await source.about();
