@@ -17,10 +17,9 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from lab.course import Course
 from lab.embeddings import RaggedWords, Texts, Videos, unseen
 from lab.loss import Truth, contrastive_loss
-from lab.recipe import Recipe
-from lab.stages import Stage
 from lab.step import MAX_LOG_SCALE
 
 TEXTS = ("sentences", "words", "word_mask")
@@ -29,24 +28,29 @@ VIDEOS = ("frames", "frame_mask", "audio", "audio_mask")
 _PLAIN = vars(nn.Module()).keys()
 
 
-def build_of(head: nn.Module) -> Any:
+def build_of(head: nn.Module) -> list[Any] | None:
     """What must be equal (``==``) for two heads to be lifted together: all but weights and attributes that are floats.
 
-    None for a head that cannot be: it has nothing to train, holds tensors beside its parameters, or an LSTM, which
-    ``torch.vmap`` does not know.
+    None for a head that has nothing to train or cannot be lifted.
     """
-    if not any(parameter.requires_grad for parameter in head.parameters()) or next(head.buffers(), None) is not None:
-        return None
-    if any(isinstance(part, nn.RNNBase) for part in head.modules()):
+    if not any(parameter.requires_grad for parameter in head.parameters()) or obstacle(head):
         return None
     told: list[Any] = [(name, p.shape, p.dtype, p.requires_grad) for name, p in head.named_parameters()]
     for path, part in head.named_modules():
         told.append((path, type(part)))
         for name, value in _attributes(part):
-            if isinstance(value, Tensor):
-                return None
             told.append((name, float if isinstance(value, float) or _rate(part, name) else value))
     return told
+
+
+def obstacle(head: nn.Module) -> str:
+    """What is known to forbid lifting a head; empty for most."""
+    if any(isinstance(part, nn.RNNBase) for part in head.modules()):
+        return "torch.vmap knows no recurrent layers"
+    beside = [value for part in head.modules() for _, value in _attributes(part) if isinstance(value, Tensor)]
+    if beside or next(head.buffers(), None) is not None:
+        return "they hold tensors beside their parameters"
+    return ""
 
 
 def _attributes(part: nn.Module) -> Iterator[tuple[str, Any]]:
@@ -114,61 +118,55 @@ class Lifted:
 class StackedStep:
     """``lab.step.Step`` of K members: each with its own rows, rates, weight decay, gradient norm and scale.
 
-    ``shares`` (steps of the stage, K) are what each one's rates are multiplied by; ``losses`` (steps an epoch, K).
+    ``shares`` (steps of the stage ``index``, K) are what rates are multiplied by; ``losses`` (steps an epoch, K).
     """
 
     def __init__(
-        self,
-        stages: Sequence[Stage],
-        texts: Texts,
-        videos: Videos,
-        truth: Truth,
-        scales: Sequence[nn.Parameter],
-        recipes: Sequence[Recipe],
-        generators: Sequence[torch.Generator],
-        shares: Tensor,
+        self, courses: Sequence[Course], index: int, texts: Texts, videos: Videos, truth: Truth, shares: Tensor
     ) -> None:
-        device = scales[0].device
-        self.texts, self.videos, self.truth, self.recipe, self.device = texts, videos, truth, recipes[0], device
-        self.members = list(zip(stages, scales, recipes, generators, strict=True))
-        on_gpu = device.type == "cuda"
+        self.courses, self.index, self.recipe = list(courses), index, courses[0].recipe
+        self.texts, self.videos, self.truth = texts, videos, truth
+        self.device = texts.sentences.device
+        on_gpu = self.device.type == "cuda"
         self.bf16 = on_gpu if self.recipe.precision == "auto" else self.recipe.precision == "bf16"
-        rates = torch.tensor([[stage.lr, recipe.scale_lr] for stage, _, recipe, _ in self.members], dtype=torch.float64)
-        self.rates = (shares.double()[..., None] * rates).to(device, torch.float32 if on_gpu else torch.float64)
+        stages = [course.stages[index] for course in courses]
+        rates = [[stage.lr, course.recipe.scale_lr] for stage, course in zip(stages, courses, strict=True)]
+        every = shares.double()[..., None] * torch.tensor(rates, dtype=torch.float64)
+        self.rates = every.to(self.device, torch.float32 if on_gpu else torch.float64)
         groups = [
             {"params": parameters, "weight_decay": decay}
-            for stage, scale, recipe, _ in self.members
-            for parameters, decay in ((stage.parameters, recipe.weight_decay), ([scale], 0.0))
+            for stage, course in zip(stages, courses, strict=True)
+            for parameters, decay in ((stage.parameters, course.recipe.weight_decay), ([course.scale], 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
         self.optimizer._warned_capturable_if_run_uncaptured = True  # as in Step
-        self.within = torch.arange(self.recipe.batch, device=device)
-        self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
+        self.within = torch.arange(self.recipe.batch, device=self.device)
+        self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
         self.loss = torch.vmap(partial(contrastive_loss, multi_positive=self.recipe.multi_positive))
-        self.keep(range(len(self.members)))
+        self.keep(range(len(self.courses)))
 
     def keep(self, numbers: Sequence[int]) -> None:
         """Goes on with some of the members. The optimiser keeps what it knows of them: their parameters are the same
         objects, only where their values lie is another place.
         """
-        groups, gone = self.optimizer.param_groups, set(range(len(self.members))) - set(numbers)
+        groups, gone = self.optimizer.param_groups, set(range(len(self.courses))) - set(numbers)
         for parameter in (p for k in gone for group in groups[2 * k : 2 * k + 2] for p in group["params"]):
             self.optimizer.state.pop(parameter, None)
-        self.members = [self.members[k] for k in numbers]
+        self.courses = [self.courses[k] for k in numbers]
         self.rates = self.rates[:, list(numbers)]
         self.rate = self.rates[0].clone()
         self.optimizer.param_groups = [group for k in numbers for group in groups[2 * k : 2 * k + 2]]
         for group, rate in zip(self.optimizer.param_groups, self.rate.flatten(), strict=True):
             group["lr"] = rate  # a view: written to before each step
-        stages, scales, recipes, generators = zip(*self.members, strict=True)
-        self.lifted = Lifted([stage.module for stage in stages], generators)
-        self.scales = torch.stack([scale.detach() for scale in scales])
-        for scale, part in zip(scales, self.scales, strict=True):
-            scale.data = part
+        modules = [course.stages[self.index].module for course in self.courses]
+        self.lifted = Lifted(modules, [course.chance for course in self.courses])
+        self.scales = torch.stack([course.scale.detach() for course in self.courses])
+        for course, part in zip(self.courses, self.scales, strict=True):
+            course.scale.data = part
         self.scales.requires_grad_()
         self.stacks = [*(self.lifted.values[name] for name in self.lifted.trained), self.scales]
-        self.slices = [[*own, scale] for own, scale in zip(self.lifted.slices, scales, strict=True)]
-        self.clip = torch.tensor([recipe.clip_norm for recipe in recipes], device=self.device)
+        self.slices = [[*own, each.scale] for own, each in zip(self.lifted.slices, self.courses, strict=True)]
+        self.clip = torch.tensor([course.recipe.clip_norm for course in self.courses], device=self.device)
         steps = -(-len(self.texts) // self.recipe.batch)
         self.order = torch.zeros(len(numbers), len(self.texts), dtype=torch.int64, device=self.device)
         self.losses = torch.zeros(steps, len(numbers), device=self.device)
@@ -240,8 +238,7 @@ class Masks(nn.Module):
     def draw(self, shape: Sequence[int], like: Tensor) -> Tensor:
         """Masks (K, ...)."""
         if like.is_cuda:
-            left = self.left.view(-1, *(1,) * (len(shape) - 1)).expand(shape)
-            return (torch.bernoulli(left) / left.clamp_min(1e-6)).to(like.dtype)
+            return self.draw_all(shape, like)
         masks = like.new_empty(shape)
         for mask, rate, generator in zip(masks, self.rates, self.generators, strict=True):
             if 0 < rate < 1:
@@ -249,6 +246,11 @@ class Masks(nn.Module):
             else:  # as torch's own dropout, which draws nothing then
                 mask.fill_(1 - rate)
         return masks
+
+    def draw_all(self, shape: Sequence[int], like: Tensor) -> Tensor:
+        """Masks (K, ...) by one draw from the device's own generator."""
+        left = self.left.view(-1, *(1,) * (len(shape) - 1))
+        return ((torch.rand(shape, device=like.device) < left) / left.clamp_min(1e-6)).to(like.dtype)
 
 
 class _Drawn(torch.autograd.Function):

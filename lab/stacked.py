@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import torch
@@ -20,15 +20,15 @@ from torch import Tensor, nn
 
 from lab import cli
 from lab.capture import Replayed, recorder_for
+from lab.course import course_of
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.lifted import Lifted, StackedStep, build_of
+from lab.lifted import Lifted, StackedStep, build_of, obstacle
 from lab.loss import Truth
 from lab.recipe import Recipe
 from lab.similarity import check_inputs
-from lab.stages import Epoch, History, Stage, only, stages_of
-from lab.step import MAX_LOG_SCALE
-from lab.train import Split, _copied, _look, _mean, _needed, _require_falling, _schedule, train, validate
+from lab.stages import Epoch, History, only
+from lab.train import Split, _copied, _needed, _schedule, train, validate
 
 log = logging.getLogger(__name__)
 
@@ -82,6 +82,8 @@ def train_stack(
         raise ValueError("training needs texts, and they must name their videos")
     options: dict[str, Any] = {"validation": validation, "same_text": same_text, "on_epoch": on_epoch}
     waiting = alike(members)
+    for reason in {obstacle(members[group[0]].head) for group in waiting if len(members) > 1} - {""}:
+        log.warning("these heads train one by one: %s", reason)
     while waiting:
         group = waiting.pop(0)
         some = {number: members[number] for number in group}
@@ -91,7 +93,7 @@ def train_stack(
         before = [_copied(member.head) for member in some.values()]
         stack = _Stack(some, texts, videos, **options)
         if reason := stack.refused():
-            log.warning("these heads train one by one, as they cannot be stacked: %s", reason)
+            log.warning("these heads train one by one: %s", reason)
             yield from _one_by_one(some, texts, videos, **options)
             continue
         try:
@@ -136,54 +138,6 @@ class _Ended(Exception):  # noqa: N818 - not an error
 # -- a stack ---------------------------------------------------------------------------------------------------------
 
 
-@dataclass
-class _Course:
-    """How far one member is. ``chance`` gives the order of its texts and, on a CPU, its dropout, as the seed does."""
-
-    number: int
-    head: nn.Module
-    recipe: Recipe
-    stages: list[Stage]
-    scale: nn.Parameter
-    chance: torch.Generator
-    epochs: list[Epoch] = field(default_factory=list)
-    kept: Epoch | None = None
-    weights: tuple[dict[str, Tensor], Tensor] | None = None
-    first: int = 1  # the current stage's first epoch
-    guess: float = math.nan
-    before: float = math.inf
-
-    def begin(self) -> None:
-        """At the start of a stage."""
-        self.first, self.guess, self.before = len(self.epochs) + 1, math.nan, math.inf
-
-    def judge(self, losses: list[float], texts: int, step: int, total: int, stage: Stage) -> float:
-        """The mean of an epoch's losses. Raises ``LabError`` where the member diverges."""
-        _look(losses, step, stage)
-        mean = _mean(losses, texts, self.recipe.batch)
-        self.guess = losses[0] if math.isnan(self.guess) else self.guess
-        _require_falling(mean, self.before, max(self.guess, math.log(self.recipe.batch)), step, total, stage)
-        self.before = mean
-        return mean
-
-    def keep(self, epoch: Epoch, *, last: bool) -> None:
-        """Notes an epoch, and its weights if it is the best of its stage, or where the ``last`` one is kept."""
-        self.epochs.append(epoch)
-        if epoch.epoch == self.first or last or self.kept is None or epoch.quality > self.kept.quality:
-            self.kept, self.weights = epoch, (_copied(self.head), self.scale.detach().clone())
-
-    def end(self) -> None:
-        """At the end of a stage: back to what was kept."""
-        if self.weights is not None:
-            self.head.load_state_dict(self.weights[0])
-            self.scale.data.copy_(self.weights[1])
-
-    def release(self) -> None:
-        """Its weights are its own again, and not slices of a stack that would live as long as they."""
-        for parameter in self.head.parameters():
-            parameter.data = parameter.data.clone()
-
-
 class _Stack:
     """Members that are alike, in training."""
 
@@ -204,15 +158,8 @@ class _Stack:
         self.texts, self.videos, self.validation, self.on_epoch = texts, videos, validation, on_epoch
         self.recipe, self.device = first.recipe, texts.sentences.device
         self.truth = Truth(texts.video, len(videos), same_text if self.recipe.multi_positive else None)
-        self.courses = [self._course(number, member) for number, member in members.items()]
+        self.courses = [course_of(number, each.head, each.recipe, self.device) for number, each in members.items()]
         self.told = False
-
-    def _course(self, number: int, member: Member) -> _Course:
-        recipe, head = member.recipe, member.head.to(self.device)
-        chance = torch.Generator().manual_seed(recipe.seed)
-        scale = torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=self.device)
-        stages = [stage for stage in stages_of(head, recipe, None) if stage.parameters and stage.epochs]
-        return _Course(number, head, recipe, stages, nn.Parameter(scale), chance)
 
     def refused(self) -> str:
         """Why the head cannot be lifted, told by trying it on two pairs; empty if it can be."""
@@ -265,18 +212,8 @@ class _Stack:
         counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
         total = stages[0].epochs * math.ceil(len(texts) / self.recipe.batch)
         shares = [[_schedule(step, total, c.recipe.warmup) for c in self.courses] for step in range(total)]
-        step = StackedStep(
-            stages,
-            texts,
-            videos,
-            self.truth,
-            [course.scale for course in self.courses],
-            [course.recipe for course in self.courses],
-            [course.chance for course in self.courses],
-            torch.tensor(shares, dtype=torch.float64),
-        )
-        recorder = recorder_for(stages[0].module, self.device)
-        steps = Replayed(step, recorder)
+        step = StackedStep(self.courses, index, texts, videos, self.truth, torch.tensor(shares, dtype=torch.float64))
+        steps = Replayed(step, recorder_for(stages[0].module, self.device))
         for epoch in range(1, stages[0].epochs + 1):
             begun = time.perf_counter()
             orders = torch.stack([torch.randperm(len(texts), generator=course.chance) for course in self.courses])
@@ -295,7 +232,7 @@ class _Stack:
             self.courses = [self.courses[k] for k in left]
             if left:
                 step.keep(left)
-                steps = Replayed(step, recorder)
+                steps = Replayed(step, recorder_for(stages[0].module, self.device))
             for course in gone:
                 course.release()
                 yield course.number, ended[course.number]

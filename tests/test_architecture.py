@@ -21,6 +21,7 @@ STUDY_SIDE = (
     "",
     "capture",
     "cli",
+    "course",
     "device",
     "embeddings",
     "errors",

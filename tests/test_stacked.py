@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
-from lab.lifted import StackedStep
+from lab.lifted import Masks, StackedStep
 from lab.recipe import Recipe
 from lab.similarity import similarity_matrix
 from lab.stacked import Member, Outcome, alike, train_stack
@@ -246,7 +246,7 @@ def test_a_head_that_cannot_be_lifted_trains_one_by_one_and_says_so(caplog: pyte
     with caplog.at_level(logging.WARNING):
         outcomes = dict(train_stack(made, texts, videos, on_epoch=on_epoch))
     assert len(caplog.records) == 1
-    assert caplog.messages[0].startswith("these heads train one by one, as they cannot be stacked: RuntimeError: ")
+    assert caplog.messages[0].startswith("these heads train one by one: RuntimeError: ")
     assert seen == [(1, 0), (2, 0), (1, 1), (1, 2), (2, 2)]
     assert outcomes[1] is None
     compare([made[0], made[2]], {0: outcomes[0], 1: outcomes[2]}, [alone[0], alone[2]])
@@ -260,9 +260,9 @@ def test_a_stack_that_is_too_large_trains_in_halves(
     call, sizes = StackedStep.__call__, []
 
     def narrow(self: StackedStep, *size: Any) -> None:
-        sizes.append(len(self.members))
+        sizes.append(len(self.courses))
         call(self, *size)
-        if len(self.members) > 2 and int(self.done) == 2:
+        if len(self.courses) > 2 and int(self.done) == 2:
             raise torch.OutOfMemoryError
 
     monkeypatch.setattr(StackedStep, "__call__", narrow)
@@ -271,3 +271,21 @@ def test_a_stack_that_is_too_large_trains_in_halves(
     assert caplog.messages == ["3 heads at once are too much for the GPU's memory: they train in halves"]
     assert set(sizes) == {3, 2}
     compare(made, outcomes, alone)
+
+
+def test_lstms_train_one_by_one_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
+    made, alone = (members("seqlstm", ({},) * 3, epochs=1) for _ in range(2))
+    texts, videos = toy()
+    outcomes = dict(train_stack(made, texts, videos))
+    assert caplog.messages == ["these heads train one by one: torch.vmap knows no recurrent layers"]
+    compare(made, outcomes, alone)
+
+
+def test_what_a_gpu_draws_for_all_has_each_ones_rate() -> None:
+    rates = [0.0, 0.3, 1.0, 0.9]
+    torch.manual_seed(0)
+    masks = Masks(rates, [], torch.device("cpu")).draw_all((4, 100, 400), torch.empty(0))
+    for mask, rate in zip(masks, rates, strict=True):
+        assert (mask == 0).double().mean().item() == pytest.approx(rate, abs=0.01)
+        assert mask[mask > 0].tolist() == pytest.approx([1 / max(1 - rate, 1e-6)] * int((mask > 0).sum()))
+        assert mask.mean().item() == pytest.approx(float(rate < 1), abs=0.06)

@@ -1,0 +1,72 @@
+"""How far one member of a stack is: what ``lab.train.train`` keeps of a training, for many of them side by side."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from lab.recipe import Recipe
+from lab.stages import Epoch, Stage, stages_of
+from lab.step import MAX_LOG_SCALE
+from lab.train import _copied, _look, _mean, _require_falling
+
+
+@dataclass
+class Course:
+    """One member: its stages, its scale, its epochs so far, and the weights of the best.
+
+    ``chance`` gives the order of its texts and, on a CPU, its dropout, as its seed would alone.
+    """
+
+    number: int
+    head: nn.Module
+    recipe: Recipe
+    stages: list[Stage]
+    scale: nn.Parameter
+    chance: torch.Generator
+    epochs: list[Epoch] = field(default_factory=list)
+    kept: Epoch | None = None
+    weights: tuple[dict[str, Tensor], Tensor] | None = None
+    first: int = 1  # the current stage's first epoch
+    guess: float = math.nan
+    before: float = math.inf
+
+    def begin(self) -> None:
+        """At the start of a stage."""
+        self.first, self.guess, self.before = len(self.epochs) + 1, math.nan, math.inf
+
+    def judge(self, losses: list[float], texts: int, step: int, total: int, stage: Stage) -> float:
+        """The mean of an epoch's losses. Raises ``LabError`` where the member diverges."""
+        _look(losses, step, stage)
+        mean = _mean(losses, texts, self.recipe.batch)
+        self.guess = losses[0] if math.isnan(self.guess) else self.guess
+        _require_falling(mean, self.before, max(self.guess, math.log(self.recipe.batch)), step, total, stage)
+        self.before = mean
+        return mean
+
+    def keep(self, epoch: Epoch, *, last: bool) -> None:
+        """Notes an epoch, and its weights if it is the best of its stage, or where the ``last`` one is kept."""
+        self.epochs.append(epoch)
+        if epoch.epoch == self.first or last or self.kept is None or epoch.quality > self.kept.quality:
+            self.kept, self.weights = epoch, (_copied(self.head), self.scale.detach().clone())
+
+    def end(self) -> None:
+        """At the end of a stage: back to what was kept."""
+        if self.weights is not None:
+            self.head.load_state_dict(self.weights[0])
+            self.scale.data.copy_(self.weights[1])
+
+    def release(self) -> None:
+        """Its weights are its own again, and not slices of a stack that would live as long as they."""
+        for parameter in self.head.parameters():
+            parameter.data = parameter.data.clone()
+
+
+def course_of(number: int, head: nn.Module, recipe: Recipe, device: torch.device) -> Course:
+    """A member at its start."""
+    scale = torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device)
+    stages = [stage for stage in stages_of(head.to(device), recipe, None) if stage.parameters and stage.epochs]
+    return Course(number, head, recipe, stages, nn.Parameter(scale), torch.Generator().manual_seed(recipe.seed))
