@@ -4,7 +4,7 @@ BIN := .venv/bin
 READY := .venv/.ready
 
 # Each writes benchmarks/results/NAME.json. Those of a GPU are run by hand where there is one.
-BENCHMARKS := decode store score train study search cache
+BENCHMARKS := decode store score train stacked study search cache
 
 .PHONY: setup demo readme-figures test lint bench clean
 .DEFAULT_GOAL := help
