@@ -126,7 +126,8 @@ def _run(
 def _before(reads: int) -> list[str]:
     if not reads:
         return []
-    return [f"! the test split was read {reads} times before this: each look lets its answers leak into what is tried"]
+    times = "once" if reads == 1 else f"{reads} times"
+    return [f"! the test split was read {times} before this: each look lets its answers leak into what is tried"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:

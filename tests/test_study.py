@@ -132,7 +132,7 @@ def test_a_second_run_goes_on_and_says_that_test_was_read_before(
     assert len(reads(store)) == 1
     assert study(file, store, "--trials", "2", "--set", "seeds=3") == 0
     third = capsys.readouterr().out
-    assert "! the test split was read 1 times before this" in third
+    assert "! the test split was read once before this" in third
     assert "\n2 trials (0 pruned" in third
     assert len(reads(store)) == 2
 

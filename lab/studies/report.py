@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR")
+COLUMNS = (*SHOWN, "R@1 95 %", "p", "val R@1", "val 95 %", "parameters")
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -97,8 +98,7 @@ def resolved(study: Study) -> str:
 
 def table(result: Mapping[str, Any]) -> str:
     """The rows on the test split, for the screen: means over seeds, R@1 with its interval, the paired test's p."""
-    header = ["head", *SHOWN, "R@1 95 %", "p", "val R@1", "parameters", "seconds"]
-    return cli.table(header, [_cells(row) for row in result["rows"]])
+    return cli.table(["head", *COLUMNS, "seconds"], [_cells(row) for row in result["rows"]])
 
 
 def _cells(row: Mapping[str, Any], spread: str = "±") -> list[str]:
@@ -106,9 +106,10 @@ def _cells(row: Mapping[str, Any], spread: str = "±") -> list[str]:
     return [
         row["name"],
         *(_number(test[name], spread) for name in SHOWN),
-        f"{test['R@1']['low']:.1f} .. {test['R@1']['high']:.1f}" if "low" in test["R@1"] else "-",
+        _interval(test["R@1"]),
         f"{against['p_value']:.4f}" if against else "-",
         _number(val["R@1"], spread),
+        _interval(val["R@1"]),
         f"{row['parameters']:,}",
         f"{sum(row['seconds']) / len(row['seconds']):.1f}",
     ]
@@ -116,6 +117,19 @@ def _cells(row: Mapping[str, Any], spread: str = "±") -> list[str]:
 
 def _number(value: Mapping[str, Any], spread: str) -> str:
     return f"{value['mean']:.1f}" + (f" {spread} {value['std']:.1f}" if value["std"] is not None else "")
+
+
+def _on_validation(row: Mapping[str, Any]) -> list[str]:
+    values = [row["val"][name] for name in SHOWN]
+    return [row["name"], *(cell for value in values for cell in (_number(value, "±"), _interval(value)))]
+
+
+def _interval(value: Mapping[str, Any]) -> str:
+    return f"{value['low']:.1f} .. {value['high']:.1f}" if "low" in value else "-"
+
+
+def _times(count: int) -> str:
+    return "once" if count == 1 else f"{count} times"
 
 
 def sweep_table(sweep: Mapping[str, Any], metric: str = "MdR") -> str:
@@ -146,14 +160,23 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"`{result['command']}`",
         "",
         f"Test split of `{store['protocol']}`: {held['captions']:,} captions, {held['videos']:,} videos, read "
-        f"{result['reads']['before'] + 1} times so far; {result['time']}. Means over seeds ± their standard deviation; "
-        "intervals and p-values (against the row "
+        f"{_times(result['reads']['before'] + 1)} so far; {result['time']}. Means over seeds ± their standard "
+        "deviation; intervals and p-values (against the row "
         f"`{result['baseline']}`) from resampling videos.",
         "",
-        *_piped(["head", *SHOWN, "R@1 95 %", "p", "val R@1", "parameters", "s"], map(_cells, result["rows"])),
+        *_piped(["head", *COLUMNS, "s"], map(_cells, result["rows"])),
         "",
         *(f"- {line}" for line in [*result["verdicts"], *learned_lines(result), *result["caveats"]]),
     ]
+    if result["rows"][0]["val"].keys() >= set(SHOWN):
+        part = store["splits"]["val"]
+        lines += [
+            "",
+            f"Validation split, by which was chosen: {part['captions']:,} captions, {part['videos']:,} videos.",
+            "",
+        ]
+        header = ["head", *(f"{name}{each}" for name in SHOWN for each in ("", " 95 %"))]
+        lines += _piped(header, [_on_validation(row) for row in result["rows"]])
     sweep = result.get("sweep")
     if sweep:
         cells = _sweep_cells(sweep, "MdR")
@@ -190,7 +213,7 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
     ]
     if told["exhausted"]:
         lines.append("every point of the space was tried")
-    if told["importance"]:
+    if len(told["importance"]) > 1:
         lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
     flat = told.get("plateau")
     if flat:
@@ -217,19 +240,20 @@ def latex(result: Mapping[str, Any]) -> str:
     """The rows as a booktabs table."""
     lines = [
         f"% {result['command']}  (study {result['hash']}, {result['time']})",
-        r"\begin{tabular}{l" + "r" * len(SHOWN) + "}",
+        r"\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}",
         r"\toprule",
-        "Head & " + " & ".join(SHOWN) + r" \\",
+        "Head & " + " & ".join(_escaped(name) for name in COLUMNS[:-1]) + r" \\",
         r"\midrule",
     ]
     for row in result["rows"]:
-        cells = [_escaped(row["name"]), *(_number(row["test"][name], r"$\pm$") for name in SHOWN)]
+        cells = [_escaped(row["name"]), *(cell.replace(" .. ", "--") for cell in _cells(row, r"$\pm$")[1:-2])]
         lines.append(" & ".join(cells) + r" \\")
     known = published_for(result["store"]["dataset"], result["store"]["protocol"])
     if known:
         lines.append(r"\midrule")
         for each in known:
             cells = [f"{_escaped(each['method'])} ({_escaped(each['how'])})", *(_plain(each[m]) for m in SHOWN)]
+            cells += [""] * (len(COLUMNS) - len(cells))
             lines.append(" & ".join(cells) + r" \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
 
