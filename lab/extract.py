@@ -21,12 +21,13 @@ from numpy.typing import NDArray
 
 from lab import cli
 from lab.datasets import Collection
+from lab.encode import Begun, audio_rows, begin, frame_rows
 from lab.media import Clip, MediaError, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.ledger import STORED, Entry
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, require_finite
+from lab.store.ledger import Entry
+from lab.store.writer import StoreWriter, require_finite
 from lab.workers import DecodePool
 
 if TYPE_CHECKING:
@@ -38,7 +39,6 @@ log = logging.getLogger(__name__)
 VIDEO_MODALITIES = ("frames", "audio")
 #: A file is given up after so many times its CPU limit by the clock: it blocks, or a busy machine starves it.
 BLOCKED_TIMES = 5
-PRESENCE_OF = {"ok": "present", "too_short": "present", "silent": "silent", "no_audio": "absent"}
 
 
 @dataclass(frozen=True)
@@ -115,6 +115,7 @@ class Pass:
     #: What decodes, and what shows progress: their like in ``lab.cluster`` may stand here.
     pool: Callable[..., Any] = DecodePool
     bar: Callable[[float, str, str], Any] = cli.bar
+    _begun: tuple[Unit, list[Clip | Exception | None], Begun] | None = field(default=None, init=False)
 
     def run(self) -> Spent:
         """Does what is not done yet. May be interrupted anywhere; the next run goes on."""
@@ -202,57 +203,44 @@ class Pass:
                     # What is stored stays where its file cannot be read any more: a disk may only be away.
                     clips.append(None if settled and isinstance(clip, Exception) else clip)
                 self._commit(unit, clips)
+            self._finish()
 
     def _commit(self, unit: Unit, clips: list[Clip | Exception | None]) -> None:
-        """Encodes and writes one unit, then its ledger rows."""
+        """Encodes and writes a unit. A GPU encodes it while the one before is written, and it is written later."""
         self.spent.decoding += sum(clip.seconds for clip in clips if isinstance(clip, Clip))
+        with timed(self.spent, "encoding"):
+            begun = begin(unit.modalities, clips, self.clip, self.panns)
+        self._finish()
+        self._begun = (unit, clips, begun)
+        if not self._on_gpu():
+            self._finish()
+
+    def _on_gpu(self) -> bool:
+        return any(network is not None and network.device.type == "cuda" for network in (self.clip, self.panns))
+
+    def _finish(self) -> None:
+        """Waits for the unit that was begun, if there is one; writes it, then its ledger rows."""
+        if self._begun is None:
+            return
+        (unit, clips, begun), self._begun = self._begun, None
         entries: list[Entry] = []
-        if "frames" in unit.modalities:
-            entries += self._frames(unit, clips)
-        if "audio" in unit.modalities:
-            entries += self._audio(unit, clips)
+        with timed(self.spent, "encoding"):
+            frames = begun.frames() if begun.frames is not None else None
+            audio = begun.audio() if begun.audio is not None else None
+        if frames is not None:
+            require_finite(frames, f"frames of the videos from row {unit.first}")
+            with timed(self.spent, "writing"):
+                self.writer.write_frames(unit.first, frame_rows(clips, frames))
+            entries += self._entries(unit, clips, "frames")
+        if audio is not None:
+            for _, segments in audio:
+                require_finite(segments, f"audio of the videos from row {unit.first}")
+            with timed(self.spent, "writing"):
+                self.writer.write_audio(unit.first, audio_rows(clips, audio))
+            entries += self._entries(unit, clips, "audio")
         with timed(self.spent, "writing"):
             self.writer.record(_videos_block(unit.first // CHUNK_VIDEOS), entries)
         self.spent.videos += sum(clip is not None for clip in clips)
-
-    def _frames(self, unit: Unit, clips: list[Clip | Exception | None]) -> Iterator[Entry]:
-        if self.clip is None:
-            raise ValueError("frames need a CLIP backbone")
-        shown = [clip if isinstance(clip, Clip) and clip.frames_status in STORED else None for clip in clips]
-        with timed(self.spent, "encoding"):
-            pictures = [clip.pictures for clip in shown if clip is not None]
-            none = np.zeros((0, self.clip.dim), np.float32)
-            features = self.clip.encode_frames(np.concatenate(pictures)) if pictures else none
-            require_finite(features, f"frames of the videos from row {unit.first}")
-        counts = [0 if clip is None else len(clip.pictures) for clip in shown]
-        parts: list[NDArray[np.float32]] = np.split(features, np.cumsum(counts)[:-1])
-        failed = FrameRow(none, np.zeros(0), (), float("nan"))
-        rows: list[FrameRow | None] = [
-            None if clip is None else failed if seen is None else
-            FrameRow(part, seen.times_s, seen.thumbnails, seen.duration_s)
-            for clip, seen, part in zip(clips, shown, parts, strict=True)
-        ]  # fmt: skip
-        with timed(self.spent, "writing"):
-            self.writer.write_frames(unit.first, rows)
-        return self._entries(unit, clips, "frames")
-
-    def _audio(self, unit: Unit, clips: list[Clip | Exception | None]) -> Iterator[Entry]:
-        if self.panns is None:
-            raise ValueError("audio needs a PANN backbone")
-        rows: list[AudioRow | None] = []
-        with timed(self.spent, "encoding"):
-            for clip in clips:
-                if not isinstance(clip, Clip):
-                    rows.append(None if clip is None else AudioRow(None, None, "unknown"))
-                    continue
-                vector = segments = None
-                if clip.audio_status in STORED and clip.audio is not None:
-                    vector, segments = self.panns.encode(clip.audio)
-                    require_finite(segments, f"audio of the videos from row {unit.first}")
-                rows.append(AudioRow(vector, segments, PRESENCE_OF.get(clip.audio_status, "unknown")))
-        with timed(self.spent, "writing"):
-            self.writer.write_audio(unit.first, rows)
-        return self._entries(unit, clips, "audio")
 
     def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
         for row, clip in enumerate(clips):

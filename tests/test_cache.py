@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,11 @@ import worlds
 
 from lab import cli, open_store
 from lab.cache import main
+from lab.encode import Begun, begin
+from lab.extract import Pass
 from lab.inspect import main as inspect
 from lab.store.verify import problems
+from lab.store.writer import StoreWriter
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 
@@ -75,6 +79,27 @@ def test_the_same_command_again_does_nothing(world: Path, capsys: pytest.Capture
         k: v[1] for k, v in after.items() if ".lock" not in k
     }
     assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_a_gpu_encodes_a_unit_while_the_one_before_is_written(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is begun is computed late here, as a GPU may; the store is the same."""
+    events: list[str] = []
+
+    def later(modalities: Any, clips: Any, *networks: Any) -> Begun:
+        events.append("begin")
+        return Begun(*(lambda n=n: getattr(begin(modalities, clips, *networks), n)() for n in ("frames", "audio")))
+
+    def written(self: StoreWriter, first: int, rows: Any) -> None:
+        events.append(f"write {first}")
+        write(self, first, rows)
+
+    write = StoreWriter.write_frames
+    monkeypatch.setattr(Pass, "_on_gpu", lambda self: True)
+    monkeypatch.setattr("lab.extract.begin", later)
+    monkeypatch.setattr(StoreWriter, "write_frames", written)
+    assert cache(world, "--name", "late") == 0
+    assert events == ["begin", "begin", "write 0", "begin", "write 16", "write 32"]
+    assert held(world, "late") == held(world, "whole")
 
 
 def test_same_input_same_bits(world: Path) -> None:

@@ -150,11 +150,11 @@ def test_batches_change_nothing_that_matters(clip: ClipBackbone, pictures: np.nd
     assert np.array_equal(first, again), "same input, same batches: the same bits"
     texts = clip.encode_texts(TEXTS)
     assert np.array_equal(texts.words, clip.encode_texts(TEXTS).words)
-    clip.batch, clip.text_batch = 13, 7
+    clip.pictures.size, clip.captions.size = 13, 7
     try:
         other, other_texts = clip.encode_frames(pictures), clip.encode_texts(TEXTS)
     finally:
-        clip.batch, clip.text_batch = 5, 3
+        clip.pictures.size, clip.captions.size = 5, 3
     for one, two in ((first, other), (texts.sentences, other_texts.sentences), (texts.words, other_texts.words)):
         cosine = (one * two).sum(1) / np.linalg.norm(one, axis=1) / np.linalg.norm(two, axis=1)
         assert cosine.min() >= 0.9999
@@ -236,3 +236,43 @@ def test_the_default_architecture_at_full_size() -> None:
     encoded = clip.encode_texts(["a photo of a cat"])
     assert (encoded.sentences.shape, encoded.words.shape) == ((1, 512), (5, 512))
     assert clip.encode_frames(np.zeros((1, 224, 224, 3), np.uint8)).shape == (1, 512)
+
+
+class Small(torch.nn.Module):
+    """An image tower on a GPU that holds so many pictures."""
+
+    def __init__(self, inside: torch.nn.Module, most: int) -> None:
+        super().__init__()
+        self.inside, self.most, self.asked = inside, most, []
+
+    def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+        self.asked.append(len(pixels))
+        if len(pixels) > self.most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has more to say.")
+        return self.inside(pixels)
+
+
+def test_a_batch_that_a_gpu_does_not_hold_is_halved_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    clip = load_clip(f"{tiny.config(tmp_path, tiny.CLIP)}:random", batch=5)
+    pictures = np.random.default_rng(0).integers(0, 256, (7, 40, 40, 3), dtype=np.uint8)
+    wanted = clip.encode_frames(pictures)
+    clip._visual = Small(clip._visual, 1)
+    np.testing.assert_allclose(clip.encode_frames(pictures), wanted, atol=1e-5)
+    np.testing.assert_allclose(clip.encode_frames(pictures[:2]), wanted[:2], atol=1e-5)
+    assert clip._visual.asked == [5, 2, *[1] * 9]
+    said = "the GPU's memory does not hold 5 pictures at once: 2 at a time from here on"
+    assert [record.getMessage() for record in caplog.records if record.name == "lab.device"] == [said]
+    clip._visual.most = 0
+    with pytest.raises(LabError, match=r"the GPU's memory does not hold one picture \(CUDA .*\): use --device cpu"):
+        clip.encode_frames(pictures)
+
+
+def test_a_compiled_tower_is_another_passport(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    compiled: list[torch.nn.Module] = []
+    monkeypatch.setattr(torch, "compile", lambda module: compiled.append(module) or module)
+    spec = f"{tiny.config(tmp_path, tiny.CLIP)}:random"
+    plain, other = load_clip(spec), load_clip(spec, compiled=True)
+    assert len(compiled) == 1
+    assert other.passport == {**plain.passport, "compiled": True}

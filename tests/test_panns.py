@@ -354,3 +354,27 @@ def test_there_is_at_least_one_segment(tmp_path: Path) -> None:
 def test_sound_must_be_mono_and_finite(panns: PannsBackbone, waveform: np.ndarray) -> None:
     with pytest.raises(ValueError, match=r"sound must be finite samples \(N,\)"):
         panns.encode(waveform)
+
+
+def test_windows_that_a_gpu_does_not_hold_are_halved_and_said_once(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    panns = lively(f"{tiny.config(tmp_path, tiny.PANNS)}:random", window_s=8.0)
+    sounds = [noise(32_000 * 8), noise(32_000 * 6, 1)]
+    wanted = [panns.encode(sound) for sound in sounds]
+    before, window, asked = panns._model.stack, panns._model.window, []
+
+    def stack(mels: torch.Tensor) -> torch.Tensor:
+        asked.append(len(mels))
+        if len(mels) > 450:  # a window of six steps, with four around it on each side
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB. GPU 0 has more to say.")
+        return before(mels)
+
+    monkeypatch.setattr(panns._model, "stack", stack)
+    for found, direct_ in zip(panns.launch(sounds)(), wanted, strict=True):
+        for mine, theirs in zip(found, direct_, strict=True):
+            np.testing.assert_allclose(mine, theirs, atol=1e-4)
+    assert panns._model.window < window
+    assert len([size for size in asked if size > 450]) == 2  # windows of 25 and of 12 steps
+    said = f"the GPU's memory does not hold {window} steps of sound at once: {window // 2} at a time from here on"
+    assert [record.getMessage() for record in caplog.records if record.name == "lab.device"] == [said]

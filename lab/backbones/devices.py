@@ -1,12 +1,15 @@
-"""How exactly a frozen network computes: the number format, and what makes a run repeatable."""
+"""How exactly a frozen network computes: the number format, what makes a run repeatable, and the way to a device."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
+from torch import Tensor
 
 from lab.errors import LabError, unknown
 
@@ -41,3 +44,27 @@ def exact_numerics(device: torch.device) -> Iterator[None]:
             return
         with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
             yield
+
+
+def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy of an array on a device; to a GPU from pinned memory, so that the host need not wait for it."""
+    if device.type != "cuda":
+        return torch.from_numpy(np.array(values))  # a copy, as torch refuses memory that Pillow marked read-only
+    pinned = torch.empty(values.shape, dtype=torch.from_numpy(values[:0].copy()).dtype, pin_memory=True)
+    pinned.numpy()[...] = values
+    return pinned.to(device, non_blocking=True)
+
+
+def fetching(values: Tensor) -> Callable[[], NDArray[np.float32]]:
+    """Begins the copy of a result to the host. What comes back waits for it, and for nothing that was begun later."""
+    if values.device.type != "cuda":
+        return values.float().numpy
+    host = torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(values, non_blocking=True)
+    there = torch.cuda.current_stream(values.device).record_event()
+
+    def wait() -> NDArray[np.float32]:
+        there.synchronize()
+        return host.numpy()
+
+    return wait

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
@@ -18,10 +19,18 @@ from torch import Tensor
 
 from lab.backbones.checkpoints import load_state, read_state, sha256_of_file, sha256_of_state
 from lab.backbones.cnn import COMPUTED, Cnn, CnnSpec
-from lab.backbones.devices import DTYPES, Precision, at_least_one, check_precision, exact_numerics
+from lab.backbones.devices import (
+    DTYPES,
+    Precision,
+    at_least_one,
+    check_precision,
+    exact_numerics,
+    fetching,
+    to_device,
+)
 from lab.backbones.logmel import mel_filters
 from lab.backbones.panns_names import resolve
-from lab.device import pick_device
+from lab.device import Room, memory_told, pick_device
 from lab.errors import LabError
 
 log = logging.getLogger(__name__)
@@ -47,8 +56,11 @@ class PannsBackbone:
         self.sample_rate, self.min_samples = spec.front.sample_rate, spec.min_samples
         self.max_segments = max_segments
         self.is_random = bool(weights["random"])
-        self._device = device or torch.device("cpu")
-        self._model = model.to(self._device).eval().requires_grad_(False)
+        self.device = device or torch.device("cpu")
+        self._model = model.to(self.device).eval().requires_grad_(False)
+        if self.device.type == "cuda":
+            self._model.to(memory_format=torch.channels_last)
+        self._window = Room(model.window, "steps of sound")
         self.passport: dict[str, Any] = {
             "name": name,
             **weights,
@@ -67,17 +79,31 @@ class PannsBackbone:
         ``min_samples`` is padded with zeros to that length, even where it is empty. Raises ValueError for another
         shape, or for samples that are not finite.
         """
-        if waveform.ndim != 1 or not np.isfinite(waveform).all():
-            raise ValueError(f"sound must be finite samples (N,), got {waveform.shape}: mix it down, decode it again")
-        samples = np.zeros(max(len(waveform), self.min_samples), np.float32)
-        samples[: len(waveform)] = waveform
-        with exact_numerics(self._device):
-            steps = self._model(torch.from_numpy(samples).to(self._device))
-            edges = _edges(len(steps), self.max_segments)
-            vectors = [self._model.pool(steps)]
-            vectors += [self._model.pool(steps[a:b]) for a, b in pairwise(edges)]
-            both: Floats = torch.stack(vectors).float().cpu().numpy()
-        return both[0], both[1:]
+        return self.launch([waveform])()[0]
+
+    def launch(self, waveforms: Sequence[NDArray[np.float32]]) -> Callable[[], list[tuple[Floats, Floats]]]:
+        """``encode`` for many, begun: what comes back waits for their vectors. A CPU has them by then."""
+        begun: list[Callable[[], Floats]] = []
+        with exact_numerics(self.device), memory_told("a stretch of sound", "--device cpu"):
+            for waveform in waveforms:
+                if waveform.ndim != 1 or not np.isfinite(waveform).all():
+                    raise ValueError(
+                        f"sound must be finite samples (N,), got {waveform.shape}: mix it down, decode it again"
+                    )
+                samples = np.zeros(max(len(waveform), self.min_samples), np.float32)
+                samples[: len(waveform)] = waveform
+                # Shorter windows give the same result: they overlap by what a step hears around it.
+                while not self._window.holds(partial(self._begin, samples, begun), self._model.window):
+                    self._model.window = self._window.size
+        return lambda: [(both[0], both[1:]) for both in (fetch() for fetch in begun)]
+
+    def _begin(self, samples: NDArray[np.float32], begun: list[Callable[[], Floats]]) -> None:
+        """Adds the vector of the clip and those of its segments (1 + S, A), on their way."""
+        steps = self._model(to_device(samples, self.device))
+        edges = _edges(len(steps), self.max_segments)
+        vectors = [self._model.pool(steps)]
+        vectors += [self._model.pool(steps[a:b]) for a, b in pairwise(edges)]
+        begun.append(fetching(torch.stack(vectors)))
 
     def segment_times(self, samples: int) -> NDArray[np.float64]:
         """When each segment of a sound of ``samples`` begins and ends, seconds (S, 2). The last ends with the sound."""
