@@ -173,7 +173,7 @@ def test_processes_share_the_trainings_of_a_grid(full: Path, tmp_path: Path) -> 
     joined = start_study([*command, "--join"], tmp_path / "joined.txt")
     first = start_study(command, tmp_path / "first.txt")
     for process in (joined, first):
-        process.join(120)
+        process.join(240)
         assert process.exitcode == 0, (tmp_path / "first.txt").read_text()
     said = (tmp_path / "first.txt").read_text()
     assert "was trained before" in said  # by the one that joined
