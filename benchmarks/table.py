@@ -127,12 +127,6 @@ def graphs(r: Told, s: Told) -> tuple[str, str]:
     )
 
 
-def at_once(r: Told, s: Told) -> tuple[str, str]:
-    """An epoch of many trials."""
-    name = next(name for name in r["trials"] if name.endswith("at once"))
-    return f"{r['trials'][name]:.1f} s an epoch", f"{r['trials']['over one']:.1f} × the time of one"
-
-
 def scoring_on_gpu(r: Told, s: Told) -> tuple[str, str]:
     """X-Pool over all pairs."""
     took = r["scoring_ms"]
@@ -158,7 +152,6 @@ ROWS = (
     Row("16 trials of X-Pool trained at once, MSVD size", "stacked", stacking),
     Row("the same on a GPU", "stacked_gpu", stacking),
     Row("five epochs of X-Pool on a GPU, MSVD size, batch 32", "gpu", graphs),
-    Row("16 trials of X-Pool at once on a GPU, MSVD size", "gpu", at_once),
     Row("exact X-Pool scoring on a GPU, 670 videos × 27,763 texts, float32", "gpu", scoring_on_gpu),
     Row("encoding with ViT-B/32 on a GPU, fp16, decoding excluded", "gpu", encoding_on_gpu),
     Row("a typed query against 1,970 videos, heads of all kinds", "search", asking),
