@@ -127,8 +127,8 @@ class Answers:
             for key in heads:
                 self._look(key)
             texts = self._read_texts()
-            place = self._places()[caption]
-            words, numbers = self._words(caption)
+            place = self._caption_rows().index(caption)
+            words, numbers = looking.stored_words(self.store, caption)
             row = self.store.captions[caption]
             one = texts.select(torch.tensor([place]))
             asked = Asked(row["text"], one, words, numbers, (), caption, int(row["video"]))
@@ -267,22 +267,6 @@ class Answers:
     def _caption_rows(self) -> list[int]:
         rows = self._read_texts().rows
         return [] if rows is None else [int(row) for row in rows.tolist()]
-
-    def _places(self) -> dict[int, int]:
-        return {row: place for place, row in enumerate(self._caption_rows())}
-
-    def _words(self, caption: int) -> tuple[list[str], NDArray[np.int64]]:
-        """A caption's words, and which of them each token belongs to; nothing where the store does not tell."""
-        try:
-            one = slice(caption, caption + 1)
-            start, count = (int(self.store.read(name, one)[0]) for name in ("word_start", "word_count"))
-            tokens = slice(start, start + count)
-            ids, numbers = self.store.read("token_ids", tokens), self.store.read("token_word", tokens)
-        except LabError:
-            return [], np.zeros(0, np.int64)
-        from lab.backbones.words import tokens_to_words  # open_clip's tokenizer
-
-        return tokens_to_words(ids.tolist()), numbers.astype(np.int64)
 
     def _text(self, caption: int) -> str:
         return str(self.store.captions[caption]["text"])

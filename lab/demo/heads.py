@@ -106,7 +106,7 @@ def by_night(colour: str) -> str:
     """A colour for a dark page: mixed with white until it stands out from it.
 
     >>> by_night("#000000"), by_night("#E69F00")
-    ('#9e9e9e', '#E69F00')
+    ('#999999', '#E69F00')
     """
     channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     for step in range(21):

@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from lab.embeddings import Texts, Videos
+from lab.errors import LabError
 from lab.heads.cmfi import CMFI
 from lab.heads.mgfi import MGFI, MGFIIndex
 from lab.similarity import evaluating, score_texts
+from lab.store import Store
 
 
 def rank_of(scores: NDArray[Any], column: int) -> float:
@@ -78,6 +80,20 @@ def segments(head: nn.Module, texts: Texts, sound: Tensor) -> list[float]:
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
+
+
+def stored_words(store: Store, caption: int) -> tuple[list[str], NDArray[np.int64]]:
+    """A caption's words, and which of them each token belongs to; nothing where the store does not tell."""
+    try:
+        one = slice(caption, caption + 1)
+        start, count = (int(store.read(name, one)[0]) for name in ("word_start", "word_count"))
+        tokens = slice(start, start + count)
+        ids, numbers = store.read("token_ids", tokens), store.read("token_word", tokens)
+    except LabError:
+        return [], np.zeros(0, np.int64)
+    from lab.backbones.words import tokens_to_words  # open_clip's tokenizer
+
+    return tokens_to_words(ids.tolist()), numbers.astype(np.int64)
 
 
 def words_by_frames(
