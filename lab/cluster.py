@@ -17,6 +17,7 @@ import logging
 import os
 import secrets
 import socket
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ from tqdm import tqdm
 from lab import cli
 from lab.errors import LabError
 from lab.workers.cluster import ClusterPool, plain_errors
+from lab.workers.process import end_with
 
 if TYPE_CHECKING:
     from lab.cache import Options
@@ -61,6 +63,8 @@ class Encoder:
         os.environ.pop("OMP_NUM_THREADS", None)
         if threads is not None:
             os.environ["OMP_NUM_THREADS"] = threads
+        # At once, and not after the shard: its lock must not outlive the cluster.
+        threading.Thread(target=end_with, args=(os.getppid(),), daemon=True).start()
         self._given, self._decoders = given[0], decoders
         self._pass: Pass | None = None
         self._notes: list[str] = []
@@ -169,7 +173,7 @@ class _Hands:
         given = ray.put((replace(options, device="cuda" if gpus else options.device), collection, str(Path.cwd())))
         how = {"num_cpus": 0, "num_gpus": gpus, "scheduling_strategy": "SPREAD"}
         actor = ray.remote(**how)(Encoder)
-        self._actor, self._given = actor, (given, max(1, decoders // self._most), threads)
+        self._actor, self._given = actor, ([given], max(1, decoders // self._most), threads)
         self._ray, self._gcs = ray, str(ray.get_runtime_context().gcs_address)
         self._starting: dict[Any, Any] = {}  # what it will say → the encoder
         self._lost = 0

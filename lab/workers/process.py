@@ -98,11 +98,11 @@ def _die_with(parent: int) -> None:
     """End this process when the parent ends, even where it is deep in a decoder and reads no pipe."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG; the thread it watches lives as long as the pool
-    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
+    threading.Thread(target=end_with, args=(parent,), daemon=True).start()
 
 
-def _watch(parent: int) -> None:
-    """Elsewhere than on Linux, or when the parent died before we asked."""
+def end_with(parent: int) -> None:
+    """Ends this process when its parent has: elsewhere than on Linux, or when that died before we asked."""
     while os.getppid() == parent:
         time.sleep(1.0)
     os._exit(1)
