@@ -12,13 +12,14 @@ from pathlib import Path
 from matplotlib.figure import Figure
 
 from lab import cli
-from lab.errors import LabError, unknown
+from lab.choose import locate_run
+from lab.errors import unknown
 from lab.evaluate import Candidate
 from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
 from lab.figures.finished import named, newest
 from lab.figures.material import baselines, newest_runs, trained
 from lab.reads import OPEN, count_reads, require_split
-from lab.runs import RUNS, find_run
+from lab.runs import RUNS
 from lab.store import Store
 from lab.store.find import given_store, store_options
 
@@ -123,12 +124,7 @@ def _heads(store: Store, asked: Sequence[str], runs: Path, trust: Sequence[str])
     found: list[Candidate] = [names[name] for name in dict.fromkeys(["mean", "topk", *asked]) if name in names]
     paths = []
     for name in (name for name in dict.fromkeys(asked) if name not in names):
-        path = find_run(name, runs)
-        if path is None:
-            raise LabError(
-                f"there is no run '{name}' in {runs}: python -m lab.train HEAD --dataset {store.name} makes one"
-            )
-        paths.append(path)
+        paths.append(locate_run(name, runs))
     return [*found, *trained(store, paths, trust)]
 
 

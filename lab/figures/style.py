@@ -109,6 +109,7 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "figure.constrained_layout.wspace": 0.03,
     "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # letters stay letters: searchable, and what journals ask for
+    "text.hinting": "default",  # hinted letters are up to 5 % wider at some resolutions: then small print is cut off
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
 
@@ -264,10 +265,11 @@ def png(figure: Figure, dpi: int = DPI) -> bytes:
 
 
 def few_colours(picture: bytes) -> bytes:
-    """A PNG with a palette of its own, at a third of the size."""
+    """A PNG with a palette of its own, at a quarter of the size."""
     blob = io.BytesIO()
-    reduced = Image.open(io.BytesIO(picture)).convert("RGB").quantize(PAGE_COLOURS, dither=Image.Dither.NONE)
-    reduced.save(blob, "PNG", optimize=True)
+    # Rare colours keep a place in this palette, which one cut at medians loses: a purple umbrella came out grey.
+    how: dict[str, Any] = {"method": Image.Quantize.MAXCOVERAGE, "kmeans": 1, "dither": Image.Dither.NONE}
+    Image.open(io.BytesIO(picture)).convert("RGB").quantize(PAGE_COLOURS, **how).save(blob, "PNG", optimize=True)
     return blob.getvalue()
 
 

@@ -191,7 +191,7 @@ def history(studies: Studies) -> Figure:
 
 
 def plateau(studies: Studies) -> Figure:
-    """The objective over k, temperature and fusion weight, or other settings, and what is level with the best."""
+    """The objective over k, temperature, fusion weight or others, shaded what is level with the best."""
 
     def fits(one: Finished) -> int:
         try:
