@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import re
@@ -13,14 +14,16 @@ import nbformat
 import numpy as np
 import pytest
 from jupyter_core.utils import run_sync
+from matplotlib.figure import Figure
 from matplotlib.text import Text
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
+from PIL import Image
 
 from lab import cli, notebook
 from lab.cache import main as cache
 from lab.errors import LabError
-from lab.figures import NoData, strips, words
+from lab.figures import NoData, strips, style, words
 from lab.figures.asked import Asked
 from lab.figures.material import Material
 from lab.study import main as study
@@ -263,3 +266,15 @@ def test_an_example_folder_is_made_once(tmp_path: Path) -> None:
     assert len((tmp_path / "captions.csv").read_text().splitlines()) == 5
     example_folder(tmp_path, clips=2, lines=2)
     assert before == {file.name: file.stat().st_mtime_ns for file in tmp_path.iterdir()}
+
+
+def test_small_print_fits_at_the_resolution_of_a_notebook() -> None:
+    @style.styled
+    def narrow() -> Figure:
+        return style.new(style.COLUMN, 1.0, "54 captions that need the sound, 446 captions that do not; lines: 95 %")
+
+    figure = narrow()
+    with Image.open(io.BytesIO(figure._repr_png_())) as picture:  # type: ignore[attr-defined]
+        pixels = np.asarray(picture.convert("L"))
+    assert (pixels < 200).any()
+    assert (pixels[:, -3:] > 250).all()

@@ -109,7 +109,7 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "figure.constrained_layout.wspace": 0.03,
     "savefig.dpi": DPI,
     "pdf.fonttype": 42,  # letters stay letters: searchable, and what journals ask for
-    "text.hinting": "default",  # hinted letters are up to 5 % wider at some resolutions: then small print is cut off
+    "text.hinting": "no_hinting",  # hinted letters are up to 5 % wider at some resolutions: then small print is cut off
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
 
