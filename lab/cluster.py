@@ -21,7 +21,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import fields, replace
 from importlib import import_module
 from pathlib import Path
@@ -229,9 +229,8 @@ class _Hands:
 
     def _require_cluster(self) -> None:
         """Raises ``LabError`` if nobody is at the cluster's address; Ray would end this process after a minute."""
-        host, _, port = self._gcs.rpartition(":")
         for attempt in range(3):
-            with suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=5.0):
+            if _answers(self._gcs):
                 return
             time.sleep(0.5 * attempt)
         raise LabError(f"the Ray cluster at {self._gcs} is gone: what is done is kept, and the same command goes on, "
@@ -250,6 +249,8 @@ def connected(options: Options) -> Iterator[Any]:
         ray = import_module("ray")
     except ImportError:
         raise LabError("--ray needs Ray: pip install 'retrieval-lab[ray]'") from None
+    if options.ray not in ("local", "auto") and not _answers(str(options.ray)):  # Ray would try for minutes
+        raise LabError(f"--ray {options.ray}: nobody is there: give HOST:PORT of `ray start --head`, or --ray alone")
     if ray.is_initialized():  # by a notebook, which keeps it
         yield ray
         return
@@ -270,6 +271,16 @@ def connected(options: Options) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _answers(address: str) -> bool:
+    """Whether somebody listens at HOST:PORT."""
+    host, _, port = address.rpartition(":")
+    try:
+        with socket.create_connection((host.strip("[]"), int(port)), timeout=5.0):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def _line(error: Exception) -> str:

@@ -36,8 +36,8 @@ def test_workers_that_are_killed_and_a_cluster_that_goes_away(tmp_path: Path) ->
     assert cli.run(main, [*given, "--name", "plain"]) == 0
     plain = worlds.contents(features / "plain.zarr")
 
-    # Each of Ray's processes imports jsonschema, whose optional check of IRIs (there with the notebooks) builds a grammar
-    # for two seconds; Ray gives its processes fifteen to start.
+    # Each of Ray's processes imports jsonschema, whose check of IRIs (it comes with the notebooks) builds a grammar for
+    # two seconds; Ray gives its processes fifteen to start.
     quick = tmp_path / "quick"
     quick.mkdir()
     (quick / "rfc3987_syntax.py").write_text('raise ImportError("not needed here")\n')
@@ -80,6 +80,14 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
         pytest.raises(LabError, match=r"^--ray needs Ray: pip install 'retrieval-lab\[ray\]'$"),
         connected(Options("")),
     ):
+        pass
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nonsense", "ray://127.0.0.1:10001"])
+def test_an_address_where_nobody_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
+    with pytest.raises(LabError, match=f"^--ray {address}: nobody is there"), connected(Options("", ray=address)):
         pass
 
 
