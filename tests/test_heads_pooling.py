@@ -191,3 +191,18 @@ def test_the_network_sorts(size: int) -> None:
 def test_a_sweep_out_of_range(keywords: dict[str, Any], said: str) -> None:
     with pytest.raises(LabError, match=said):
         next(sweep(build_head("mean", D), *pairs(), **keywords))
+
+
+def test_an_infinite_temperature_has_gradients() -> None:
+    texts, videos = pairs()
+    head = build_head("softmax", D, temperature=math.inf, projection="linear")
+    head(texts, videos).sum().backward()
+    assert all(torch.isfinite(parameter.grad).all() for parameter in head.parameters() if parameter.grad is not None)
+    assert any(parameter.grad is not None and parameter.grad.any() for parameter in head.parameters())
+
+
+def test_cold_temperatures_are_weighed_without_denormal_numbers() -> None:
+    texts, videos = pairs()
+    for _, found in sweep(build_head("mean", D), texts, videos, temperature=[1e-4]):
+        direct = build_head("softmax", D, temperature=1e-4).score(texts, build_head("softmax", D).index(videos))
+        torch.testing.assert_close(found[0], direct[: len(found[0])], atol=1e-5, rtol=0)

@@ -187,7 +187,8 @@ class SoftmaxPooling(_WeightedPooling):
         self.temperature = float(temperature)
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        logits = hide_padding(product / (index.lengths * self.temperature)[..., None], index.mask)
+        # 1/τ, because ∞ · |x| would have no gradient
+        logits = hide_padding(product * (1 / self.temperature / index.lengths)[..., None], index.mask)
         if self.top_k is not None and self.top_k < logits.shape[1]:
             least = logits.detach().topk(self.top_k, 1).values[:, -1:]
             logits = logits.masked_fill(logits < least, float("-inf"))

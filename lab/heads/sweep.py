@@ -2,13 +2,15 @@
 
 The products with the frames are most of an evaluation and all settings share them. The k-th largest cosines of a pair
 come from a sorting network: some forty elementwise minima and maxima, which run along contiguous texts, where a sort
-along frames would not. A setting then costs its weights and one quadratic form.
+along frames would not. A setting then costs its weights and the length of one vector, |Σ a_f x_f| = |R a| for the
+video's R with RᵀR its frames' Gram matrix.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,13 +18,33 @@ from torch import Tensor
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
-from lab.similarity import TINY, check_inputs, evaluating, hide_padding, parts, products
+from lab.similarity import TINY, check_inputs, evaluating, parts, products
 from lab.tiles import MOST, side_by_side
 
 #: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
 PAIRS = 8192
 #: What a cosine is never below.
 LEAST = -2.0
+#: Weights below e to this share of the largest are nothing beside it, and their squares would be denormal numbers, with
+#: which a processor is a hundred times as slow.
+FAINT = -40.0
+
+
+@dataclass(frozen=True)
+class _Frames:
+    """What a sweep keeps of V videos; see ``lab.heads.pooling.Frames``."""
+
+    values: Tensor  # (V, F, D)
+    lengths: Tensor  # (V, F)
+    root: Tensor  # (V, F, F) R with RᵀR the Gram matrix
+    mask: Tensor  # (V, F)
+
+    @classmethod
+    def of(cls, frames: Frames) -> _Frames:
+        """In float64, since the matrix is singular where two frames are the same."""
+        values, vectors = torch.linalg.eigh(frames.gram.double())
+        root = values.clamp_min(0).sqrt()[..., None] * vectors.mT
+        return cls(frames.values, frames.lengths, root.to(frames.gram).contiguous(), frames.mask)
 
 
 def sweep(
@@ -51,47 +73,58 @@ def sweep(
         raise LabError(f"tile >= 1 must hold, got tile={tile}")
     check_inputs(head, texts, videos)
     with evaluating(head):  # not around the yield: what is done with a tile keeps its own mode
-        index, units = head.space.frames(videos), head.space.texts(texts)
+        index, units = _Frames.of(head.space.frames(videos)), head.space.texts(texts)
     with side_by_side(min(MOST, torch.get_num_threads()) if units.device.type == "cpu" else 1) as share_out:
         for rows in torch.arange(len(texts)).split(tile):
             unit = units[rows]
 
             @torch.no_grad()
-            def settings(part: Frames, unit: Tensor = unit) -> Tensor:
-                return _settings(unit, part, top_k, temperature)
+            def settings(part: _Frames, unit: Tensor = unit) -> Tensor:
+                return _settings(unit, part, top_k, temperature, head.space.normalize)
 
             found = share_out(settings, parts(index, len(rows), PAIRS))
             yield rows, torch.cat(found, 1).mT
 
 
-def _settings(unit: Tensor, frames: Frames, top_k: Sequence[int], temperature: Sequence[float]) -> Tensor:
+def _settings(
+    unit: Tensor, frames: _Frames, top_k: Sequence[int], temperature: Sequence[float], normalized: bool
+) -> Tensor:
     """(settings, V, T) for texts (T, D) of length one.
 
     No weights are divided by their sum: a cosine has no length.
     """
     product = products(frames.values, unit)
-    cosine = hide_padding(product / frames.lengths[..., None], frames.mask)
+    whole = bool(frames.mask.all())
+    cosine = product if normalized else product / frames.lengths[..., None]
+    if not whole:
+        cosine = cosine.masked_fill(~frames.mask[..., None], float("-inf"))
     shape = (len(top_k) + len(temperature), len(cosine), len(unit))
     along, squared = unit.new_empty(shape), unit.new_empty(shape)
-    weights = torch.empty_like(cosine)
+    weights, vector = torch.empty_like(cosine), torch.empty_like(cosine)
 
     def take(setting: int) -> None:
-        torch.sum(torch.bmm(frames.gram, weights).mul_(weights), 1, out=squared[setting])
-        torch.sum(weights.mul_(product), 1, out=along[setting])
+        torch.bmm(frames.root, weights, out=vector)
+        torch.sum(vector.mul_(vector), 1, out=squared[setting])
+        if setting >= len(top_k) or not normalized:
+            torch.sum(weights.mul_(product), 1, out=along[setting])
 
     if top_k:
         # Padding is at −inf, below LEAST: a k beyond the real frames takes all of them.
         largest = torch.stack(descending(cosine), 1).clamp_min_(LEAST)
+        if normalized:  # a product is then a cosine, so their sum is at hand, whoever of those that tie is taken
+            sums = (largest if whole else largest.masked_fill(largest <= LEAST, 0.0)).cumsum(1).transpose(0, 1)
         tied = bool(((largest[:, 1:] == largest[:, :-1]) & (largest[:, 1:] > LEAST)).any())
         for setting, k in enumerate(top_k):
+            if normalized:
+                along[setting] = sums[k - 1]
             torch.ge(cosine, largest[:, k - 1 : k], out=weights)
             if tied:
                 share_ties(weights, cosine > largest[:, k - 1 : k], k)
             take(setting)
-    below = cosine.sub_(cosine.amax(1, keepdim=True))
+    below = cosine - cosine.amax(1, keepdim=True)
     for setting, value in enumerate(temperature, len(top_k)):
-        if value < math.inf:
-            torch.mul(below, 1 / value, out=weights).exp_()
+        if value < math.inf:  # padding gets a faint weight, too: its frames are zeros
+            torch.mul(below, 1 / value, out=weights).clamp_(min=FAINT).exp_()
         else:
             weights.copy_(frames.mask[..., None].expand_as(weights))
         take(setting)
