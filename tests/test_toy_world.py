@@ -22,12 +22,16 @@ from lab.toy.train_clip import Settings, pair
 from lab.toy.train_panns import stray_sound
 from lab.toy.world import MOVES, PLACES, SPLITS, Part, clip, stray_scene, world
 
-# What these machines-independent things came to when version 1 of the world was made
+# What these machines-independent things came to when version 2 of the world was made
 PINNED_DICE = [331, "h", 7, 1, 4, "y"]
-PINNED_CAPTIONS = ["a cow swings", "a clip of the cow rocking to and fro", "a cow sways like a pendulum"]
-PINNED_DIGEST = "3ae28fb508f0e81a"
-PINNED_BLOCKS = [176.8, 195.3, 216.6, 171.4, 186.9, 204.8, 121.0, 129.6, 119.2, 110.3, 116.6, 105.5]
-PINNED_LOUDNESS = [0.0533, 0.0551, 0.1329, 0.1495, 0.0707, 0.064]
+PINNED_CAPTIONS = [
+    "the die is darting about in the deep sea",
+    "the die that zigzags under water",
+    "the die weaves about",
+]
+PINNED_DIGEST = "4575d7aa64bdc99c"
+PINNED_BLOCKS = [158.9, 163.3, 176.8, 159.1, 161.6, 172.9, 114.8, 104.1, 102.3, 116.0, 113.6, 114.4]
+PINNED_LOUDNESS = [0.1399, 0.1025, 0.1125, 0.0035, 0.0036, 0.0032]
 
 SMALL = {"train": 40, "val": 20, "test": 40}
 
@@ -45,7 +49,7 @@ def test_captions_are_these_on_every_machine() -> None:
 
 
 def test_pictures_and_sounds_are_these_on_every_machine() -> None:
-    scene = clip(1, "train", 0).scenes[0]
+    scene = clip(1, "train", 1).scenes[0]
     picture = draw(scene, 0.5)
     assert picture.shape == (128, 128, 3)
     blocks = picture.reshape(2, 64, 2, 64, 3).mean((1, 3)).ravel()
@@ -69,7 +73,7 @@ def test_the_release_has_600_100_400_clips_and_what_the_issue_names() -> None:
     assert any(scene.extras for scene in scenes)
     assert any(len(scene.parts) > 1 for scene in scenes)
     assert len(ACTORS) >= 150
-    assert len({ACTORS[noun].sound for noun in SOUNDING}) >= 24
+    assert len({ACTORS[scene.heard].sound for scene in scenes if scene.heard}) >= 24
 
 
 def test_words_exist_for_everything_and_mean_one_thing() -> None:

@@ -30,7 +30,7 @@ from lab.backbones.panns import PannsBackbone
 from lab.backbones.panns_names import read_config
 from lab.toy.dice import Dice
 from lab.toy.sounds import SOUNDS, Part, ambience, soundtrack, synthesise
-from lab.toy.world import BACKBONES, VERSION
+from lab.toy.world import BACKBONES, STRAYS
 
 KINDS = tuple(SOUNDS)
 Sound = NDArray[np.float32]
@@ -56,7 +56,7 @@ def stray_sound(*seed: object, seconds: float | None = None) -> tuple[Sound, lis
 
     Drawn from ``seed`` alone. The sounds' own seeds begin at 2 ** 31, where those of every world end.
     """
-    dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", *seed)
+    dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", *seed)
     seconds = dice.between(1.5, 8.0) if seconds is None else seconds
     scenes = min(1 + dice.below(4), max(1, round(seconds / 1.4)))
     cuts = [seconds * (i + (dice.between(-0.15, 0.15) if 0 < i < scenes else 0)) / scenes for i in range(scenes + 1)]
@@ -167,7 +167,7 @@ def probe(model: Cnn, each: int = 18, mixtures: int = 400) -> dict[str, float]:
 
 def _single(kind: str, i: int) -> Sound:
     """A clip with one kind from start to end, over a background."""
-    dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", "panns", "probe", kind, i)
+    dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", "probe", kind, i)
     seconds = dice.between(1.5, 5.0)
     return soundtrack([_part(dice, 0.0, seconds)._replace(kind=kind)], seconds, _seed(dice))
 
@@ -182,7 +182,7 @@ class Bank:
     frames, beds = 300, 64
 
     def __init__(self, model: Cnn, settings: Settings) -> None:
-        dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", "panns", settings.seed, "bank")
+        dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", settings.seed, "bank")
         hop = model.spec.front.hop
         seconds = (self.frames - 1) * hop / model.spec.front.sample_rate
 
@@ -219,7 +219,7 @@ def _batches(model: Cnn, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
     """Spectrograms (B, frames, mels) of one length and their kinds (B, classes), each clip from its own seed."""
     bank = Bank(model, settings)
     for step in range(settings.steps):
-        dice = Dice(f"toy-{VERSION}", f"world-{BACKBONES}", "panns", settings.seed, step)
+        dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", settings.seed, step)
         scenes, frames = dice.weighted((1, 2, 3, 4), (0.4, 0.25, 0.2, 0.15)), 130 + dice.below(bank.frames - 129)
         clips = [bank.mix(dice, scenes, frames) for _ in range(settings.scenes // scenes)]
         truth = torch.zeros(len(clips), len(KINDS))
