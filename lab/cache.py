@@ -121,7 +121,7 @@ def make(options: Options) -> None:
     """Renders what is missing of a data set that is made and not downloaded."""
     dataset = get_dataset(options.dataset)
     if isinstance(dataset, Toy) and set(options.only) != {"text"}:
-        dataset.render(options.root or Path("data") / dataset.name, options.workers)
+        dataset.render(options.root or Path("data") / dataset.name)  # by all cores: nothing is decoded meanwhile
 
 
 def clip_name(options: Options) -> str:

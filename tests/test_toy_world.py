@@ -25,13 +25,13 @@ from lab.toy.world import MOVES, PLACES, SPLITS, Part, clip, stray_scene, world
 # What these machines-independent things came to when version 2 of the world was made
 PINNED_DICE = [331, "h", 7, 1, 4, "y"]
 PINNED_CAPTIONS = [
-    "the die is darting about in the deep sea",
-    "the die that zigzags under water",
-    "the die weaves about",
+    "the swan is jumping again and again among the flowers",
+    "the swan that bounces in a meadow",
+    "the swan hops up and down",
 ]
-PINNED_DIGEST = "4575d7aa64bdc99c"
-PINNED_BLOCKS = [158.9, 163.3, 176.8, 159.1, 161.6, 172.9, 114.8, 104.1, 102.3, 116.0, 113.6, 114.4]
-PINNED_LOUDNESS = [0.1399, 0.1025, 0.1125, 0.0035, 0.0036, 0.0032]
+PINNED_DIGEST = "69912d2fda084131"
+PINNED_BLOCKS = [155.2, 169.7, 169.3, 149.1, 165.1, 177.2, 113.8, 126.0, 115.4, 105.5, 117.6, 116.9]
+PINNED_LOUDNESS = [0.2125, 0.209, 0.1994, 0.0025, 0.0026, 0.0026]
 
 SMALL = {"train": 40, "val": 20, "test": 40}
 
@@ -49,7 +49,7 @@ def test_captions_are_these_on_every_machine() -> None:
 
 
 def test_pictures_and_sounds_are_these_on_every_machine() -> None:
-    scene = clip(1, "train", 1).scenes[0]
+    scene = clip(1, "train", 0).scenes[0]
     picture = draw(scene, 0.5)
     assert picture.shape == (128, 128, 3)
     blocks = picture.reshape(2, 64, 2, 64, 3).mean((1, 3)).ravel()
