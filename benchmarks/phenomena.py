@@ -32,7 +32,7 @@ from lab.train import train
 
 K = range(1, 7)
 #: CMFI's sound is trained at one fusion weight and weighed at another; both are from development worlds. A validation
-#: split of 100 videos would choose larger ones than a test split of 400 can bear: among more videos more are nearly even.
+#: split of 100 videos would choose larger ones than a test split of 400 can bear, in which more videos are nearly even.
 TRAINED_AT, WEIGHED_AT = 0.1, 0.0125
 
 

@@ -10,7 +10,7 @@ world -1       what the backbones were trained on
 =============  ========================================================================
 
 Change anything that alters a clip, a caption or a backbone, and ``VERSION`` must go up. The backbones are those of
-version 1, trained on its strays.
+version 1, trained on its strays and probed with its scenes.
 """
 
 from __future__ import annotations
@@ -168,6 +168,6 @@ def stray_scene(*seed: object) -> tuple[Dice, Scene]:
 
 def probe_scene(number: int, index: int, noun: str) -> tuple[Dice, Scene]:
     """A scene with one given actor, beside the clips of a world, and the dice that made it."""
-    dice = Dice(f"toy-{VERSION}", f"world-{number}", "probe", index)
+    dice = Dice(f"toy-{STRAYS}", f"world-{number}", "probe", index)
     main = _part(dice, noun, dice.between(0.34, 0.46), dice.choice(MOVES))
     return dice, Scene(0.0, 2.0, dice.choice(PLACES), dice.below(2**31), False, (main,), (), None, None)
