@@ -18,7 +18,7 @@ from torch import Tensor
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
-from lab.similarity import TINY, check_inputs, evaluating, parts, products
+from lab.similarity import TINY, check_inputs, evaluating, parts, products, slices
 from lab.tiles import MOST, side_by_side
 
 #: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
@@ -54,7 +54,7 @@ def sweep(
     *,
     top_k: Sequence[int] = (),
     temperature: Sequence[float] = (),
-    tile: int = 256,
+    tile: int = 512,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Similarities of ``tile`` texts after ``tile`` texts: their rows (t,), and (settings, t, V) for all videos.
 
@@ -79,17 +79,30 @@ def sweep(
             unit = units[rows]
 
             @torch.no_grad()
-            def settings(part: _Frames, unit: Tensor = unit) -> Tensor:
-                return _settings(unit, part, top_k, temperature, head.space.normalize)
+            def settings(part: tuple[Tensor, _Frames], unit: Tensor = unit) -> None:
+                _settings(unit, part[1], top_k, temperature, head.space.normalize, part[0])
 
-            found = share_out(settings, parts(index, len(rows), PAIRS))
-            yield rows, torch.cat(found, 1).mT
+            # Each part is written where it belongs: what is made for all settings is too large to be copied about.
+            found = unit.new_empty(len(top_k) + len(temperature), len(index.values), len(rows))
+            share_out(settings, zip(_columns(found, len(rows)), parts(index, len(rows), PAIRS), strict=True))
+            yield rows, found.mT
+
+
+def _columns(found: Tensor, texts: int) -> Iterator[Tensor]:
+    """(settings, V, T) by the videos that ``parts`` takes at a time."""
+    for rows in slices(found[0], texts, PAIRS):
+        yield found[:, rows]
 
 
 def _settings(
-    unit: Tensor, frames: _Frames, top_k: Sequence[int], temperature: Sequence[float], normalized: bool
-) -> Tensor:
-    """(settings, V, T) for texts (T, D) of length one.
+    unit: Tensor,
+    frames: _Frames,
+    top_k: Sequence[int],
+    temperature: Sequence[float],
+    normalized: bool,
+    along: Tensor,
+) -> None:
+    """Fills ``along`` (settings, V, T) for texts (T, D) of length one.
 
     No weights are divided by their sum: a cosine has no length.
     """
@@ -98,15 +111,15 @@ def _settings(
     cosine = product if normalized else product / frames.lengths[..., None]
     if not whole:
         cosine = cosine.masked_fill(~frames.mask[..., None], float("-inf"))
-    shape = (len(top_k) + len(temperature), len(cosine), len(unit))
-    along, squared = unit.new_empty(shape), unit.new_empty(shape)
+    squared = unit.new_empty(len(cosine), len(unit))
     weights, vector = torch.empty_like(cosine), torch.empty_like(cosine)
 
     def take(setting: int) -> None:
         torch.bmm(frames.root, weights, out=vector)
-        torch.sum(vector.mul_(vector), 1, out=squared[setting])
+        torch.sum(vector.mul_(vector), 1, out=squared)
         if setting >= len(top_k) or not normalized:
             torch.sum(weights.mul_(product), 1, out=along[setting])
+        along[setting].mul_(squared.clamp_min_(TINY**2).rsqrt_())
 
     if top_k:
         # Padding is at −inf, below LEAST: a k beyond the real frames takes all of them.
@@ -128,7 +141,6 @@ def _settings(
         else:
             weights.copy_(frames.mask[..., None].expand_as(weights))
         take(setting)
-    return along.mul_(squared.clamp_min_(TINY**2).rsqrt_())
 
 
 def share_ties(weights: Tensor, above: Tensor, k: int) -> None:
