@@ -3,14 +3,13 @@
     python benchmarks/lab_book.py                    # from studies/runs/NAME-toy/result.json
     python benchmarks/lab_book.py --runs DIR --of toy
 
-Every number comes from a result file. A study without one, or with one of other settings than its file's, keeps its
-header; in the table it says "not run".
+Every number comes from a result file. A study without one, or with one of other settings than its file's or of other
+features than those of the store in ``features/`` (if there is one), keeps its header; in the table it says "not run".
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,7 +17,11 @@ from typing import Any
 
 from table import README, placed
 
+from lab.errors import LabError
+from lab.store import Store
+from lab.store.find import find_store
 from lab.studies.files import read_study
+from lab.studies.report import read_result
 
 ROOT = Path(__file__).parent.parent
 #: The studies whose table stands in the README.
@@ -28,12 +31,28 @@ WIDTH, INDENT = 118, 13
 Told = dict[str, Any]
 
 
-def read(runs: Path, name: str, of: str) -> Told | None:
-    """A study's result on a data set, if it was run as its file says."""
-    file = runs / f"{name}-{of}" / "result.json"
-    if not file.is_file():
+def store_of(features: Path, of: str) -> Store | None:
+    """The one store of a data set, if it is at hand."""
+    try:
+        return find_store(features, of)
+    except LabError:
         return None
-    result: Told = json.loads(file.read_text(encoding="utf-8"))
+
+
+def read(runs: Path, name: str, of: str, store: Store | None = None) -> Told | None:
+    """A study's result on a data set, if it was run as its file says, and on the store's features if one is given."""
+    file = runs / f"{name}-{of}" / "result.json"
+    try:
+        result = read_result(file.parent)
+    except LabError as error:
+        print(f"{error}: left out")
+        return None
+    if result is None:
+        return None
+    made = result["store"]["passport"]  # the store may hold more by now, the sound say
+    if store is not None and any(store.passport.get(part) != told for part, told in made.items()):
+        print(f"{file} was run on other features than {store.path} holds: left out")
+        return None
     study = read_study(name)
     asked = (study.definition(), study.trials if study.kind == "search" else None, study.seeds)
     if asked != (result["definition"], result["trials"], result["seeds"]):
@@ -47,9 +66,11 @@ def bounded(value: Told) -> str:
     return f"{value['mean']:.1f}" + (f" [{value['low']:.1f}, {value['high']:.1f}]" if "low" in value else "")
 
 
-def minutes(seconds: float) -> str:
-    """How long it took."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+def minutes(result: Told) -> str:
+    """How long it took; of a study that was begun before, only its last start is known."""
+    seconds = result["seconds"]
+    told = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.1f} min"
+    return f"{told} since its last start" if result.get("resumed") else told
 
 
 # -- headers ---------------------------------------------------------------------------------------------------------
@@ -70,7 +91,7 @@ def entry(result: Told) -> Iterator[str]:
     """The lines ``# time`` and ``# result``."""
     store = result["store"]
     splits = ", ".join(f"{store['splits'][name]['videos']} {name}" for name in ("train", "val", "test"))
-    yield from _wrapped("# time", f"{minutes(result['seconds'])} on {result['machine']}, on {store['dataset']} "
+    yield from _wrapped("# time", f"{minutes(result)} on {result['machine']}, on {store['dataset']} "
                                   f"({splits} videos), {result['time'][:10]}")  # fmt: skip
     for i, line in enumerate(reached(result)):
         yield from _wrapped("" if i else "# result", line)
@@ -117,12 +138,12 @@ def _wrapped(first: str, text: str) -> list[str]:
 # -- the README ------------------------------------------------------------------------------------------------------
 
 
-def block(runs: Path, of: str) -> str:
+def block(runs: Path, of: str, store: Store | None = None) -> str:
     """The table of the README."""
     lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p | time |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name in SHOWN:
-        result = read(runs, name, of)
+        result = read(runs, name, of, store)
         if result is None:
             lines.append(f"| `{name}` | not run |  |  |  |  |  |")
             continue
@@ -135,7 +156,7 @@ def block(runs: Path, of: str) -> str:
                 *(bounded(row[split]["R@1"]) for split in ("val", "test")),
                 "" if deviation is None else f"{deviation:.1f}",
                 f"{against['difference']:+.1f}, p = {against['p_value']:.2g}" if against else "",
-                "" if i else minutes(result["seconds"]),
+                "" if i else minutes(result),
             ]
             lines.append(f"| {' | '.join(cells)} |")
     return "\n".join([*lines, ""])
@@ -147,12 +168,14 @@ def main() -> None:
     parser.add_argument("--runs", type=Path, default=ROOT / "studies" / "runs")
     parser.add_argument("--of", default="toy", help="the data set (default: %(default)s)")
     given = parser.parse_args()
+    store = store_of(ROOT / "features", given.of)
     for file in sorted((ROOT / "studies").glob("*.toml")):
-        result = read(given.runs, file.stem, given.of)
-        print(f"{file.stem:16} {'not run' if result is None else minutes(result['seconds'])}")
+        result = read(given.runs, file.stem, given.of, store)
+        print(f"{file.stem:16} {'not run' if result is None else minutes(result)}")
         if result is not None:
             rewrite(file, result)
-    README.write_text(placed(README.read_text(encoding="utf-8"), "studies", block(given.runs, given.of)), "utf-8")
+    made = block(given.runs, given.of, store)
+    README.write_text(placed(README.read_text(encoding="utf-8"), "studies", made), "utf-8")
 
 
 if __name__ == "__main__":

@@ -80,7 +80,7 @@ def item_by_item(texts: Texts, videos: Videos, recipe: Recipe) -> list[float]:
     groups = [{"params": list(head.parameters())}, {"params": [scale], "lr": recipe.scale_lr, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, eps=1e-6)
     steps = math.ceil(len(texts) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lab.train._schedule(step, steps, 0.1))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lab.train.schedule(step, steps, 0.1))
     losses = []
     for sentences, frames, mask, video in DataLoader(Pairs(texts, videos), recipe.batch, sampler=order):
         logits = direct(head, sentences, frames, mask) * scale.exp()

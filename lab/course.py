@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lab.recipe import Recipe
 from lab.stages import Epoch, Stage, stages_of
 from lab.step import MAX_LOG_SCALE
-from lab.train import _copied, _look, _mean, _require_falling
+from lab.train import copied, mean_loss, require_falling, require_finite
 
 
 @dataclass
@@ -40,10 +40,10 @@ class Course:
 
     def judge(self, losses: list[float], texts: int, step: int, total: int, stage: Stage) -> float:
         """The mean of an epoch's losses. Raises ``LabError`` where the member diverges."""
-        _look(losses, step, stage)
-        mean = _mean(losses, texts, self.recipe.batch)
+        require_finite(losses, step, stage)
+        mean = mean_loss(losses, texts, self.recipe.batch)
         self.guess = losses[0] if math.isnan(self.guess) else self.guess
-        _require_falling(mean, self.before, max(self.guess, math.log(self.recipe.batch)), step, total, stage)
+        require_falling(mean, self.before, max(self.guess, math.log(self.recipe.batch)), step, total, stage)
         self.before = mean
         return mean
 
@@ -51,7 +51,7 @@ class Course:
         """Notes an epoch, and its weights if it is the best of its stage, or where the ``last`` one is kept."""
         self.epochs.append(epoch)
         if epoch.epoch == self.first or last or self.kept is None or epoch.quality > self.kept.quality:
-            self.kept, self.weights = epoch, (_copied(self.head), self.scale.detach().clone())
+            self.kept, self.weights = epoch, (copied(self.head), self.scale.detach().clone())
 
     def end(self) -> None:
         """At the end of a stage: back to what was kept."""

@@ -28,7 +28,7 @@ from lab.loss import Truth
 from lab.recipe import Recipe
 from lab.similarity import check_inputs
 from lab.stages import Epoch, History, only
-from lab.train import Split, _copied, _needed, _schedule, train, validate
+from lab.train import Split, copied, needed, schedule, train, validate
 
 log = logging.getLogger(__name__)
 
@@ -90,7 +90,7 @@ def train_stack(
         if len(some) == 1:
             yield from _one_by_one(some, texts, videos, **options)
             continue
-        before = [_copied(member.head) for member in some.values()]
+        before = [copied(member.head) for member in some.values()]
         stack = _Stack(some, texts, videos, **options)
         if reason := stack.refused():
             log.warning("these heads train one by one: %s", reason)
@@ -169,7 +169,7 @@ class _Stack:
                     fixed.enter_context(only(course.head, course.stages[i]))
                 modules = [course.stages[i].module for course in self.courses]
                 rows = torch.arange(2, device=self.device).repeat(len(modules)) % len(self.texts)
-                texts, videos = _needed(modules[0], self.texts.select(rows), self.videos.select(self.truth.video[rows]))
+                texts, videos = needed(modules[0], self.texts.select(rows), self.videos.select(self.truth.video[rows]))
                 if isinstance(texts.words, RaggedWords):
                     words, mask = texts.words.pad()
                     texts = replace(texts, words=words, word_mask=mask)
@@ -208,10 +208,10 @@ class _Stack:
         for course in self.courses:
             course.begin()
         stages = [course.stages[index] for course in self.courses]
-        texts, videos = _needed(stages[0].module, self.texts, self.videos)
+        texts, videos = needed(stages[0].module, self.texts, self.videos)
         counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
         total = stages[0].epochs * math.ceil(len(texts) / self.recipe.batch)
-        shares = [[_schedule(step, total, c.recipe.warmup) for c in self.courses] for step in range(total)]
+        shares = [[schedule(step, total, c.recipe.warmup) for c in self.courses] for step in range(total)]
         step = StackedStep(self.courses, index, texts, videos, self.truth, torch.tensor(shares, dtype=torch.float64))
         steps = Replayed(step, recorder_for(stages[0].module, self.device))
         for epoch in range(1, stages[0].epochs + 1):

@@ -59,6 +59,7 @@ def run(
 
     Raises ``LabError`` for what is wrong with study, store or storage.
     """
+    resumed = home.is_dir() and any(home.iterdir())  # asked first: soon, helpers may have left something
     protocol = protocol or store.protocols[0]
     sealed = SealedStore(store, protocol)
     for split in ("val", "test") if test else ("val",):
@@ -68,8 +69,11 @@ def run(
         diversity.require(study, sealed, protocol, splits.needs.needs_audio)
     for row in study.rows:
         splits.try_out(row)
+    if not join:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "begun").touch()  # tells later starts that they are not the first: trials may be kept elsewhere
     with open_storage(storage or home / "journal.log") if study.kind == "search" else nullcontext() as kept:
-        return _run(study, store, sealed, splits, kept, home, name or home.name, command, test, join)
+        return _run(study, store, sealed, splits, kept, home, name or home.name, command, test, join, resumed)
 
 
 def _run(
@@ -83,6 +87,7 @@ def _run(
     command: str,
     test: bool,
     join: bool,
+    resumed: bool,
 ) -> dict[str, Any]:
     begun, protocol = time.perf_counter(), splits.protocol
     found: Found | None = None
@@ -117,7 +122,7 @@ def _run(
         final = read_test(study, trained, splits, sealed, command)
         told |= told_of(study, final, chosen, found, store)
         told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
-        told["seconds"] = time.perf_counter() - begun
+        told |= {"seconds": time.perf_counter() - begun, "resumed": resumed}  # of this start alone
         report.write_ranks(home, final)
         report.write_result(home, told)
     return told

@@ -92,7 +92,7 @@ def train(
                     last = replace(done, epoch=len(epochs) + 1, metrics=metrics)
                     epochs.append(last)
                     if last.epoch == first or validation is None or last.quality > kept.quality:
-                        kept, weights, factor = last, _copied(head), scale.detach().clone()
+                        kept, weights, factor = last, copied(head), scale.detach().clone()
                     bar.set_postfix(loss=f"{last.loss:.3f}")
                     if on_epoch is not None:
                         on_epoch(last.epoch, metrics)
@@ -118,10 +118,10 @@ def _epochs(
     capture: bool,
 ) -> Iterator[Epoch]:
     """Trains one stage and yields after each of its epochs. Raises ``LabError`` where it diverges."""
-    texts, videos = _needed(stage.module, texts, videos)
+    texts, videos = needed(stage.module, texts, videos)
     per_epoch = math.ceil(len(texts) / recipe.batch)
     total = stage.epochs * per_epoch
-    shares = torch.tensor([_schedule(step, total, recipe.warmup) for step in range(total)], dtype=torch.float64)
+    shares = torch.tensor([schedule(step, total, recipe.warmup) for step in range(total)], dtype=torch.float64)
     step = Step(stage, texts, videos, truth, scale, recipe, shares)
     steps = Replayed(step, recorder_for(stage.module, scale.device) if capture else None)
     counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
@@ -135,12 +135,12 @@ def _epochs(
                 steps(len(rows), int(counts[rows].max()) if counts is not None else None)
                 bar.update()
                 if i % LOOK == 0:
-                    _look(step.arrived(), end, stage)
+                    require_finite(step.arrived(), end, stage)
         losses = step.losses.tolist()
-        _look(losses, end, stage)
-        mean = _mean(losses, len(texts), recipe.batch)
+        require_finite(losses, end, stage)
+        mean = mean_loss(losses, len(texts), recipe.batch)
         guess = losses[0] if math.isnan(guess) else guess
-        _require_falling(mean, before, max(guess, math.log(recipe.batch)), end, total, stage)
+        require_falling(mean, before, max(guess, math.log(recipe.batch)), end, total, stage)
         before = mean
         yield Epoch(0, stage.name, mean, math.exp(scale.item()), time.perf_counter() - begun)
 
@@ -155,13 +155,13 @@ def validate(head: nn.Module, texts: Texts, videos: Videos) -> dict[str, float]:
     return retrieval_metrics(similarity.numpy(), texts.video.cpu().numpy())
 
 
-def _schedule(step: int, total: int, warmup: float) -> float:
+def schedule(step: int, total: int, warmup: float) -> float:
     """Linear warm-up over a share of all steps, then a cosine to zero."""
     rise = max(1, round(total * warmup))
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
 
 
-def _look(losses: list[float], step: int, stage: Stage) -> None:
+def require_finite(losses: list[float], step: int, stage: Stage) -> None:
     """Raises ``LabError`` for a loss that is not finite; ``step`` steps end with the last of them."""
     for i, loss in enumerate(losses):
         if not math.isfinite(loss):
@@ -171,7 +171,7 @@ def _look(losses: list[float], step: int, stage: Stage) -> None:
             )
 
 
-def _require_falling(mean: float, before: float, guess: float, step: int, total: int, stage: Stage) -> None:
+def require_falling(mean: float, before: float, guess: float, step: int, total: int, stage: Stage) -> None:
     """Raises ``LabError`` for a mean loss above twice that of guessing, unless it is about to come down again."""
     if mean > 2 * guess and (mean >= before or step == total):
         raise LabError(
@@ -184,7 +184,7 @@ def _rate(stage: Stage) -> str:
     return f"{'audio_lr' if stage.name == 'audio' else 'lr'}={stage.lr:g}"
 
 
-def _mean(losses: list[float], texts: int, batch: int) -> float:
+def mean_loss(losses: list[float], texts: int, batch: int) -> float:
     """The mean over pairs of losses that are means over batches, of which the last may be smaller."""
     last = texts - batch * (len(losses) - 1)
     return (batch * math.fsum(losses[:-1]) + last * losses[-1]) / texts
@@ -193,11 +193,12 @@ def _mean(losses: list[float], texts: int, batch: int) -> float:
 # -- batches ---------------------------------------------------------------------------------------------------------
 
 
-def _copied(head: nn.Module) -> dict[str, Tensor]:
+def copied(head: nn.Module) -> dict[str, Tensor]:
+    """A head's weights as they are now, whatever is done to it later."""
     return {name: value.detach().clone() for name, value in head.state_dict().items()}
 
 
-def _needed(head: nn.Module, texts: Texts, videos: Videos) -> Split:
+def needed(head: nn.Module, texts: Texts, videos: Videos) -> Split:
     """Without the words and the sound that the head does not read: a batch would carry them for nothing."""
     if not getattr(head, "needs_words", False):
         texts = replace(texts, words=None, word_mask=None)

@@ -19,6 +19,7 @@ LAB = ROOT / "lab"
 #: What reads stores. It must run where neither a codec nor a backbone is installed.
 STUDY_SIDE = (
     "",
+    "by_word",
     "capture",
     "cli",
     "course",
@@ -139,7 +140,7 @@ def test_the_study_side_imports_no_codec_no_backbone_and_nothing_of_the_cache_si
     [
         ("av", ("lab.media", "lab.toy")),
         ("open_clip", ("lab.backbones", "lab.toy")),
-        ("polars", ("lab.store", "lab.evaluate", "lab.studies.report", "lab.figures.finished")),
+        ("polars", ("lab.store", "lab.evaluate", "lab.studies.report")),
         ("optuna", ("lab.studies",)),
         ("h5py", ("lab.convert", "lab.convert.layouts")),
     ],
@@ -153,6 +154,14 @@ def test_a_library_has_one_owner(library: str, owners: tuple[str, ...]) -> None:
 
 def test_metrics_imports_nothing_of_ours() -> None:
     assert not {target for target in EVER["lab.metrics"] if below(target, "lab")}
+
+
+def test_what_a_file_keeps_to_itself_is_not_imported_by_others() -> None:
+    for module, tree in TREES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.ImportFrom) and below(node.module or "", "lab"):
+                private = [alias.name for alias in node.names if alias.name.startswith("_")]
+                assert not private, f"{module} imports {', '.join(private)} of {node.module}"
 
 
 @pytest.mark.parametrize("module", FILES)

@@ -30,7 +30,7 @@ from lab.loss import Truth, contrastive_loss
 from lab.recipe import Recipe
 from lab.stages import Stage, only, stages_of
 from lab.step import MAX_LOG_SCALE, Step
-from lab.train import _needed, _schedule, train
+from lab.train import needed, schedule, train
 
 TRAINED = [name for name in HEADS if any(True for _ in head_of(name).parameters())]
 HOW = Recipe(epochs=3, batch=10, lr=1e-2, audio_lr=1e-2, scale_lr=1e-3, logit_scale=10, seed=4)
@@ -44,8 +44,8 @@ def made(name: str, how: Recipe = HOW, **keywords: Any) -> tuple[nn.Module, Stag
     stage = stages_of(head, how, None)[-1]
     scale = nn.Parameter(torch.tensor(how.logit_scale).log())
     total = how.epochs * PER_EPOCH
-    shares = torch.tensor([_schedule(step, total, how.warmup) for step in range(total)], dtype=torch.float64)
-    texts, videos = _needed(stage.module, texts, videos)
+    shares = torch.tensor([schedule(step, total, how.warmup) for step in range(total)], dtype=torch.float64)
+    texts, videos = needed(stage.module, texts, videos)
     assert texts.video is not None
     return head, stage, scale, Step(stage, texts, videos, Truth(texts.video, V, None), scale, how, shares)
 
@@ -70,7 +70,7 @@ def drive(name: str, recorder: Any = None, epochs: int = 3, **keywords: Any) -> 
 def plain(name: str, **keywords: Any) -> tuple[list[float], dict[str, Tensor]]:
     """The same by a loop as one would write it: rows cut on the host, rates and losses as Python numbers."""
     head, stage, scale, _ = made(name, **keywords)
-    texts, videos = _needed(stage.module, *toy())
+    texts, videos = needed(stage.module, *toy())
     assert texts.video is not None
     groups = [
         {"params": stage.parameters, "rate": stage.lr, "weight_decay": HOW.weight_decay},
@@ -83,7 +83,7 @@ def plain(name: str, **keywords: Any) -> tuple[list[float], dict[str, Tensor]]:
         for _ in range(HOW.epochs):
             for rows in torch.randperm(2 * V).split(HOW.batch):
                 for group in optimizer.param_groups:
-                    group["lr"] = group["rate"] * _schedule(len(losses), HOW.epochs * PER_EPOCH, HOW.warmup)
+                    group["lr"] = group["rate"] * schedule(len(losses), HOW.epochs * PER_EPOCH, HOW.warmup)
                 similarity = stage.module(texts.select(rows), videos.select(texts.video[rows]))
                 loss = contrastive_loss(similarity, truth.of(rows), scale.exp())
                 optimizer.zero_grad()

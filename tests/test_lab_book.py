@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,10 +41,12 @@ def result() -> dict[str, Any]:
     splits = {"train": {"videos": 600}, "val": {"videos": 100}, "test": {"videos": 400}}
     study = read_study("xpool_head")
     return {
+        "study": "xpool_head",
+        "hash": "h",
         "definition": study.definition(),
         "trials": study.trials,
         "seeds": study.seeds,
-        "store": {"dataset": "toy", "splits": splits},
+        "store": {"dataset": "toy", "splits": splits, "passport": {"frames": {"world": 1}}},
         "seconds": 372.0,
         "machine": "a machine, 2 cores, no GPU",
         "time": "2026-01-02T03:04:05+00:00",
@@ -84,6 +87,34 @@ def test_the_table_of_the_readme(tmp_path: Path) -> None:
     assert lines[2] == "| `xpool_head` | mean | 36.1 [34.1, 38.1] | 33.1 [31.1, 35.1] | 0.5 |  | 6.2 min |"
     assert lines[3] == "|  | topk | 43.7 [41.7, 45.7] | 40.7 [38.7, 42.7] | 0.5 | +7.6, p = 0.0001 |  |"
     assert lines[4] == "| `mgfi_head` | not run |  |  |  |  |  |"
+
+
+def test_results_on_other_features_and_damaged_ones_are_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "xpool_head-toy" / "result.json"
+    file.parent.mkdir()
+    file.write_text(json.dumps(result()))
+    for passport, said in (
+        ({"frames": {"world": 1}}, ""),
+        ({"frames": {"world": 1}, "audio": {}}, ""),  # sound was added since
+        ({"frames": {"world": 2}}, f"{file} was run on other features than toy.zarr holds: left out\n"),
+    ):
+        store: Any = SimpleNamespace(passport=passport, path="toy.zarr")
+        assert (lab_book.read(tmp_path, "xpool_head", "toy", store) is None) == bool(said)
+        assert capsys.readouterr().out == said
+    assert "| `xpool_head` | not run |" in lab_book.block(tmp_path, "toy", store)
+    assert lab_book.store_of(tmp_path, "toy") is None
+    file.write_text("{")
+    capsys.readouterr()
+    assert lab_book.read(tmp_path, "xpool_head", "toy") is None
+    assert capsys.readouterr().out.startswith(f"{file} is damaged (")
+
+
+def test_of_a_study_that_was_resumed_only_the_last_start_is_timed() -> None:
+    told = result() | {"resumed": True}
+    assert next(lab_book.entry(told)).startswith("# time       6.2 min since its last start on a machine,")
+    assert lab_book.minutes(result() | {"resumed": False}) == lab_book.minutes(result()) == "6.2 min"
 
 
 def test_a_block_is_placed_between_its_marks() -> None:

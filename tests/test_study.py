@@ -91,6 +91,7 @@ def test_a_search_from_end_to_end(store: Path, world: World, capsys: pytest.Capt
     home = store.parent / "runs" / "mine-toy-whole"
     result = json.loads((home / "result.json").read_text())
     baseline, best = result["rows"]
+    assert not result["resumed"]
     assert best["seeds"] == [1, 2]  # others than the search's, whose luck they would share
     assert len(best["test"]["R@1"]["seeds"]) == 2
     assert best["test"]["R@1"]["low"] <= best["test"]["R@1"]["mean"] <= best["test"]["R@1"]["high"]
@@ -135,6 +136,8 @@ def test_a_second_run_goes_on_and_says_that_test_was_read_before(
     assert "! the test split was read once before this" in third
     assert "\n2 trials (0 pruned" in third
     assert len(reads(store)) == 2
+    result = json.loads((store.parent / "runs" / "mine-toy-whole" / "result.json").read_text())
+    assert result["resumed"]  # its seconds are those of the last start
 
 
 def test_without_the_final_step_nothing_of_test_is_read(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

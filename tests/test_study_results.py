@@ -14,10 +14,11 @@ import pytest
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from lab import cli
+from lab.errors import LabError
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies import learned
 from lab.studies.published import published, published_for
-from lab.studies.report import latex, markdown
+from lab.studies.report import latex, markdown, read_trials, write_trials
 from lab.studies.space import Range
 from lab.study import main
 
@@ -77,6 +78,18 @@ def test_importance_tells_the_setting_that_matters() -> None:
     assert next(iter(found)) == "x"
     assert found["x"] > 0.8
     assert learned.importance(optuna.create_study()) == {}
+
+
+def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
+    write_trials(tmp_path, [trial(50.0, x=1e-3, c="a"), trial(40.0, x=1.0)])
+    rows = read_trials(tmp_path)
+    assert [(row["state"], row["value"], row["setting.x"], row["setting.c"]) for row in rows] == [
+        ("complete", 50.0, 1e-3, "a"), ("complete", 40.0, 1.0, None)
+    ]  # fmt: skip
+    for damage in (lambda file: file.write_bytes(b"PAR1 no"), Path.unlink):
+        damage(tmp_path / "trials.parquet")
+        with pytest.raises(LabError, match=r"trials\.parquet is gone or damaged"):
+            read_trials(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from lab.recipe import DEFAULT
 from lab.store import open_store
 from lab.studies import trainings
 from lab.studies.cached import settle
+from lab.studies.final import train_all
+from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
-from lab.studies.setups import Setup, quality
+from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Splits
 from lab.studies.workers import claimed
 from lab.study import main
@@ -95,6 +98,29 @@ def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
     assert [getattr(each.head, "fusion_weight") for each in settled] == [best] * 2  # noqa: B009 - mypy
 
 
+def test_a_run_gives_way_with_all_that_stands_beside_it(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+    splits, runs = splits_of(full, SEEN), tmp_path / "g" / "runs"
+    study = Study("g", "grid", (SEEN,), "seen", seeds=1)
+
+    def trained(setup: Setup) -> dict[str, Any]:
+        train_all(study, [Chosen(setup)], splits, runs)
+        assert [path.name for path in runs.iterdir()] == ["seen-s1"]
+        told: dict[str, Any] = json.loads((runs / "seen-s1" / "run.json").read_text())
+        return told
+
+    trained(SEEN)
+    (runs / "seen-s1" / "ranks-val-whole.parquet").touch()  # as lab.evaluate leaves it
+    other = replace(SEEN, recipe=HOW | {"lr": 1e-3})
+    assert trained(other)["recipe"]["lr"] == 1e-3
+    assert not (runs / "seen-s1" / "ranks-val-whole.parquet").exists()
+    (runs / "seen-s1" / "run.json").unlink()  # as a removal left it that was killed
+    shutil.copytree(runs / "seen-s1", runs / ".seen-s1.gone")
+    assert trained(other)["recipe"]["lr"] == 1e-3
+    assert tasks == ["xpool"] * 3
+    trained(other)
+    assert tasks == ["xpool"] * 3
+
+
 STUDY = """
 kind = "grid"
 seeds = 2
@@ -138,6 +164,7 @@ def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, tasks: lis
     assert cli.run(main, [*command, "--name", "g"]) == 0
     assert tasks == ["cmfi"]  # over the video side that was read from disk
     again = json.loads((home / "result.json").read_text())
+    assert (result["resumed"], again["resumed"]) == (False, True)  # whose clock knows not of the first start
     assert [row["test"] for row in again["rows"]] == [row["test"] for row in result["rows"]]
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store, open_store
 from lab.store.passport import is_random
-from lab.studies.report import read_result
+from lab.studies.report import read_result, read_trials
 from lab.studies.setups import OBJECTIVES
 from lab.task import head_for
 
@@ -73,12 +72,10 @@ class Finished:
     @cached_property
     def trials(self) -> list[Trial]:
         """The trials of a search in their order. Raises ``NoData`` where their file is gone."""
-        import polars as pl
-
         try:
-            frame = pl.read_parquet(io.BytesIO((self.home / "trials.parquet").read_bytes()))
-        except (OSError, pl.exceptions.PolarsError) as error:
-            raise NoData(f"{self.home / 'trials.parquet'} is gone or damaged ({error}): {self.command}") from None
+            rows = read_trials(self.home)
+        except LabError as error:
+            raise NoData(f"{error}: {self.command}") from None
         prefix = "setting."
         return [
             Trial(
@@ -87,7 +84,7 @@ class Finished:
                 row["value"],
                 {key.removeprefix(prefix): value for key, value in row.items() if key.startswith(prefix)},
             )
-            for row in frame.iter_rows(named=True)
+            for row in rows
         ]
 
     @property

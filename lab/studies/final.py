@@ -189,7 +189,9 @@ def _read_or_train(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple
 
 
 def _train(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted, str]:
-    """A new run."""
+    """A new run. What is in its place without a ``run.json`` was left by a removal that was killed."""
+    if path.exists():
+        _remove(path)
     try:
         fitted = splits.fit(setup, seed)
     except LabError as error:
@@ -231,9 +233,15 @@ def _names(setup: Setup) -> Iterator[str]:
 
 
 def _remove(path: Path) -> None:
-    for name in ("head.safetensors", "run.json", "log.jsonl"):
-        (path / name).unlink(missing_ok=True)
-    path.rmdir()
+    """Out of the way at once, with all that stands beside the weights; a kill on the way leaves nothing in the way.
+
+    Only for who has ``claimed`` the run.
+    """
+    gone = path.with_name(f".{path.name}.gone")
+    shutil.rmtree(gone, ignore_errors=True)  # of one who was killed below
+    path.rename(gone)
+    (gone / "run.json").unlink(missing_ok=True)  # first, for what has one is a run
+    shutil.rmtree(gone)
 
 
 def _stem(name: str) -> str:

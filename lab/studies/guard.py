@@ -20,7 +20,7 @@ from lab.embeddings import Texts, Videos
 from lab.store import Coverage, Store
 
 #: What a study may learn and choose from.
-OPEN = ("train", "val")
+SEEN = ("train", "val")
 
 
 class SealedError(ValueError):
@@ -81,7 +81,7 @@ class SealedStore(Store):
         dtype: torch.dtype = torch.float32,
     ) -> tuple[Texts, Videos]:
         """``train`` or ``val`` of the study's protocol; another protocol's could hold videos of this one's test."""
-        if split not in OPEN or (protocol or self.protocol) != self.protocol:
+        if split not in SEEN or (protocol or self.protocol) != self.protocol:
             raise SealedError(f"split '{split}' of {protocol} is sealed: a study chooses on train and val")
         return self.__inner().load(split, self.protocol, device, audio=audio, words=words, dtype=dtype)
 
@@ -107,7 +107,7 @@ class SealedStore(Store):
     def __closed(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
             split = row["splits"].get(self.protocol)
-            yield row if split in OPEN else Row(splits={self.protocol: split} if split else {})
+            yield row if split in SEEN else Row(splits={self.protocol: split} if split else {})
 
     # -- what is out of reach -----------------------------------------------------------------------------------
 

@@ -87,6 +87,17 @@ def write_trials(home: Path, trials: Sequence[FrozenTrial]) -> None:
     replace_bytes(home / "trials.parquet", blob.getvalue())
 
 
+def read_trials(home: Path) -> list[dict[str, Any]]:
+    """What ``write_trials`` wrote, a row a trial. Raises ``LabError`` where it is gone or damaged."""
+    import polars as pl
+
+    file = home / "trials.parquet"
+    try:
+        return pl.read_parquet(io.BytesIO(file.read_bytes())).rows(named=True)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LabError(f"{file} is gone or damaged ({error})") from None
+
+
 def resolved(study: Study) -> str:
     """A study as it would run, as JSON: all that its file leaves out is filled in."""
     kind = {key: getattr(study, key) for key in ("trials", "seconds", "stack")} if study.kind == "search" else {}
