@@ -28,15 +28,22 @@ def all_runs(runs: Path = RUNS) -> list[tuple[Path, Run]]:
     return sorted(found, key=lambda one: (one[1].time, str(one[0])), reverse=True)
 
 
-def fitting_runs(store: Store, runs: Path = RUNS, trust: Collection[str] = ()) -> Iterator[tuple[Path, str]]:
-    """The runs on a store's data set, the newest first, each with why it does not fit this store ('' if it does)."""
+def fitting_runs(
+    store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol: str | None = None
+) -> Iterator[tuple[Path, str]]:
+    """The runs on a store's data set, the newest first, each with why it does not fit this store ('' if it does).
+
+    With ``protocol``, runs under another one do not fit: their train split may hold what this one tests on.
+    """
     for path, run in all_runs(runs):
         if run.dataset == store.name:
             try:
                 load_run(path, store, trusted=trust)
-                yield path, ""
             except LabError as error:
                 yield path, str(error)
+                continue
+            other = protocol is not None and run.protocol != protocol
+            yield path, f"{path} was trained under protocol '{run.protocol}', not '{protocol}'" if other else ""
 
 
 def locate_run(name: str | Path, runs: Path = RUNS) -> Path:
@@ -91,6 +98,8 @@ def choose_head(
         return trained_head(locate_run(run, runs), store, trust)
     if head is not None:
         return untrained_head(head, store, settings)
+    if settings:
+        raise LabError(f"--set {settings[0]} is for a head without training, and none is named: give --head NAME, too")
     for path, wrong in fitting_runs(store, runs, trust):
         if not wrong:
             log.info("the newest run on %s: %s", store.name, path)

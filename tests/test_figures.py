@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import logging
+import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -431,9 +432,27 @@ def test_runs_of_one_head_have_labels_that_differ(path: Path, runs: Path, tmp_pa
     store = open_store(path)
     found = trained(store, [runs / "xpool-1", runs / "xpool-1", runs / "topk-1"])
     assert [one.label for one in found] == ["xpool", "xpool xpool-1", "topk k=3 trained"]
+    shutil.copytree(runs / "xpool-1", tmp_path / "a-study" / "runs" / "xpool-1")
+    again = [runs / "xpool-1", *[tmp_path / "a-study" / "runs" / "xpool-1"] * 4]
+    labels = [one.label for one in trained(store, again)]
+    named = ["xpool", "xpool xpool-1", *(f"xpool xpool-1 a-study{number}" for number in ("", " 2", " 3"))]
+    assert labels == named
     assert [file.name for file in newest_runs(store, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1", "cmfi-1"]
     other = open_store(make(tmp_path / "other.zarr", sound=False))
     assert [file.name for file in newest_runs(other, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1"]
+
+
+def test_runs_of_another_protocol_are_left_out(
+    path: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    shutil.copytree(runs, tmp_path / "runs")
+    told = tmp_path / "runs" / "xpool-1" / "run.json"
+    told.write_text(told.read_text().replace('"protocol": "made"', '"protocol": "other"'))
+    store = open_store(path)
+    assert [file.name for file in newest_runs(store, tmp_path / "runs")] == ["mean-1", "topk-1", "mgfi-1", "cmfi-1"]
+    assert "left out, trained under another protocol than made: xpool-1 (other)" in caplog.text
+    assert [file.name for file in newest_runs(store, tmp_path / "runs", "other")] == ["xpool-1"]
 
 
 def test_a_head_with_forward_alone(path: Path) -> None:

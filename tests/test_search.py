@@ -151,6 +151,8 @@ def test_runs_and_heads_that_there_are_not(store: Store, runs: Path, full: Path,
         choose_head(open_store(full), run="xpool-s0", runs=runs)
     with pytest.raises(LabError, match="its settings are fixed"):
         choose_head(store, run="xpool-s0", settings=["top_k=3"], runs=runs)
+    with pytest.raises(LabError, match=r"--set top_k=3 is for a head without training.* give --head NAME"):
+        choose_head(store, settings=["top_k=3"], runs=runs)
     with pytest.raises(LabError, match="is for training"):
         choose_head(store, head="topk", settings=["lr=1"])
     assert choose_head(store, head="topk", settings=["top_k=2"]).label == "topk-top_k=2"

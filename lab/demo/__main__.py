@@ -53,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     known = store.splits_of(given.protocol)
     split = given.split or next((name for name in ("val", "all") if name in known), known[0])
     require_split(store, split, given.protocol)
-    made = menu(store, given.runs, given.trust)
+    made = menu(store, given.runs, given.trust, given.protocol)
     if given.head:
         keys = require_known(made, given.head)
         made.entries = {key: made.entries[key] for key in keys}

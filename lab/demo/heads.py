@@ -66,11 +66,11 @@ class Menu:
         return named if named in self.entries else next(iter(self.entries))
 
 
-def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = ()) -> Menu:
-    """All heads for a store: fitting runs, the newest first, then those without training."""
+def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol: str | None = None) -> Menu:
+    """All heads for a store: runs that fit it and its protocol (None: the first), the newest first, then the rest."""
     entries: dict[str, Entry] = {}
     left_out: dict[str, str] = {}
-    for path, wrong in fitting_runs(store, runs, trust):
+    for path, wrong in fitting_runs(store, runs, trust, protocol or store.protocols[0]):
         name = path.relative_to(runs).as_posix()
         if wrong:
             left_out[name] = wrong

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 
@@ -79,7 +80,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     told = []
     if store is not None and not of_studies:
         require_split(store, given.split, given.protocol)
-        heads = _heads(store, given.run, given.runs, given.trust)
+        heads = _heads(store, given)
         material = Material(store, heads, given.split, given.protocol, command)
         figures |= {name: partial(FIGURES[name], material) for name in names if name in FIGURES}
         told.append(f"of {', '.join(material.heads)} on the split '{given.split}'")
@@ -109,11 +110,12 @@ def _studies(store: Store | None, asked: Sequence[str], directory: Path, protoco
     return newest(store, protocol or store.protocols[0], directory)
 
 
-def _heads(store: Store, asked: Sequence[str], runs: Path, trust: Sequence[str]) -> list[Candidate]:
+def _heads(store: Store, given: Any) -> list[Candidate]:
     """The heads by what --run names, and those without training. Raises ``LabError`` for a run that there is not."""
+    asked, runs, trust = given.run, given.runs, given.trust
     plain = baselines(store)
     if not asked:
-        paths = newest_runs(store, runs)
+        paths = newest_runs(store, runs, given.protocol)
         if not paths:
             log.info(
                 "no run of %s in %s: heads without training alone; python -m lab.train xpool --dataset %s",

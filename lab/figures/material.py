@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -231,25 +232,41 @@ def trained(store: Store, paths: Sequence[Path], trust: Sequence[str] = ()) -> l
         head, run = load_run(path, store, trusted=trust)
         label = run.head + (f" k={head.top_k}" if hasattr(head, "top_k") else "")
         label += " trained" if run.head in ("mean", "topk", "softmax") else ""
-        if label in [one.label for one in found]:
-            label += f" {path.name}"
+        taken = [one.label for one in found]
+        label = next(name for name in _longer(label, path) if name not in taken)
         found.append(Candidate(head, label, path, run.audio_level))
     return found
 
 
-def newest_runs(store: Store, runs: Path = RUNS) -> list[Path]:
+def _longer(label: str, path: Path) -> Iterator[str]:
+    """A run's label, then with the run's name, its study's (``STUDY/runs/RUN``), and numbers."""
+    yield label
+    yield (label := f"{label} {path.name}")
+    yield (label := f"{label} {(path.parent.parent if path.parent.name == 'runs' else path.parent).name}")
+    yield from (f"{label} {number}" for number in count(2))
+
+
+def newest_runs(store: Store, runs: Path = RUNS, protocol: str | None = None) -> list[Path]:
     """The newest run of each head (and projection) that was trained on this store's features, in the table's order.
 
-    Those of studies are among them.
+    Those of studies are among them. Runs under another protocol (None: the store's first) are left out with a line:
+    their train split may hold what this one tests on.
     """
     newest: dict[tuple[str, str], Path] = {}
+    elsewhere: list[str] = []
+    view = protocol or store.protocols[0]
     for path, run in all_runs(runs):
         key = (run.head, str(run.keywords.get("projection", "")))
         if key not in newest and run.head in HEADS and run.dataset == store.name:
+            if run.protocol != view:
+                elsewhere.append(f"{path.name} ({run.protocol})")
+                continue
             try:
                 load_run(path, store)
                 newest[key] = path
             except LabError as error:
                 log.debug("left out: %s", error)
+    if elsewhere:
+        log.info("left out, trained under another protocol than %s: %s", view, ", ".join(elsewhere))
     order = list(HEADS)
     return [path for (head, _), path in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]
