@@ -6,6 +6,7 @@ import json
 import logging
 import shutil
 import socket
+import sys
 import threading
 import urllib.error
 import urllib.request
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import zarr
 from searchable import EVIL, HEADS, THINGS, make, save_heads
 
 pytest.importorskip("starlette", reason="the page needs the extra 'demo'")
@@ -30,7 +32,7 @@ from lab.demo.answers import Answers
 from lab.demo.export import export
 from lab.demo.files import Files
 from lab.demo.heads import by_night, menu
-from lab.demo.server import application, listen
+from lab.demo.server import application, listen, warm
 from lab.errors import LabError
 from lab.figures import style
 from lab.heads import build_head
@@ -167,7 +169,7 @@ def test_a_look_at_test_is_logged_once_for_each_head_and_typing_is_not(path: Pat
     store = open_store(tmp_path / "made.zarr")
     answers = Answers(store, menu(store, runs), "test", command="python -m lab.demo --split test")
     assert "held out" in answers.about()["notes"][0]
-    answers.typed(THINGS[0], ["mean", XPOOL])
+    answers.typed("a horse in a field", ["mean", XPOOL])
     assert not log_file(store).exists()
     for caption in answers.captions[:3]:
         answers.picked(caption, ["mean", XPOOL])
@@ -176,6 +178,61 @@ def test_a_look_at_test_is_logged_once_for_each_head_and_typing_is_not(path: Pat
     assert [line["head"] for line in lines] == ["mean", "xpool-s0"]
     assert {line["command"] for line in lines} == {"python -m lab.demo --split test"}
     assert count_reads(store, "test") == 2
+
+
+def test_a_caption_that_is_typed_is_a_look(path: Path, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "made.zarr")
+    store = open_store(tmp_path / "made.zarr")
+    answers = Answers(store, menu(store, runs), "test")
+    text = store.captions[answers.captions[0]]["text"]
+    answers.typed(f"  {text.upper().replace(' ', '   ')}\n", ["mean", XPOOL])
+    assert count_reads(store, "test") == 2
+    answers.typed(text, ["mean", "topk"])
+    assert count_reads(store, "test") == 3
+
+
+def test_two_runs_of_one_name_are_logged_apart(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "made.zarr")
+    store = open_store(tmp_path / "made.zarr")
+    for study in ("a", "b"):
+        save_heads(path, tmp_path / "runs" / study / "runs", {"xpool": {}})
+    answers = Answers(store, menu(store, tmp_path / "runs"), "test")
+    answers.picked(answers.captions[0], ["a/runs/xpool-s0", "b/runs/xpool-s0"])
+    lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
+    assert [Path(line["run"]).parts[-3] for line in lines] == ["a", "b"]
+
+
+def test_captions_that_are_not_encoded_are_not_listed(path: Path, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "made.zarr")
+    whole = Answers(open_store(path), menu(open_store(path), runs))
+    row = whole.captions[0]
+    zarr.open_group(tmp_path / "made.zarr", mode="r+")["encoded"][row] = 0  # as a pass that was killed leaves it
+    store = open_store(tmp_path / "made.zarr")
+    answers = Answers(store, menu(store, runs))
+    assert answers.captions == whole.captions[1:]
+    assert row not in {one["row"] for one in answers.list_captions()["captions"]}
+    assert export(answers, tmp_path / "out", ["mean"], captions=99) == len(answers.captions)
+    with pytest.raises(LabError, match="pick one of the list"):
+        answers.picked(row, ["mean"])
+
+
+def test_an_index_that_is_too_large_is_not_made_for_a_question(
+    store: Store, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys.modules["lab.search"], "MOST_MB", 0)
+    blocks = Answers(store, menu(store, runs))
+    found = blocks.picked(blocks.captions[0], [CMFI])["heads"][CMFI]
+    assert found["without"] == []
+    assert found["rank"] >= 1
+
+
+def test_runs_of_another_protocol_are_left_out(store: Store, runs: Path, tmp_path: Path) -> None:
+    shutil.copytree(runs, tmp_path / "runs")
+    told = tmp_path / "runs" / XPOOL / "run.json"
+    told.write_text(told.read_text().replace('"protocol": "made"', '"protocol": "other"'))
+    made = menu(store, tmp_path / "runs")
+    assert XPOOL not in made.entries
+    assert "trained under protocol 'other', not 'made'" in made.left_out[XPOOL]
 
 
 def test_night_colours_stand_out() -> None:
@@ -235,6 +292,24 @@ def test_videos_come_in_ranges_from_below_their_root_alone(page: str, path: Path
     (root / "there.mp4").write_bytes(b"there")
     store.videos[0]["file"] = "there.mp4"
     assert files.video(0) == (root / "there.mp4").resolve()
+    (root / "id_rsa").write_bytes(b"secret")
+    (root / "notes.txt").write_bytes(b"secret")
+    for named in ("id_rsa", "notes.txt"):
+        store.videos[0]["file"] = named
+        assert files.video(0) is None, named
+
+
+@pytest.mark.parametrize("told", ["", "  \n", "a\0b"])
+def test_a_store_that_tells_no_root_shows_no_file(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str
+) -> None:
+    shutil.copytree(path, tmp_path / "made.zarr")
+    (tmp_path / "made.zarr" / "tables" / "root.txt").write_text(told)
+    (tmp_path / "here.mp4").write_bytes(b"here")
+    monkeypatch.chdir(tmp_path)
+    store = open_store(tmp_path / "made.zarr")
+    store.videos[0]["file"] = "here.mp4"
+    assert Files(store).video(0) is None
 
 
 def test_bad_questions_get_a_line(page: str, answers: Answers) -> None:
@@ -281,6 +356,32 @@ def test_what_the_command_refuses(path: Path, runs: Path, tmp_path: Path, capsys
     (tmp_path / "mine.txt").write_text("mine")
     assert "holds something else" in said(*made, "--head", "mean", "--export", str(tmp_path))
     assert (tmp_path / "mine.txt").read_text() == "mine"
+    (tmp_path / "data.js").write_text("window.mine = 1;\n")
+    assert "holds something else" in said(*made, "--head", "mean", "--export", str(tmp_path))
+    assert (tmp_path / "data.js").read_text() == "window.mine = 1;\n"
+
+
+def test_an_export_leaves_no_picture_of_an_earlier_one(answers: Answers, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    for seed in (0, 1):
+        assert export(answers, out, ["mean"], captions=1, seed=seed) == 1
+        (out / "frames" / "999-0.jpg").write_bytes(b"old")
+        assert len(list((out / "frames").iterdir())) > 1
+    assert export(answers, out, ["mean"], captions=1) == 1
+    assert not (out / "frames" / "999-0.jpg").exists()
+    assert any((out / "frames").iterdir())
+
+
+def test_the_page_serves_without_its_text_tower(caplog: pytest.LogCaptureFixture) -> None:
+    class Broken:
+        @property
+        def encoder(self) -> None:
+            raise RuntimeError("out of\nmemory")
+
+    warm(Broken()).join(10)  # type: ignore[arg-type]
+    assert [line.getMessage() for line in caplog.records] == [
+        "captions can be picked, but no query typed: RuntimeError: out of memory"
+    ]
 
 
 # -- in a browser ----------------------------------------------------------------------------------------------------
@@ -418,6 +519,24 @@ def test_errors_are_shown_in_the_page(page: str, answers: Answers, chromium: Any
     tab.locator("#query").press("Enter")
     tab.locator("#error", has_text="a query must have at least one word").wait_for()
     tab.close()
+
+
+@needs_browser
+@pytest.mark.parametrize("control", ["another", "open-captions", "mode-video"])
+def test_a_list_that_does_not_come_is_an_error_in_the_page(
+    page: str, answers: Answers, chromium: Any, control: str
+) -> None:
+    tab = chromium.new_page()
+    faults: list[str] = []
+    tab.on("pageerror", lambda error: faults.append(str(error)))
+    tab.goto(f"{page}#caption={answers.captions[0]}&video=6&a=mean&b=")
+    settled(tab, "“")
+    for name in ("captions", "videos"):
+        tab.route(f"**/api/{name}*", lambda route: route.abort())
+    tab.locator(f"#{control}").click()
+    tab.locator("#error", has_text="is python -m lab.demo still running?").wait_for()
+    tab.close()
+    assert faults == []
 
 
 @needs_browser

@@ -2,7 +2,8 @@
 
 One split is shown at a time, the validation split unless another is asked for. Picking a caption shows where its own
 video ranks, and a video's captions are ranked too: looks at the ground truth. On a held-out split they are logged, once
-for each head, as ``lab.evaluate`` does (``lab.reads``); typing a query is not, since no answer to it is known.
+for each head, as ``lab.evaluate`` does (``lab.reads``); typing a query is not, since no answer to it is known, unless
+what is typed is one of the split's captions.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from lab.gallery import gallery_rows
 from lab.query import Encoder, Query
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.search import Hit, Searcher
-from lab.similarity import evaluating, index_videos, similarity_matrix
+from lab.similarity import evaluating, similarity_matrix
 from lab.store import Store
 from lab.store.reader import UNKNOWN
 
@@ -73,11 +74,13 @@ class Answers:
         self._texts: Texts | None = None
         self._logged: set[str] = set()
         listed = {int(row) for row in self.rows}
+        encoded = store.read("encoded") if "text" in store.passport else np.zeros(len(store.captions))
         self.captions = [
             number
             for number, caption in enumerate(store.captions)
-            if caption["splits"].get(self.protocol) == split and caption["video"] in listed
+            if encoded[number] and caption["splits"].get(self.protocol) == split and caption["video"] in listed
         ]
+        self._known = {_plain(one["text"]) for one in store.captions if one["splits"].get(self.protocol) == split}
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -104,11 +107,10 @@ class Answers:
         shown = fitting[::step][:count]
         return {"of": len(fitting), "captions": [self.caption(row) for row in shown]}
 
-    def list_videos(self, wanted: str = "", start: int = 0, count: int = LISTED) -> dict[str, Any]:
+    def list_videos(self, wanted: str = "", count: int = LISTED) -> dict[str, Any]:
         """Videos whose id holds a text."""
         fitting = [row for row in self.rows.tolist() if wanted.lower() in self.store.videos[row]["id"].lower()]
-        shown = fitting[start : start + count]
-        return {"of": len(fitting), "videos": [self._video(row) for row in shown]}
+        return {"of": len(fitting), "videos": [self._video(row) for row in fitting[:count]]}
 
     # -- text to video -----------------------------------------------------------------------------------------------
 
@@ -116,6 +118,9 @@ class Answers:
         """The answer of some heads to a typed text. Raises ``LabError`` for one without a word."""
         with self.busy:
             query: Query = self.encoder(text)
+            if self.split not in OPEN and _plain(text) in self._known:
+                for key in heads:
+                    self._look(key)
             asked = Asked(query.text, query.texts, list(query.words), query.word_of_token, query.notes)
             return self._answer(asked, heads, video, top)
 
@@ -173,11 +178,12 @@ class Answers:
 
     def _without(self, searcher: Searcher, texts: Texts, own: int) -> list[dict[str, Any]]:
         """The rank of a video without each modality that the head could do without."""
-        found = []
+        found: list[dict[str, Any]] = []
         head: nn.Module = searcher.one.head
+        if searcher.index is None:  # too large to be kept, and so to be made for each question
+            return found
         with evaluating(head):
-            index = searcher.index if searcher.index is not None else index_videos(head, searcher.videos)
-            for name, kept, score in looking.without(head, index):
+            for name, kept, score in looking.without(head, searcher.index):
                 scores = score(texts)[0].float().numpy()
                 if kept is not None:
                     scores = np.where(kept, scores, -np.inf)
@@ -247,7 +253,7 @@ class Answers:
     def _look(self, key: str) -> None:
         """Reads the captions, and logs the look where the split is held out: once for each head."""
         label = self.menu.head(key).label
-        if self._texts is not None and (self.split in OPEN or label in self._logged):
+        if self._texts is not None and (self.split in OPEN or key in self._logged):  # two runs may share a label
             return
         run = self.menu.entries[key].run
         reader = Reader(self.command, label, str(run) if run else None)
@@ -257,7 +263,7 @@ class Answers:
         if videos.rows is None or videos.rows.tolist() != self.rows.tolist():
             raise ValueError("a split's videos are those of its gallery")
         self._texts = texts
-        self._logged.add(label)
+        self._logged.add(key)
 
     def _read_texts(self) -> Texts:
         if self._texts is None:
@@ -296,3 +302,8 @@ class Answers:
         times = [time if math.isfinite(time) else None for time in hit.times_s]
         pictures = len(self.files.pictures(hit.row))
         return {**asdict(hit), "times_s": times, "pictures": pictures, "truth": hit.row == truth}
+
+
+def _plain(text: str) -> str:
+    """A text without its case and its spacing, by which a typed one is known."""
+    return " ".join(text.casefold().split())

@@ -18,8 +18,8 @@ from lab.demo.server import PAGE
 from lab.errors import LabError
 from lab.store.ledger import replace_bytes, replace_text
 
-#: What marks a directory as made here, so that it may be written to again.
-DATA = "data.js"
+#: What marks a directory as made here, so that it may be written to again: this file, if it begins like this.
+DATA, BEGINS = "data.js", "window.exported = {"
 
 
 def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, seed: int = 0) -> int:
@@ -27,7 +27,7 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
 
     Raises ``LabError`` for a directory that holds something else, and for a split without captions.
     """
-    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not (out / DATA).is_file())):
+    if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _made_here(out / DATA))):
         raise LabError(f"{out} must be empty or an earlier export, and holds something else: choose another directory")
     if not answers.captions or captions < 1:
         raise LabError(f"--captions must be 1 or more, of {len(answers.captions)} in the split, got {captions}")
@@ -55,6 +55,7 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
         "captions": [answers.caption(row) for row in chosen],
         "videos": [described["video"] for described in told.values()],
     }
+    shutil.rmtree(out / "frames", ignore_errors=True)  # those of the captions that an earlier export showed
     (out / "frames").mkdir(parents=True, exist_ok=True)
     for video_row, places in shown.items():
         pictures = answers.files.pictures(video_row)
@@ -65,8 +66,16 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
         if file.is_file():
             shutil.copyfile(file, out / file.name)
     data = json.dumps({"about": about, **lists, "picked": picked, "told": told}, allow_nan=False)
-    replace_text(out / DATA, f"window.exported = {data.replace('<', chr(92) + 'u003c')};\n")
+    replace_text(out / DATA, f"{BEGINS}{data[1:].replace('<', chr(92) + 'u003c')};\n")
     return len(chosen)
+
+
+def _made_here(file: Path) -> bool:
+    try:
+        with file.open("rb") as stream:
+            return stream.read(len(BEGINS)) == BEGINS.encode()
+    except OSError:
+        return False
 
 
 def draw(answers: Answers, count: int, seed: int) -> list[int]:

@@ -1,7 +1,9 @@
 """Pictures and files of a store's videos, for the page.
 
-A file is named by a row alone, and lies below the root, or is not given: so a link that leads elsewhere shows nothing,
-nor does a store whose table was written to point at other files.
+A file is named by a row alone. It is given if it lies below the root, links followed, and has a video's suffix; so a
+name with ``..`` or a link that leads out of the root shows nothing. The root itself is what the store says, if no other
+is given: of a store that somebody else made it may be any directory, and then all videos below it can be shown, to
+whoever can ask this machine's loopback. What is no video by its name is never given.
 """
 
 from __future__ import annotations
@@ -9,6 +11,7 @@ from __future__ import annotations
 import functools
 from pathlib import Path
 
+from lab.datasets.tree import VIDEO_SUFFIXES
 from lab.store import Store, thumbnails
 
 
@@ -17,7 +20,8 @@ class Files:
 
     def __init__(self, store: Store, root: Path | None = None) -> None:
         self.store = store
-        self.root = (root or last_root(store)).expanduser().resolve()
+        found = root if root is not None else last_root(store)
+        self.root = None if found is None else found.expanduser().resolve()
         self._archive = functools.lru_cache(64)(thumbnails.read)
 
     def pictures(self, row: int) -> list[bytes]:
@@ -25,17 +29,22 @@ class Files:
         return self._archive(self.store.thumbnail_file(row)).get(row, [])
 
     def video(self, row: int) -> Path | None:
-        """The file of the video in a row; None if it is not there."""
+        """The file of the video in a row; None if it is not there, or no video by its name."""
         named = self.store.videos[row]["file"] if row < len(self.store.videos) else ""
-        if not named or "\0" in named:
+        if self.root is None or not named or "\0" in named:
             return None
         path = (self.root / named).resolve()
-        return path if path.is_relative_to(self.root) and path.is_file() else None
+        fitting = path.suffix.lower() in VIDEO_SUFFIXES and path.is_relative_to(self.root)
+        return path if fitting and path.is_file() else None
 
 
-def last_root(store: Store) -> Path:
-    """Where the videos were last seen, as ``features/README.md`` describes it."""
+def last_root(store: Store) -> Path | None:
+    """Where the videos were last seen, as ``features/README.md`` describes it; None where the store does not tell.
+
+    An empty line would be the directory that the page was started in.
+    """
     try:
-        return Path((store.path / "tables" / "root.txt").read_text(encoding="utf-8").strip())
+        told = (store.path / "tables" / "root.txt").read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        return store.path / "absent"
+        return None
+    return Path(told) if told and "\0" not in told else None

@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional
 
+from lab.by_word import attention, cosines, looks_at_words
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.cmfi import CMFI
@@ -101,28 +101,16 @@ def words_by_frames(
 ) -> dict[str, Any] | None:
     """Rows of words and columns of frames for one text and one video: ``values`` (W, F), ``share`` (W,) or none.
 
-    The attention of a head that looks at words, else cosines. Pieces of one word are put together by what they count.
-    None where there are no words.
+    The attention of a head that looks at words, else cosines. None where there are no words.
     """
     if texts.words is None or not len(word_of_token):
         return None
     numbers = np.unique(word_of_token)
     names = [words[n] if n < len(words) else f"word {n + 1}" for n in numbers.tolist()]
-    pieces = (word_of_token == numbers[:, None]).astype(float)  # (W, tokens)
-    inner: Any = head.video if isinstance(head, CMFI) else head
-    if hasattr(inner, "word_weights") and getattr(inner, "needs_words", False):
-        with evaluating(inner):
-            attention, share = (found[0, 0].float().numpy() for found in inner.word_weights(texts, clip))
-        by_word = pieces @ share
-        counted = pieces * np.where(by_word[:, None] > 0, share, 1.0)
-        values = counted @ attention[:, :frames] / counted.sum(1, keepdims=True)
-        return {
-            "words": names,
-            "values": values.tolist(),
-            "share": by_word.tolist(),
-            "meaning": "attention of the word",
-        }
-    tokens = functional.normalize(texts.padded_words()[0][0], dim=-1)
-    seen = functional.normalize(clip.frames[0, :frames].float(), dim=-1)
-    values = pieces @ (tokens @ seen.T).numpy() / pieces.sum(1, keepdims=True)
-    return {"words": names, "values": values.tolist(), "share": None, "meaning": "cosine of word and frame"}
+    if looks_at_words(head):
+        values, share = attention(head, texts, clip, frames, word_of_token)
+        told: dict[str, Any] = {"share": share.tolist(), "meaning": "attention of the word"}
+    else:
+        values = cosines(texts, clip, frames, word_of_token)
+        told = {"share": None, "meaning": "cosine of word and frame"}
+    return {"words": names, "values": values.tolist(), **told}

@@ -90,8 +90,7 @@ def application(answers: Answers) -> Starlette:
         return await _told(answers.list_captions, request.query_params.get("q", "")[:200])
 
     async def videos(request: Request) -> Response:
-        ask = request.query_params
-        return await _told(answers.list_videos, ask.get("q", "")[:200], _whole(ask.get("from", "0"), "from"))
+        return await _told(answers.list_videos, request.query_params.get("q", "")[:200])
 
     async def typed(request: Request) -> Response:
         ask = await _body(request)
@@ -221,8 +220,9 @@ def warm(answers: Answers) -> threading.Thread:
     def load() -> None:
         try:
             _ = answers.encoder
-        except LabError as error:
-            log.warning("captions can be picked, but no query typed: %s", error)
+        except Exception as error:  # whatever it is, the page serves without it
+            said = str(error) if isinstance(error, LabError) else f"{type(error).__name__}: {error}"
+            log.warning("captions can be picked, but no query typed: %s", " ".join(said.split()))
 
     made = threading.Thread(target=load, daemon=True)
     made.start()

@@ -101,13 +101,16 @@
       at("status").textContent = said ? `Answer: ${said.getAttribute("aria-label")}` : "";
       if (focus) at("answer").focus({ preventScroll: true });
     } catch (error) {
-      if (mine !== asked) return;
-      at("error").textContent = error.message;
-      at("error").hidden = false;
+      if (mine === asked) complain(error);
     } finally {
       clearTimeout(slow);
       if (mine === asked) busy(false);
     }
+  }
+
+  function complain(error) {
+    at("error").textContent = error.message;
+    at("error").hidden = false;
   }
 
   function busy(is) {
@@ -274,8 +277,9 @@
 
   async function listCaptions() {
     const mine = ++latest.captions;
-    const { of, captions } = await source.captions(at("filter-captions").value);
-    if (mine !== latest.captions) return;
+    const list = await source.captions(at("filter-captions").value).catch(complain);
+    if (!list || mine !== latest.captions) return;
+    const { of, captions } = list;
     at("caption-list").replaceChildren(...captions.map((one) => el("li", {}, el("button", {
       type: "button", "data-row": one.row,
       onclick: () => { panel(false); Object.assign(state, { caption: one.row, text: null, video: null }); at("query").value = ""; show({ focus: true }); },
@@ -286,8 +290,9 @@
 
   async function listVideos() {
     const mine = ++latest.videos;
-    const { of, videos } = await source.videos(at("filter-videos").value);
-    if (mine !== latest.videos) return;
+    const list = await source.videos(at("filter-videos").value).catch(complain);
+    if (!list || mine !== latest.videos) return;
+    const { of, videos } = list;
     at("video-list").replaceChildren(...videos.map((one) => el("li", {}, el("button", {
       type: "button", "data-row": one.row, "aria-current": String(one.row === state.video),
       onclick: () => { state.video = one.row; show(); },
@@ -325,8 +330,12 @@
       show({ focus: true });
     });
     at("another").addEventListener("click", async () => {
-      const row = await random();
-      Object.assign(state, { caption: row, text: null, video: null });
+      try {
+        Object.assign(state, { caption: await random(), text: null, video: null });
+      } catch (error) {
+        complain(error);
+        return;
+      }
       at("query").value = "";
       show();
     });
@@ -362,8 +371,7 @@
     try {
       about = await source.about();
     } catch (error) {
-      at("error").textContent = error.message;
-      at("error").hidden = false;
+      complain(error);
       busy(false);
       return;
     }
