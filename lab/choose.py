@@ -6,13 +6,10 @@ import logging
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
-from lab.errors import LabError, unknown
-from lab.evaluate import Candidate
-from lab.heads import HEADS
-from lab.recipe import divide, parse_settings
-from lab.runs import RUNS, Run, find_run, load_run, read_run
+from lab.errors import LabError
+from lab.evaluate import Candidate, trained_head, untrained_head
+from lab.runs import RUNS, Run, find_below, find_run, load_run, read_run
 from lab.store import Store
-from lab.task import head_for
 
 log = logging.getLogger(__name__)
 
@@ -48,37 +45,10 @@ def fitting_runs(
 
 def locate_run(name: str | Path, runs: Path = RUNS) -> Path:
     """The directory of a run, by its path or its name anywhere below ``runs``. ``LabError`` for none or several."""
-    path = find_run(name, runs)
-    if path is not None:
-        return path
-    named = sorted(file.parent for file in runs.rglob("run.json") if file.parent.name == str(name))
-    if len(named) == 1:
-        return named[0]
-    if named:
-        raise LabError(f"{len(named)} runs are called '{name}', give one's path: {', '.join(map(str, named))}")
-    raise LabError(f"there is no run '{name}' in {runs}: python -m lab.train HEAD --dataset NAME makes one")
-
-
-def trained_head(path: Path, store: Store, trust: Collection[str] = ()) -> Candidate:
-    """A run as a head. Raises ``LabError`` where it was trained on another store's features."""
-    head, run = load_run(path, store, trusted=trust)
-    return Candidate(head, path.name, path, run.audio_level)
-
-
-def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Candidate:
-    """A head as it begins, with settings ``key=value``; a warning says so where it would learn.
-
-    Raises ``LabError`` for a head or a setting that there is not.
-    """
-    if name not in HEADS and ":" not in name:
-        raise unknown("head", name, HEADS)
-    recipe, keywords = divide(name, parse_settings(settings))
-    if recipe:
-        raise LabError(f"'{next(iter(recipe))}' is for training, which python -m lab.train does: leave it out here")
-    head, _ = head_for(store, name, keywords)
-    if any(True for _ in head.parameters()):
-        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", name, name)
-    return Candidate(head.eval(), "-".join([name, *settings]))
+    path = find_run(name, runs) or find_below(name, runs)
+    if path is None:
+        raise LabError(f"there is no run '{name}' in {runs}: python -m lab.train HEAD --dataset NAME makes one")
+    return path
 
 
 def choose_head(

@@ -11,10 +11,9 @@ import io
 import logging
 import shlex
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,7 @@ from lab.heads import HEADS
 from lab.metrics import dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
-from lab.runs import RUNS, file_name, find_run, load_run, read_run
+from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import Store
 from lab.store.find import given_store, store_options
@@ -52,6 +51,32 @@ class Candidate:
     label: str
     run: Path | None = None
     audio_level: str = "clip"
+
+
+def trained_head(path: Path, store: Store, trust: Collection[str] = ()) -> Candidate:
+    """A run as a head. Raises ``LabError`` where it was trained on another store's features."""
+    head, run = load_run(path, store, trusted=trust)
+    return Candidate(head, path.name, path, run.audio_level)
+
+
+def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Candidate:
+    """A head as it begins, with settings ``key=value``; a warning says so where it would learn.
+
+    Raises ``LabError`` for a head or a setting that there is not.
+    """
+    if name not in HEADS and ":" not in name:
+        raise unknown("head", name, HEADS)
+    known = parse_settings(settings)
+    recipe, keywords = divide(name, known)
+    for key in recipe:
+        if key not in UNTRAINED:
+            raise LabError(f"'{key}' is for training, which python -m lab.train does: leave it out here")
+    how = Recipe(**recipe)
+    head, _ = head_for(store, name, keywords, how.seed)
+    if any(True for _ in head.parameters()):
+        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", name, name)
+    label = "-".join([name, *(f"{key}={value}" for key, value in sorted(known.items()))])
+    return Candidate(head.eval(), label, None, how.audio_level)
 
 
 # -- the function ----------------------------------------------------------------------------------------------------
@@ -117,13 +142,24 @@ def write_ranks(
     replace_bytes(file, blob.getvalue())
 
 
-def caveats(store: Store, split: str, protocol: str | None = None) -> Iterator[str]:
-    """What must be said below numbers: how often a held-out split was read, and what makes the numbers mean little."""
+def caveats(store: Store, split: str, protocol: str | None = None, run: Run | None = None) -> Iterator[str]:
+    """What must be said below numbers: how often a held-out split was read, and what makes the numbers mean little.
+
+    ``run``: what was evaluated, if it was trained.
+    """
     if split not in OPEN:
         yield f"reads of the split '{split}' of {store.path} so far: {count_reads(store, split)}"
     held = store.coverage(split, protocol)
     if held.videos < FEW:
         yield f"! {held.videos} {split} videos: this shows that the head runs, and tells nothing about it"
+    view = protocol or store.protocols[0]
+    if run is not None and run.protocol != view:
+        asked = [video["splits"] for video in store.videos if video["splits"].get(view) == split]
+        seen = sum(splits.get(run.protocol) in ("train", "val") for splits in asked)
+        told = f"whose train and val hold {seen} of these {len(asked)} videos"
+        if run.protocol not in store.protocols:
+            told = "which this store does not know: it may have seen these videos"
+        yield f"! trained under the protocol '{run.protocol}', {told}"
     for warning in store.warnings:
         yield f"! {warning}"
 
@@ -150,17 +186,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     given = parser.parse_args(argv)
     path = find_run(given.what, given.runs)
+    run: Run | None = None
+    if path is None and given.what not in HEADS and ":" not in given.what:
+        path = find_below(given.what, given.runs)
     if path is not None:
         run = read_run(path)
         if given.dataset is None and given.store is None:
             given.dataset = run.dataset
         store = given_store(given)
         protocol = given.protocol or (run.protocol if run.protocol in store.protocols else store.protocols[0])
-        one = _trained(path, store, given)
+        if given.set:
+            raise LabError(f"{path} is trained, its settings are fixed: leave --set out, or give a head's name")
+        one = trained_head(path, store, given.trust)
     else:
         store = given_store(given)
         protocol = given.protocol or store.protocols[0]
-        one = _untrained(store, given)
+        if given.what not in HEADS and ":" not in given.what:
+            runs = sorted({file.parent.name for file in given.runs.rglob("run.json")})
+            raise unknown("head or run", given.what, [*HEADS, *runs])
+        one = untrained_head(given.what, store, given.set)
     one.head.to(pick_device(given.device))
     command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
     reader = Reader(command, one.label, str(one.run) if one.run else None)
@@ -170,7 +214,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.say(ranks_table(found))
     if given.dsl:
         cli.say("DSL is transductive: a query's rank depends on the other queries, so these lines stand apart")
-    for line in caveats(store, given.split, protocol):
+    for line in caveats(store, given.split, protocol, run):
         cli.say(line)
     home = one.run or given.runs / "untrained" / file_name(one.label)
     which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
@@ -181,30 +225,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         log.warning("%s is not installed, so the ranks of single queries are not written", error.name)
     return 0
-
-
-def _trained(path: Path, store: Store, given: Any) -> Candidate:
-    if given.set:
-        raise LabError(f"{path} is trained, its settings are fixed: leave --set out, or give a head's name")
-    head, run = load_run(path, store, trusted=given.trust)
-    return Candidate(head, path.name, path, run.audio_level)
-
-
-def _untrained(store: Store, given: Any) -> Candidate:
-    if given.what not in HEADS and ":" not in given.what:
-        runs = sorted(file.parent.name for file in given.runs.glob("*/run.json"))
-        raise unknown("head or run", given.what, [*HEADS, *runs])
-    settings = parse_settings(given.set)
-    recipe, keywords = divide(given.what, settings)
-    for name in recipe:
-        if name not in UNTRAINED:
-            raise LabError(f"'{name}' is for training, which python -m lab.train does: leave it out here")
-    how = Recipe(**recipe)
-    head, _ = head_for(store, given.what, keywords, how.seed)
-    if any(True for _ in head.parameters()):
-        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", given.what, given.what)
-    label = "-".join([given.what, *(f"{key}={value}" for key, value in sorted(settings.items()))])
-    return Candidate(head, label, None, how.audio_level)
 
 
 if __name__ == "__main__":

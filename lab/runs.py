@@ -136,6 +136,14 @@ def find_run(name: str | Path, runs: Path = RUNS) -> Path | None:
     return next((path for path in (Path(name), runs / name) if (path / "run.json").is_file()), None)
 
 
+def find_below(name: str | Path, runs: Path = RUNS) -> Path | None:
+    """The directory of the run of that name anywhere below ``runs``, as studies have them. ``LabError`` for several."""
+    named = sorted(file.parent for file in runs.rglob("run.json") if file.parent.name == str(name))
+    if len(named) > 1:
+        raise LabError(f"{len(named)} runs are called '{name}', give one's path: {', '.join(map(str, named))}")
+    return named[0] if named else None
+
+
 def load_run(path: str | Path, store: Store | None = None, *, trusted: Collection[str] = ()) -> tuple[nn.Module, Run]:
     """The trained head in eval mode on the CPU, and what is known of it.
 

@@ -11,14 +11,16 @@ import numpy as np
 import polars as pl
 import pytest
 import torch
+from searchable import save_heads
 from synthetic import World
 
 from lab import cli
 from lab.embeddings import Texts, Videos
-from lab.evaluate import evaluate, main
+from lab.evaluate import caveats, evaluate, main
 from lab.heads import build_head
 from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks
 from lab.reads import log_file
+from lab.runs import read_run
 from lab.similarity import similarity_matrix
 from lab.store import Store, open_store
 from lab.train import main as train_main
@@ -140,6 +142,39 @@ def test_a_trained_run(store: Store, tmp_path: Path, capsys: pytest.CaptureFixtu
         f"{tmp_path / 'runs' / 'mine'} is trained, its settings are fixed: leave --set out, or give a head's name"
     )
     assert told(capsys, "mnie", *features, *runs).startswith("unknown head or run 'mnie': did you mean 'mine'? known: ")
+
+
+def test_a_run_of_a_study_is_found_by_its_name(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for study in ("one", "two"):
+        save_heads(store.path, tmp_path / "runs" / study / "runs", {"xpool": {}} if study == "one" else {"mgfi": {}})
+    arguments = ["--store", str(store.path), "--runs", str(tmp_path / "runs"), "--split", "val"]
+    assert cli.run(main, ["xpool-s0", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("xpool-s0 on the split 'val'")
+    assert "did you mean 'xpool-s0'" in told(capsys, "xpol-s0", *arguments)
+    save_heads(store.path, tmp_path / "runs" / "two" / "runs", {"xpool": {}})
+    assert "2 runs are called 'xpool-s0', give one's path" in told(capsys, "xpool-s0", *arguments)
+
+
+def test_a_run_of_another_protocol_is_said_to_be_one(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_heads(store.path, tmp_path, {"xpool": {}})
+    file = tmp_path / "xpool-s0" / "run.json"
+    arguments = ["xpool-s0", "--store", str(store.path), "--runs", str(tmp_path), "--split", "val"]
+    assert cli.run(main, arguments) == 0
+    assert "trained under" not in capsys.readouterr().out
+    file.write_text(file.read_text().replace('"protocol": "whole"', '"protocol": "other"'))
+    assert cli.run(main, arguments) == 0
+    out = capsys.readouterr().out
+    assert "! trained under the protocol 'other', which this store does not know: it may have seen these" in out
+    store.protocols = ("whole", "other")
+    tested = [video for video in store.videos if video["splits"]["whole"] == "val"]
+    for video, split in zip(tested, ["train", "val", "test"], strict=False):
+        video["splits"]["other"] = split
+    lines = list(caveats(store, "val", "whole", read_run(tmp_path / "xpool-s0")))
+    assert f"! trained under the protocol 'other', whose train and val hold 2 of these {len(tested)} videos" in lines
 
 
 def test_where_two_stores_fit_one_must_be_chosen(

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.choose import fitting_runs, trained_head, untrained_head
+from lab.choose import fitting_runs
 from lab.errors import LabError, unknown
-from lab.evaluate import Candidate
+from lab.evaluate import Candidate, trained_head, untrained_head
 from lab.figures import style
 from lab.runs import RUNS, read_run
 from lab.store import Store
