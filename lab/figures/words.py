@@ -13,12 +13,11 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
-from torch.nn import functional
 
+from lab.by_word import attention, cosines, looks_at_words
 from lab.figures import style
 from lab.figures.material import Material
 from lab.figures.strips import seconds_of, told_frames
-from lab.similarity import evaluating
 
 #: How CLIP's tokenizer cuts a text into words, as far as Python's own expressions can say it.
 WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
@@ -95,14 +94,14 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
 
     ``text``: a row of the split; else one is drawn at random, of those that tell of a part of their video if any do.
     """
-    label = next((label for label, one in material.heads.items() if _looks_at_words(one.head)), None)
+    label = next((label for label, one in material.heads.items() if looks_at_words(one.head)), None)
     text = _drawn(material, seed) if text is None else text
     video = int(material.target[text])
     row, seconds = material.captions[text], seconds_of(material, text)
     names = word_names(material, text)
     times = material.times_s[video]
     times = times[np.isfinite(times)]
-    values, share, meaning = _read(material, label, text, video, len(times), names)
+    values, share, meaning = _read(material, label, text, video, len(times))
     return word_map(
         [name for _, name in sorted(names.items())],
         times,
@@ -127,38 +126,19 @@ def word_names(material: Material, text: int) -> dict[int, str]:
 
 
 def _read(
-    material: Material, label: str | None, text: int, video: int, frames: int, names: dict[int, str]
+    material: Material, label: str | None, text: int, video: int, frames: int
 ) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
-    """Values (W, F) by word, pieces of one word put together, what each word counts (W,), and what the values are."""
+    """Values (W, F) by word, what each word counts (W,) if a head tells, and what the values are."""
     pieces = material.token_words(text)
-    of_word = (pieces == np.array(sorted(names))[:, None]).astype(float)  # (W, tokens)
     texts, videos = material.features(label) if label else material.load(_Reading(), "words × frames")
     one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))
     if label is None:
-        tokens, seen = one.padded_words()[0][0], clip.frames[0, :frames].float()
-        cosine = (functional.normalize(tokens, dim=-1) @ functional.normalize(seen, dim=-1).T).numpy()
-        return of_word @ cosine / of_word.sum(1, keepdims=True), None, "cosine of word and frame"
-    head: Any = _word_head(material.heads[label].head)
-    with evaluating(head):
-        attention, share = (found[0, 0].cpu().numpy() for found in head.word_weights(one, clip))
-    by_word = of_word @ share
-    # A word's pieces by what they count; alike where the softmax over words left nothing of all of them.
-    weights = of_word * np.where(by_word[:, None] > 0, share, 1.0)
-    mixed = weights @ attention[:, :frames] / weights.sum(1, keepdims=True)
-    return mixed, by_word, f"attention ({label})"
+        return cosines(one, clip, frames, pieces), None, "cosine of word and frame"
+    return *attention(material.heads[label].head, one, clip, frames, pieces), f"attention ({label})"
 
 
 class _Reading(torch.nn.Module):
     needs_words = True
-
-
-def _word_head(head: torch.nn.Module) -> torch.nn.Module:
-    return head.video if isinstance(getattr(head, "video", None), torch.nn.Module) else head  # type: ignore[return-value]
-
-
-def _looks_at_words(head: torch.nn.Module) -> bool:
-    inner = _word_head(head)
-    return hasattr(inner, "word_weights") and bool(getattr(inner, "needs_words", False))
 
 
 def _drawn(material: Material, seed: int) -> int:
