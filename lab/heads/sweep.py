@@ -21,9 +21,8 @@ from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
 from lab.similarity import TINY, check_inputs, evaluating, parts, products, slices
 from lab.tiles import MOST, side_by_side
 
-#: Pairs worked on at once: with fewer, threads that run the many small operations wait for each other; with more, the
-#: cosines that every setting reads again leave the cache.
-PAIRS = 24576
+#: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
+PAIRS = 8192
 #: What a cosine is never below.
 LEAST = -2.0
 #: Weights below e to this share of the largest are nothing beside it, and their squares would be denormal numbers, with
