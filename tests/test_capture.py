@@ -14,11 +14,12 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import SOUND, D, V, head_of, toy
+from test_train import head_of
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
+from turned import SOUND, D, V, toy
 
 import lab.capture
 import lab.train

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import logging
-import math
 from collections.abc import Collection
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
+from turned import SOUND, D, V, toy
 
-from lab.embeddings import RaggedWords, Texts, Videos
+from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
 from lab.lifted import Masks, StackedStep
@@ -20,24 +20,6 @@ from lab.similarity import similarity_matrix
 from lab.stacked import Member, Outcome, alike, train_stack
 from lab.stages import History
 from lab.train import train, validate
-
-V, D, FRAMES, SOUND = 31, 13, 3, 11
-
-
-def toy() -> tuple[Texts, Videos]:
-    """Two captions a video in a turned space, one to three words each; some frames, every fifth sound are missing."""
-    torch.manual_seed(0)
-    frames = torch.randn(V, 1, D) + 0.1 * torch.randn(V, FRAMES, D)
-    turn = torch.linalg.qr(torch.randn(D, D))[0]
-    video = torch.arange(V).repeat_interleave(2)
-    sentences = frames.mean(1)[video] @ turn + 0.1 * torch.randn(2 * V, D)
-    counts = 1 + torch.arange(2 * V) % 3
-    words = RaggedWords(sentences.repeat_interleave(counts, 0).half(), counts.cumsum(0) - counts, counts)
-    sound = frames[:, :1, :SOUND].clone()
-    mask = torch.arange(FRAMES) < 1 + (torch.arange(V) % FRAMES)[:, None]
-    frames[~mask] = math.nan
-    return Texts(sentences, words, video=video), Videos(frames, mask, sound, (torch.arange(V) % 5 > 0)[:, None])
-
 
 RECIPES = (
     {"lr": 1e-3, "seed": 3},
@@ -76,7 +58,7 @@ HEADS = {
 
 
 def compare(made: list[Member], outcomes: dict[int, Outcome], alone: list[Member], **options: Any) -> None:
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     for number, (member, other) in enumerate(zip(made, alone, strict=True)):
         history = train(other.head, texts, videos, other.recipe, same_text=same_text(), **options)
         found = outcomes[number]
@@ -96,7 +78,7 @@ def test_a_stack_is_what_its_members_are_alone(which: str, caplog: pytest.LogCap
     name, keywords = HEADS[which]
     made, alone = members(name, keywords), members(name, keywords)
     assert alike(made) == [[0, 1, 2]]
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos))
     assert not caplog.records
     compare(made, outcomes, alone)
@@ -113,7 +95,7 @@ def test_all_that_the_members_share_holds_for_each(recipe: dict[str, Any]) -> No
     """A last batch of one text, too."""
     name, keywords = HEADS["mgfi"]
     made, alone = members(name, keywords, **recipe), members(name, keywords, **recipe)
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos, same_text=same_text()))
     if "precision" in recipe:  # rounded to 8 bits, in another order
         for number, other in enumerate(alone):
@@ -129,7 +111,7 @@ def test_each_member_keeps_its_own_best_epoch() -> None:
     keywords = ({"dropout": 0.0},) * 3
     recipe = {"epochs": 6, "lr": 0.1, "logit_scale": 10.0, "clip_norm": 1.0, "warmup": 0.1}
     made, alone = members("xpool", keywords, **recipe), members("xpool", keywords, **recipe)
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos, validation=(texts, videos)))
     kept = [outcome.kept.epoch for outcome in outcomes.values() if isinstance(outcome, History)]
     assert len(set(kept)) > 1
@@ -148,7 +130,7 @@ def test_who_is_ended_leaves_the_others_as_they_would_be() -> None:
     """One after its first epoch, one in CMFI's second stage; the last goes on alone."""
     name, keywords = HEADS["cmfi"]
     made, alone = members(name, keywords, audio_epochs=3), members(name, keywords, audio_epochs=3)
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     seen: list[tuple[int, list[int]]] = []
 
     def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
@@ -167,7 +149,7 @@ def test_who_diverges_ends_alone_and_says_what_it_would_say_alone() -> None:
     made, alone = (
         [Member(m.head, how) for m, how in zip(members(name, keywords), wild, strict=True)] for _ in range(2)
     )
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos))
     with pytest.raises(LabError) as said:
         train(alone[1].head, texts, videos, wild[1])
@@ -177,7 +159,7 @@ def test_who_diverges_ends_alone_and_says_what_it_would_say_alone() -> None:
 
 def test_all_may_end() -> None:
     name, keywords = HEADS["xpool"]
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     ended = dict(train_stack(members(name, keywords), texts, videos, on_epoch=lambda _, told: told))
     assert ended == {0: None, 1: None, 2: None}
 
@@ -186,7 +168,7 @@ def test_weights_are_their_own_afterwards() -> None:
     """A slice of a stack, saved or kept, would keep all of it."""
     name, keywords = HEADS["xpool"]
     made = members(name, keywords)
-    for _ in train_stack(made, *toy()):
+    for _ in train_stack(made, *toy(padded=True)):
         pass
     for parameter in made[1].head.parameters():
         assert parameter.untyped_storage().nbytes() == parameter.nbytes
@@ -236,7 +218,7 @@ class Looks(nn.Module):
 def test_a_head_that_cannot_be_lifted_trains_one_by_one_and_says_so(caplog: pytest.LogCaptureFixture) -> None:
     made, alone = ([Member(Looks(D), Recipe(**{"epochs": 2} | how)) for how in RECIPES] for _ in range(2))
     assert alike(made) == [[0, 1, 2]]
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     seen: list[tuple[int, int]] = []
 
     def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
@@ -266,7 +248,7 @@ def test_a_stack_that_is_too_large_trains_in_halves(
             raise torch.OutOfMemoryError
 
     monkeypatch.setattr(StackedStep, "__call__", narrow)
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos))
     assert caplog.messages == ["3 heads at once are too much for the GPU's memory: they train in halves"]
     assert set(sizes) == {3, 2}
@@ -275,7 +257,7 @@ def test_a_stack_that_is_too_large_trains_in_halves(
 
 def test_lstms_train_one_by_one_and_it_is_said_once(caplog: pytest.LogCaptureFixture) -> None:
     made, alone = (members("seqlstm", ({},) * 3, epochs=1) for _ in range(2))
-    texts, videos = toy()
+    texts, videos = toy(padded=True)
     outcomes = dict(train_stack(made, texts, videos))
     assert caplog.messages == ["these heads train one by one: torch.vmap knows no recurrent layers"]
     compare(made, outcomes, alone)

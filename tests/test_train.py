@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from turned import SOUND, D, V, toy
 
 from lab import cli
-from lab.embeddings import RaggedWords, Texts, Videos
+from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
 from lab.recipe import Recipe
@@ -19,24 +20,6 @@ from lab.runs import find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.train import main, train, validate
-
-V, D, FRAMES, SOUND = 31, 13, 3, 11
-
-
-def toy(seed: int = 0) -> tuple[Texts, Videos]:
-    """Two captions a video, which see its frames through a turned and mirrored space: a linear map undoes that.
-
-    The words of a caption are its sentence again; the sound of a video is one of its frames, and every fifth has none.
-    """
-    torch.manual_seed(seed)
-    frames = torch.randn(V, 1, D) + 0.1 * torch.randn(V, FRAMES, D)
-    turn = torch.linalg.qr(torch.randn(D, D))[0]
-    video = torch.arange(V).repeat_interleave(2)
-    sentences = frames.mean(1)[video] @ turn + 0.1 * torch.randn(2 * V, D)
-    counts = 1 + torch.arange(2 * V) % 3
-    words = RaggedWords(sentences.repeat_interleave(counts, 0).half(), counts.cumsum(0) - counts, counts)
-    sound = frames[:, :1, :SOUND].clone()
-    return Texts(sentences, words, video=video), Videos(frames, None, sound, (torch.arange(V) % 5 > 0)[:, None])
 
 
 def head_of(name: str, **keywords: Any) -> nn.Module:
