@@ -8,9 +8,9 @@ video's R with RᵀR its frames' Gram matrix.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import torch
 from torch import Tensor
@@ -22,9 +22,9 @@ from lab.similarity import TINY, check_inputs, evaluating, parts, products, slic
 from lab.tiles import MOST, side_by_side
 
 #: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
-PAIRS = 8192
-#: What a cosine is never below.
-LEAST = -2.0
+PAIRS = 12288
+#: Padding counts as a frame with a cosine below this, each with another, so that it neither is chosen first nor ties.
+PADDING = -2.0
 #: Weights below e to this share of the largest are nothing beside it, and their squares would be denormal numbers, with
 #: which a processor is a hundred times as slow.
 FAINT = -40.0
@@ -36,7 +36,7 @@ class _Frames:
 
     values: Tensor  # (V, F, D)
     lengths: Tensor  # (V, F)
-    root: Tensor  # (V, F, F) R with RᵀR the Gram matrix
+    root: Tensor  # (V, F, F) R with RᵀR the Gram matrix; its columns of padding are zero: what that weighs is the same
     mask: Tensor  # (V, F)
 
     @classmethod
@@ -54,7 +54,7 @@ def sweep(
     *,
     top_k: Sequence[int] = (),
     temperature: Sequence[float] = (),
-    tile: int = 512,
+    tile: int = 256,
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """Similarities of ``tile`` texts after ``tile`` texts: their rows (t,), and (settings, t, V) for all videos.
 
@@ -107,40 +107,45 @@ def _settings(
     No weights are divided by their sum: a cosine has no length.
     """
     product = products(frames.values, unit)
-    whole = bool(frames.mask.all())
     cosine = product if normalized else product / frames.lengths[..., None]
-    if not whole:
-        cosine = cosine.masked_fill(~frames.mask[..., None], float("-inf"))
-    squared = unit.new_empty(len(cosine), len(unit))
+    padded = not bool(frames.mask.all())
+    if padded:
+        apart = PADDING - torch.arange(cosine.shape[1], device=unit.device)
+        cosine = torch.where(frames.mask[..., None], cosine, apart[:, None].to(unit))
     weights, vector = torch.empty_like(cosine), torch.empty_like(cosine)
+    squared = unit.new_empty(len(cosine), len(unit))
 
-    def take(setting: int) -> None:
+    def over_length(sums: Tensor | None, found: Tensor) -> None:
+        """Σ a_f x_f · t, if it is not given in ``sums``, over |Σ a_f x_f|, into ``found``; both (V, T)."""
         torch.bmm(frames.root, weights, out=vector)
         torch.sum(vector.mul_(vector), 1, out=squared)
-        if setting >= len(top_k) or not normalized:
-            torch.sum(weights.mul_(product), 1, out=along[setting])
-        along[setting].mul_(squared.clamp_min_(TINY**2).rsqrt_())
+        if sums is None:
+            sums = torch.sum(weights.mul_(product), 1, out=found)
+        torch.mul(sums, squared.clamp_min_(TINY**2).rsqrt_(), out=found)
 
     if top_k:
-        # Padding is at −inf, below LEAST: a k beyond the real frames takes all of them.
-        largest = torch.stack(descending(cosine), 1).clamp_min_(LEAST)
-        if normalized:  # a product is then a cosine, so their sum is at hand, whoever of those that tie is taken
-            sums = (largest if whole else largest.masked_fill(largest <= LEAST, 0.0)).cumsum(1).transpose(0, 1)
-        tied = bool(((largest[:, 1:] == largest[:, :-1]) & (largest[:, 1:] > LEAST)).any())
-        for setting, k in enumerate(top_k):
-            if normalized:
-                along[setting] = sums[k - 1]
-            torch.ge(cosine, largest[:, k - 1 : k], out=weights)
+        lanes = descending(cosine)
+        largest = lanes[0]
+        tied = bool(torch.stack([(high - low).amin() for high, low in pairwise([*lanes, lanes[-1] - 1])]).amin() <= 0)
+        # A product is a cosine if frames have length one: the sum of the k largest, whichever of those that tie.
+        real = [lane.where(lane > PADDING, 0.0) for lane in lanes] if padded else lanes
+        sums = list(accumulate(real, torch.add)) if normalized else [None] * len(lanes)
+        for k, found in zip(top_k, along, strict=False):
+            least = lanes[k - 1][:, None]
+            torch.ge(cosine, least, out=weights)
             if tied:
-                share_ties(weights, cosine > largest[:, k - 1 : k], k)
-            take(setting)
-    below = cosine - cosine.amax(1, keepdim=True)
-    for setting, value in enumerate(temperature, len(top_k)):
-        if value < math.inf:  # padding gets a faint weight, too: its frames are zeros
-            torch.mul(below, 1 / value, out=weights).clamp_(min=FAINT).exp_()
-        else:
-            weights.copy_(frames.mask[..., None].expand_as(weights))
-        take(setting)
+                share_ties(weights, cosine > least, k)
+            over_length(sums[k - 1], found)
+    else:
+        largest = cosine.amax(1)
+    below = cosine - largest[:, None]
+    faintest = float(below.amin()) if temperature else 0.0
+    for value, found in zip(temperature, along[len(top_k) :], strict=True):
+        torch.mul(below, torch.tensor(1 / value), out=weights)  # a Python number would be converted at each call
+        if faintest / value < FAINT:
+            weights.clamp_(min=FAINT)
+        weights.exp_()
+        over_length(None, found)
 
 
 def share_ties(weights: Tensor, above: Tensor, k: int) -> None:
