@@ -22,7 +22,7 @@ import numpy as np
 from lab import truth
 from lab.cli import table
 from lab.metrics import ranks, retrieval_metrics
-from lab.reads import Reader, load_split
+from lab.reads import Reader, count_reads, load_split
 from lab.significance import bootstrap_interval, paired_test
 from lab.similarity import similarity_matrix
 from lab.store import open_store
@@ -70,6 +70,7 @@ def main() -> None:
     for head in trained["cmfi"]:
         head.fusion_weight = WEIGHED_AT
 
+    before = count_reads(store, given.split)
     reader = Reader("benchmarks/phenomena.py", "mean topk xpool mgfi cmfi")
     texts, videos = load_split(store, given.split, head=trained["cmfi"][0], reader=reader)
     target = texts.video.numpy()
@@ -100,7 +101,7 @@ def main() -> None:
         }
         cells = [f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]" for interval in parts.values()]
         rows.append([name, *cells, f"{looked['mass'].value:.2f}" if looked else "-"])
-    print(table(["head", "R@1", "R@1, needs the sound", "R@1, does not", "attention on the told"], rows))
+    print(table(["head", "R@1", "R@1, needs the sound", "R@1, does not", "attention on the told, first seed"], rows))
     uniform = result["mean"]["of uniform weights"]
     print(
         f"uniform attention on the told seconds: {uniform:.2f}; k = {top_k} by "
@@ -126,6 +127,8 @@ def main() -> None:
         "passport": store.passport,
         "split": given.split,
         "seeds": given.seeds,
+        "reads before": before,
+        "attention": "of the first seed",
         "top_k": top_k,
         "trained at": TRAINED_AT,
         "weighed at": WEIGHED_AT,

@@ -17,7 +17,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from operator import truediv
 from pathlib import Path
 
 import envelope
@@ -108,30 +107,27 @@ def xpool(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[str, 
 
 
 def sweeping(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[str, float]:
-    """All k and 16 temperatures in one pass, beside one evaluation of each kind, on 2,048 texts after 2,048 texts.
+    """All k and 16 temperatures in one pass, beside one evaluation of each kind.
 
-    Taken in turns so closely, a slow minute of the machine falls on all three; ratios are medians over the slices,
-    though each pays there for what it makes once for all texts.
+    A sweep stands between two evaluations of top-k, so that a slow minute of the machine falls on both; the ratios are
+    medians over such rounds.
     """
     head, topk, softmax = head_of("mean"), head_of("topk"), head_of("softmax")
-    taken: dict[str, list[float]] = {"topk": [], "softmax": [], "sweep": []}
-    for rows in torch.arange(len(texts)).split(2048):
-        some = texts.select(rows)
 
-        def all_settings(some: Texts = some) -> None:
-            for _ in sweep(head, some, videos, top_k=range(1, FRAMES + 1), temperature=TEMPERATURES):  # type: ignore[arg-type]
-                pass
+    def all_settings() -> None:
+        for _ in sweep(head, texts, videos, top_k=range(1, FRAMES + 1), temperature=TEMPERATURES):  # type: ignore[arg-type]
+            pass
 
-        actions: dict[str, Callable[[], object]] = {
-            "topk": lambda some=some: similarity_matrix(topk, some, videos),  # type: ignore[misc]
-            "softmax": lambda some=some: similarity_matrix(softmax, some, videos),  # type: ignore[misc]
-            "sweep": all_settings,
-        }
-        for name, value in seconds(actions, 1).items():
-            taken[name].append(value)
-    found = {name: sum(values) for name, values in taken.items()}
-    for name in ("topk", "softmax"):
-        found[f"sweep / {name}"] = statistics.median(map(truediv, taken["sweep"], taken[name]))
+    actions: dict[str, Callable[[], object]] = {
+        "topk": lambda: similarity_matrix(topk, texts, videos),
+        "sweep": all_settings,
+        "topk again": lambda: similarity_matrix(topk, texts, videos),
+        "softmax": lambda: similarity_matrix(softmax, texts, videos),
+    }
+    rounds = [seconds(actions, 1) for _ in range(given.runs)]
+    found = {name: statistics.median(each[name] for each in rounds) for name in ("topk", "softmax", "sweep")}
+    found["sweep / topk"] = statistics.median(2 * r["sweep"] / (r["topk"] + r["topk again"]) for r in rounds)
+    found["sweep / softmax"] = statistics.median(r["sweep"] / r["softmax"] for r in rounds)
     return found
 
 

@@ -4,7 +4,7 @@ A clip follows from four things alone: ``VERSION``, the world, the split and the
 seeds its dice, so clips of different worlds cannot share a seed:
 
 =============  ========================================================================
-world 0        the release: what ``--dataset toy`` renders; its test split was reported once
+world 0        the release: what ``--dataset toy`` renders; nothing was chosen by its test split
 worlds 1-99    for development: everything was tuned on these
 world -1       what the backbones were trained on
 =============  ========================================================================
