@@ -23,7 +23,7 @@ from lab.metrics import retrieval_metrics
 from lab.recipe import DEFAULT
 from lab.similarity import similarity_matrix
 from lab.store import open_store
-from lab.studies.cached import Cached, after_training
+from lab.studies.cached import Cached, Side, after_training
 from lab.studies.classic import CCA, PCA, Ridge
 from lab.studies.diversity import lengthened, pick, timeline
 from lab.studies.guard import SealedStore
@@ -66,6 +66,19 @@ def test_kept_products_score_as_the_head_does(full: Path, name: str) -> None:
         assert texts.video is not None
         wanted = retrieval_metrics(similarity.numpy(), texts.video.numpy())
         assert metrics == pytest.approx(wanted)
+
+
+def agree(texts: Texts, videos: Videos, name: str, **keywords: Any) -> None:
+    """Kept products and the head itself, to 1e-5."""
+    found = Side(build_head(name, texts.dim), texts, videos).similarity(keywords)
+    assert torch.allclose(found, build_head(name, texts.dim, **keywords)(texts, videos), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("k", [1, 2, 128, 129, 130])
+def test_kept_products_of_more_frames_than_int8_can_number(k: int) -> None:
+    rng = torch.Generator().manual_seed(0)
+    texts, videos = Texts(torch.randn(4, 7, generator=rng)), Videos(torch.randn(3, 130, 7, generator=rng))
+    agree(texts, videos, "topk", top_k=k)
 
 
 @pytest.mark.parametrize(

@@ -123,7 +123,7 @@ class Part:
     frames: Frames
     product: Tensor  # (V, F, T)
     below: Tensor  # (V, F, T) cosine with the text, less the closest frame's; −inf in the padding
-    place: Tensor  # (V, F, T) int8: how many frames are closer
+    place: Tensor  # (V, F, T) int16, since a store may have more than 127 frames a video: how many are closer
 
     def similarity(self, temperature: float | None, top_k: int | None) -> Tensor:
         """Cosines (V, T) with the frames' sum, softmax-weighted, or equally without a temperature, among the top k.
@@ -168,7 +168,7 @@ class Side:
 def _part(frames: Frames, texts: Tensor) -> Part:
     product = products(frames.values, texts)
     cosine = hide_padding(product / frames.lengths[..., None], frames.mask)
-    place = cosine.argsort(stable=True, dim=1, descending=True).argsort(1).to(torch.int8)
+    place = cosine.argsort(stable=True, dim=1, descending=True).argsort(1).to(torch.int16)
     return Part(frames, product, cosine - cosine.amax(1, keepdim=True), place)
 
 
