@@ -20,7 +20,7 @@ from lab import cli
 from lab.evaluate import caveats
 from lab.reads import require_split
 from lab.recipe import DEFAULT
-from lab.runs import RUNS
+from lab.runs import RUNS, file_name
 from lab.store import Store
 from lab.store.find import given_store, store_options
 from lab.studies import diversity, report
@@ -168,7 +168,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     protocol = given.protocol or store.protocols[0]
     name = given.name or "-".join([study.name, store.name, *([protocol] if len(store.protocols) > 1 else [])])
     command = shlex.join(["python", "-m", "lab.study", *arguments])
-    home = given.runs / name
+    home = given.runs / file_name(name)  # a protocol may be called 70/10/20-seed0
     options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
     if given.join:
         run(study, store, join=True, test=not given.no_test, **options)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 from synthetic import SECTIONS, D, F, World
 
-from lab import cli
+from lab import cli, notebook
+from lab.figures.finished import newest
 from lab.reads import log_file
 from lab.store import open_store
 from lab.studies.files import STUDIES
@@ -247,6 +250,29 @@ def test_a_range_that_the_head_refuses_is_told_before_the_first_trial(
         "'topk' does not work at top_k=9: 1 <= top_k <= 5 frames must hold, got top_k=9"
     )
     assert not (store.parent / "runs").exists()
+
+
+def test_a_protocol_with_slashes_names_no_directories(
+    world: World, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shares = "70/10/20-seed0"
+
+    def renamed(row: Any) -> Any:
+        return replace(row, splits={shares if name == "whole" else name: split for name, split in row.splits.items()})
+
+    parts = {name: tuple(map(renamed, getattr(world.collection, name))) for name in ("videos", "captions")}
+    divided = replace(world, collection=replace(world.collection, protocols=(shares, "few"), **parts))
+    path, runs = tmp_path / "divided.zarr", tmp_path / "runs"
+    divided.fill(divided.create(path))
+    journal = ["--storage", str(tmp_path / "shared.log")]
+    for name, top in (("one", 3), ("two", 5)):  # trials of both in one place, told apart by the studies' names
+        file = write(tmp_path, f'head = "topk"\nbaseline = "mean"\n[search]\ntop_k = {{ int = [1, {top}] }}\n', name)
+        assert study(file, path, *journal) == 0
+    assert sorted(each.name for each in runs.iterdir()) == ["one-toy-70-10-20-seed0", "two-toy-70-10-20-seed0"]
+    assert len(newest(open_store(path), shares, runs).found) == len(notebook.studies(runs)) == 2
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "nothing", "--runs", str(runs)]) == 2
+    assert "one-toy-70-10-20-seed0, two-toy-70-10-20-seed0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)
