@@ -100,6 +100,15 @@ def test_frames_that_are_alike_tie_and_k_of_them_count() -> None:
     for k in (1, 2, F):
         weights = build_head("topk", D, top_k=k).frame_weights(texts, still)
         assert torch.allclose(weights.sort(-1, descending=True).values, (torch.arange(F) < k) / k)
+        soft = build_head("softmax", D, top_k=k).frame_weights(texts, still)
+        assert torch.allclose(soft.sort(-1, descending=True).values, (torch.arange(F) < k) / k)
+
+
+def test_an_infinite_temperature_among_the_top_k_is_their_mean() -> None:
+    pair = pairs()
+    for k in (1, 2, F):
+        hot = build_head("softmax", D, top_k=k, temperature=math.inf)
+        assert torch.allclose(hot.frame_weights(*pair), build_head("topk", D, top_k=k).frame_weights(*pair))
 
 
 def test_linear_projections_start_as_the_identity_without_bias() -> None:

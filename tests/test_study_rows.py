@@ -68,17 +68,33 @@ def test_kept_products_score_as_the_head_does(full: Path, name: str) -> None:
         assert metrics == pytest.approx(wanted)
 
 
-def agree(texts: Texts, videos: Videos, name: str, **keywords: Any) -> None:
-    """Kept products and the head itself, to 1e-5."""
-    found = Side(build_head(name, texts.dim), texts, videos).similarity(keywords)
-    assert torch.allclose(found, build_head(name, texts.dim, **keywords)(texts, videos), atol=1e-5, rtol=0)
+def agree(texts: Texts, videos: Videos, name: str, built: dict[str, Any], **settings: Any) -> None:
+    """Kept products at some settings, and a head that was built with them, to 1e-5."""
+    found = Side(build_head(name, texts.dim, **built), texts, videos).similarity(settings)
+    assert torch.allclose(found, build_head(name, texts.dim, **built, **settings)(texts, videos), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 128, 129, 130])
 def test_kept_products_of_more_frames_than_int8_can_number(k: int) -> None:
     rng = torch.Generator().manual_seed(0)
     texts, videos = Texts(torch.randn(4, 7, generator=rng)), Videos(torch.randn(3, 130, 7, generator=rng))
-    agree(texts, videos, "topk", top_k=k)
+    agree(texts, videos, "topk", {}, top_k=k)
+
+
+@pytest.mark.parametrize("k", range(1, 8))
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize(("name", "settings"), [("topk", {}), ("softmax", {"temperature": 0.3})])
+def test_kept_products_and_heads_choose_k_frames_where_some_are_alike(
+    name: str, settings: dict[str, float], normalize: bool, k: int
+) -> None:
+    """A dark scene, a last frame that is repeated: more frames than k reach the k-th cosine."""
+    rng = torch.Generator().manual_seed(0)
+    frames = torch.randn(5, 3, 7, generator=rng)[:, [0, 1, 1, 0, 2, 2, 2]]
+    texts, videos = (
+        Texts(torch.randn(4, 7, generator=rng)),
+        Videos(frames, torch.arange(7) < torch.tensor([[7], [4], [7], [2], [6]])),
+    )
+    agree(texts, videos, name, {"normalize": normalize}, top_k=k, **settings)
 
 
 @pytest.mark.parametrize(

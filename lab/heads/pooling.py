@@ -149,6 +149,15 @@ class _WeightedPooling(nn.Module):
         raise NotImplementedError
 
 
+def closest(product: Tensor, index: Frames, k: int) -> Tensor:
+    """Ones (V, F, T) at the k frames with the largest cosines, exactly k however many tie; padding comes last.
+
+    By cosines, not by what a head makes of them: an infinite temperature would make all frames tie.
+    """
+    cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
+    return torch.zeros_like(cosine).scatter(1, cosine.topk(k, 1).indices, 1.0)
+
+
 class TopKPooling(_WeightedPooling):
     """The mean of the ``top_k`` frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
 
@@ -160,9 +169,10 @@ class TopKPooling(_WeightedPooling):
         super().__init__(dim, _counted(top_k), projection, normalize)
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
-        chosen = torch.zeros_like(cosine).scatter(1, cosine.topk(self.top_k, 1).indices, 1.0)
-        return chosen * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
+        return (
+            closest(product, index, self.top_k)
+            * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
+        )
 
 
 class SoftmaxPooling(_WeightedPooling):
@@ -190,8 +200,7 @@ class SoftmaxPooling(_WeightedPooling):
         # 1/τ, because ∞ · |x| would have no gradient
         logits = hide_padding(product * (1 / self.temperature / index.lengths)[..., None], index.mask)
         if self.top_k is not None and self.top_k < logits.shape[1]:
-            least = logits.detach().topk(self.top_k, 1).values[:, -1:]
-            logits = logits.masked_fill(logits < least, float("-inf"))
+            logits = logits.masked_fill(closest(product, index, self.top_k) == 0, float("-inf"))
         return logits.softmax(1)
 
 
