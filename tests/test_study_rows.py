@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -95,6 +96,14 @@ def test_kept_products_and_heads_choose_k_frames_where_some_are_alike(
         Videos(frames, torch.arange(7) < torch.tensor([[7], [4], [7], [2], [6]])),
     )
     agree(texts, videos, name, {"normalize": normalize}, top_k=k, **settings)
+
+
+@pytest.mark.parametrize("top_k", [None, 3])
+def test_an_infinite_temperature_is_searched_over_videos_with_padding(top_k: int | None) -> None:
+    rng = torch.Generator().manual_seed(0)
+    mask = torch.arange(5) < torch.tensor([[5], [2], [4]])
+    texts, videos = Texts(torch.randn(4, 7, generator=rng)), Videos(torch.randn(3, 5, 7, generator=rng), mask)
+    agree(texts, videos, "softmax", {}, temperature=math.inf, top_k=top_k)
 
 
 @pytest.mark.parametrize(

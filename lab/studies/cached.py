@@ -133,7 +133,8 @@ class Part:
         if temperature is None:
             weights = self.frames.mask[..., None].expand_as(self.below).float()
         else:
-            weights = (self.below / temperature).exp_()
+            # Hidden again, because −∞ / ∞ is no number
+            weights = hide_padding(self.below / temperature, self.frames.mask).exp_()
         if top_k is not None and top_k < self.below.shape[1]:
             weights = weights * (self.place < top_k)
         length = quadratic(self.frames.gram, weights).clamp_min(TINY**2).sqrt_()
