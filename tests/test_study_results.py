@@ -189,12 +189,32 @@ def test_studies_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) ->
     assert against.split()[2:5] == [str(wins), str(losses), str(level)]
 
 
-def test_other_queries_are_not_compared(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_studies_whose_directories_share_a_name(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = runs.parent / "more" / "k1"
+    shutil.copytree(runs / "k2", other)
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "k1", str(other), "k2", "--runs", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    studies = [line.split()[0] for line in lines[1:7]]
+    assert studies == ["runs/k1", "runs/k1", "more/k1", "more/k1", "k2", "k2"]
+    assert lines[7].startswith("query by query, runs/k1 (topk) against")
+    assert [line.split()[0] for line in lines[9:]] == ["more/k1", "k2"]
+
+
+@pytest.mark.parametrize("change", [{"name": "msvd"}, {"version": "2"}])
+def test_other_queries_are_not_compared(change: dict[str, str], runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     result = json.loads((runs / "k2" / "result.json").read_text())
-    result["store"]["dataset"] = "msvd"
+    result["store"]["passport"]["dataset"] |= change
     (runs / "k2" / "result.json").write_text(json.dumps(result))
+    capsys.readouterr()
     assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 0
-    assert "other queries" in capsys.readouterr().out
+    told = capsys.readouterr().out
+    assert "other queries" in told
+    shown = [line.split()[2:5] for line in told.splitlines()[1:5]]
+    if "version" in change:  # one name for two collections, as all folders have it
+        assert (shown[1], shown[3]) == (["*", "toy", "1"], ["*", "toy", "2"])
+    else:
+        assert (shown[1], shown[3]) == (["*", "toy", "whole"], ["*", "msvd", "whole"])
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """``python -m lab.study compare A B ...``: one table over studies, and query by query who wins.
 
 A study is named by its directory, or by its name below ``--runs``; ``NAME:ROW`` picks one of its rows, otherwise the
-best on validation speaks for it. Wins and losses need the same queries: the same data set, protocol and captions.
+best on validation speaks for it. Wins and losses need the same queries: the same collection (its name and version, as
+the store's passport has them), protocol and captions.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ from lab.studies.setups import OBJECTIVES
 
 @dataclass(frozen=True)
 class Entry:
-    """A study with the row that speaks for it, and that row's ranks (R, T)."""
+    """A study, by its directory, with the row that speaks for it, and that row's ranks (R, T)."""
 
-    label: str
+    home: Path
     result: dict[str, Any]
     row: int
     ranks: NDArray[np.float64]
@@ -37,6 +38,17 @@ class Entry:
         row: Mapping[str, Any] = self.result["rows"][self.row]
         return row
 
+    @property
+    def collection(self) -> tuple[str, str]:
+        """Name and version of what was studied: every folder is called ``folder``, its version tells which."""
+        told = self.result["store"]["passport"]["dataset"]
+        return str(told["name"]), str(told.get("version", ""))
+
+    @property
+    def protocol(self) -> str:
+        """The protocol by which it was split."""
+        return str(self.result["store"]["protocol"])
+
 
 def compare(names: Sequence[str], runs: Path) -> list[str]:
     """A table of all rows of the studies, and a table of wins and losses against the first.
@@ -46,21 +58,44 @@ def compare(names: Sequence[str], runs: Path) -> list[str]:
     if not names:
         raise LabError("compare needs results to compare: python -m lab.study compare A B, names below --runs or paths")
     entries = [_entry(name, runs) for name in names]
-    rows, speaks = [], {(entry.label, entry.row) for entry in entries}
-    for entry in {entry.label: entry for entry in entries}.values():
-        store = entry.result["store"]
+    labels, data = _labels([entry.home for entry in entries]), _data(entries)
+    rows, speaks = [], {(entry.home, entry.row) for entry in entries}
+    for home, entry in {entry.home: entry for entry in entries}.items():
         for i, row in enumerate(entry.result["rows"]):
-            starred = row["name"] + " *" * ((entry.label, i) in speaks)
+            starred = row["name"] + " *" * ((home, i) in speaks)
             cells = [f"{row['test'][name]['mean']:.1f}" for name in SHOWN] + [f"{row['val']['R@1']['mean']:.1f}"]
             reads = str(entry.result["reads"]["before"] + 1)
-            rows.append([entry.label, starred, f"{store['dataset']} {store['protocol']}", *cells, reads])
+            rows.append([labels[home], starred, data[home], *cells, reads])
     told = [cli.table(["study", "row", "data", *SHOWN, "val R@1", "reads"], rows)]
     if len(entries) > 1:
         first, *others = entries
-        pairs = [_against(first, other) for other in others]
+        pairs = [[f"{labels[other.home]} ({other.told['name']})", *_against(first, other)] for other in others]
         header = ["against", "wins", "losses", "level", "difference in R@1", "95 %", "p"]
-        told.append(f"query by query, {first.label} ({first.told['name']}) against the starred row of each other:")
+        mine = f"{labels[first.home]} ({first.told['name']})"
+        told.append(f"query by query, {mine} against the starred row of each other:")
         told.append(cli.table(header, pairs))
+    return told
+
+
+def _labels(homes: Sequence[Path]) -> dict[Path, str]:
+    """A name for each directory: the end of its path, as long as it takes to be the only one."""
+
+    def label(home: Path) -> str:
+        for length in range(1, len(home.parts)):
+            if not any(other.parts[-length:] == home.parts[-length:] for other in homes if other != home):
+                return str(Path(*home.parts[-length:]))
+        return str(home)
+
+    return {home: label(home) for home in homes}
+
+
+def _data(entries: Sequence[Entry]) -> dict[Path, str]:
+    """Collection and protocol of each; where two collections have one name, with the beginnings of their versions."""
+    alike = [name for name, _ in {entry.collection for entry in entries}]
+    told = {}
+    for entry in entries:
+        name, version = entry.collection
+        told[entry.home] = " ".join([name, *([version[:8]] if alike.count(name) > 1 else []), entry.protocol])
     return told
 
 
@@ -79,7 +114,7 @@ def _entry(name: str, runs: Path) -> Entry:
             ranks, queries = arrays[f"t2v_{row}"], (arrays["video"], arrays["caption"])
     except (OSError, ValueError, KeyError) as error:
         raise LabError(f"{home / 'ranks.npz'} is gone or damaged ({error}): run the study again") from None
-    return Entry(home.name, result, row, ranks, queries)
+    return Entry(home.resolve(), result, row, ranks, queries)
 
 
 def _best(result: Mapping[str, Any]) -> int:
@@ -90,15 +125,13 @@ def _best(result: Mapping[str, Any]) -> int:
 
 
 def _against(first: Entry, other: Entry) -> list[str]:
-    label = f"{other.label} ({other.told['name']})"
-    stores = [entry.result["store"] for entry in (first, other)]
-    alike = all(stores[0][key] == stores[1][key] for key in ("dataset", "protocol"))
+    """Wins, losses and a paired test, as cells of the table; dashes where the queries are others."""
+    alike = (first.collection, first.protocol) == (other.collection, other.protocol)
     if not alike or not all(map(np.array_equal, first.queries, other.queries)):
-        return [label, "other queries", *["-"] * 5]
+        return ["other queries", *["-"] * 5]
     mine, theirs = first.ranks.mean(0), other.ranks.mean(0)
     test = paired_test(first.ranks, other.ranks, first.queries[0], "R@1", resamples=5_000)
     return [
-        label,
         str(int((mine < theirs).sum())),
         str(int((mine > theirs).sum())),
         str(int((mine == theirs).sum())),
