@@ -29,7 +29,7 @@ from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run
 from lab.similarity import similarity_matrix
-from lab.store import Store
+from lab.store import Coverage, Store
 from lab.store.find import given_store, store_options
 from lab.store.ledger import replace_bytes
 from lab.task import head_for
@@ -142,6 +142,15 @@ def write_ranks(
     replace_bytes(file, blob.getvalue())
 
 
+def left_out(held: Coverage) -> str:
+    """What a split lacks of what its protocol lists, and what that does to numbers; '' where it lacks nothing."""
+    captions = f"{held.captions} of {held.captions_listed} captions"
+    if held.videos < held.videos_listed:
+        told = f"{held.videos} of {held.videos_listed} listed videos and {captions}"
+        return f"{told}: a smaller gallery makes every number better"
+    return "" if held.complete else f"{captions}: those that are left out ask nothing"
+
+
 def caveats(store: Store, split: str, protocol: str | None = None, run: Run | None = None) -> Iterator[str]:
     """What must be said below numbers: how often a held-out split was read, and what makes the numbers mean little.
 
@@ -150,6 +159,8 @@ def caveats(store: Store, split: str, protocol: str | None = None, run: Run | No
     if split not in OPEN:
         yield f"reads of the split '{split}' of {store.path} so far: {count_reads(store, split)}"
     held = store.coverage(split, protocol)
+    if not held.complete:
+        yield f"! {split}: {left_out(held)}"
     if held.videos < FEW:
         yield f"! {held.videos} {split} videos: this shows that the head runs, and tells nothing about it"
     view = protocol or store.protocols[0]

@@ -6,23 +6,27 @@ import json
 import shutil
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+import zarr
 from searchable import save_heads
 from synthetic import World
 
 from lab import cli
 from lab.embeddings import Texts, Videos
-from lab.evaluate import caveats, evaluate, main
+from lab.evaluate import caveats, evaluate, left_out, main
+from lab.figures.finished import named
 from lab.heads import build_head
 from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks
 from lab.reads import log_file
 from lab.runs import read_run
 from lab.similarity import similarity_matrix
-from lab.store import Store, open_store
+from lab.store import Coverage, Store, open_store
+from lab.study import main as study_main
 from lab.train import main as train_main
 
 
@@ -175,6 +179,39 @@ def test_a_run_of_another_protocol_is_said_to_be_one(
         video["splits"]["other"] = split
     lines = list(caveats(store, "val", "whole", read_run(tmp_path / "xpool-s0")))
     assert f"! trained under the protocol 'other', whose train and val hold 2 of these {len(tested)} videos" in lines
+
+
+def without_frames(store: Store, *videos: int) -> None:
+    """As if these could not be decoded."""
+    counts: Any = zarr.open_group(store.path, mode="a")["frame_count"]
+    for video in videos:
+        counts[video] = 0
+
+
+def test_a_smaller_gallery_is_said_below_the_numbers(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    whole = store.coverage("test")
+    without_frames(store, 30, 34)
+    held = store.coverage("test")
+    said = f"! test: 6 of 8 listed videos and {held.captions} of {whole.captions} captions: a smaller gallery makes"
+    assert cli.run(main, ["mean", "--store", str(store.path), "--runs", str(store.path.parent / "runs")]) == 0
+    assert f"{said} every number better\n" in capsys.readouterr().out
+    assert not [line for line in caveats(store, "val") if "listed" in line]
+    few = Coverage(videos=8, videos_listed=8, captions=90, captions_listed=100)
+    assert left_out(few) == "90 of 100 captions: those that are left out ask nothing"
+
+
+def test_a_smaller_gallery_is_said_with_a_studys_tables(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    without_frames(store, 30, 34)
+    held = store.coverage("test")
+    (tmp_path / "mine.toml").write_text('kind = "grid"\n[[rows]]\nhead = "mean"\n[[rows]]\nhead = "topk"\n')
+    where = ["--store", str(store.path), "--runs", str(tmp_path), "--name", "g"]
+    assert cli.run(study_main, [str(tmp_path / "mine.toml"), *where]) == 0
+    said = f"6 of 8 listed videos and {held.captions} of {held.captions_listed} captions: a smaller gallery makes every"
+    assert said in capsys.readouterr().out
+    assert said in (tmp_path / "g" / "result.md").read_text()
+    assert said in named(["g"], tmp_path).found[0].source().replace("\n", " ")
 
 
 def test_where_two_stores_fit_one_must_be_chosen(

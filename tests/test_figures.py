@@ -15,6 +15,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import torch
+import zarr
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
@@ -480,3 +481,11 @@ def test_warnings_of_a_store_are_said_in_the_figure(path: Path) -> None:
         figure = heads.heads(Material(store, {"mean": build_head("mean", D)}))
     assert any("RANDOM WEIGHTS" in text.get_text() for text in texts_of(figure))
     assert isinstance(store, Store)
+
+
+def test_a_smaller_gallery_is_said_in_the_figure(path: Path, tmp_path: Path) -> None:
+    shutil.copytree(path, tmp_path / "made.zarr")
+    zarr.open_group(tmp_path / "made.zarr", mode="a")["frame_count"][12] = 0  # the first of validation
+    figure = heads.heads(Material(open_store(tmp_path / "made.zarr"), {"mean": build_head("mean", D)}))
+    told = " ".join(" ".join(text.get_text().split()) for text in texts_of(figure))
+    assert "9 of 10 listed videos and 18 of 20 captions: a smaller gallery makes every number better" in told

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -13,13 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError, unknown
+from lab.evaluate import left_out
 from lab.figures.material import NoData
 from lab.metrics import ranks
 from lab.reads import load_split
 from lab.runs import RUNS, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
-from lab.store import Store, open_store
+from lab.store import Coverage, Store, open_store
 from lab.store.passport import is_random
 from lab.studies.report import read_result, read_trials
 from lab.studies.setups import OBJECTIVES
@@ -98,6 +99,9 @@ class Finished:
         counts = f": {held['captions']:,} captions, {held['videos']:,} videos" if held else ""
         day = str(self.result.get("time", ""))[:10]
         told = [f"study {self.home.name} ({day}), {Path(store['path']).name}, {store['protocol']} {split}{counts}"]
+        if held.keys() >= (known := {each.name for each in fields(Coverage)}):
+            lacking = left_out(Coverage(**{name: held[name] for name in known}))
+            told += [lacking] if lacking else []
         random = ["RANDOM WEIGHTS made these features: the numbers prove that the code runs, and nothing else"]
         return "\n".join([*told, *([more] if more else []), *(random if is_random(store["passport"]) else [])])
 

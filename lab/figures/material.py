@@ -17,7 +17,7 @@ from torch import nn
 from lab.choose import all_runs
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.evaluate import Candidate
+from lab.evaluate import Candidate, left_out
 from lab.heads import HEADS
 from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
@@ -196,6 +196,7 @@ class Material:
         held = self.store.coverage(self.split, self.protocol)
         counts = f"{held.captions} captions, {held.videos} videos"
         lines = [f"{self.store.path.name}, {self.protocol} {self.split}: {counts}"]
+        lines += [lacking] if (lacking := left_out(held)) else []
         lines += [f"runs: {', '.join(runs)}"] if runs else []
         return "\n".join([*lines, *self.store.warnings])
 
