@@ -74,10 +74,10 @@ def states(where: str | Path) -> Counter[str]:
     return Counter(trial.state.name for trial in trials(where))
 
 
-def queue_on(file: Path, target: int, seed: int = 0, space: dict[str, Range] = SPACE) -> Queue:
+def queue_on(file: Path, target: int, seed: int = 0, space: dict[str, Range] = SPACE, sampler: str = "auto") -> Queue:
     storage = open_storage(file)
     study = optuna.create_study(storage=storage.optuna, study_name="s", load_if_exists=True)
-    return Queue(study, storage, space, sampler="auto", seed=seed, target=target)
+    return Queue(study, storage, space, sampler=sampler, seed=seed, target=target)
 
 
 # -- the queue -------------------------------------------------------------------------------------------------------
@@ -149,15 +149,47 @@ def test_an_interrupted_search_gives_the_same_trials(tmp_path: Path) -> None:
     assert settings(tmp_path / "a", (14,)) == settings(tmp_path / "b", (3, 11, 14))
 
 
-def test_each_point_of_a_small_space_is_tried_once(tmp_path: Path) -> None:
-    space = {"k": Range("int", 1, 4), "p": Range("choice", choices=("a", "b", True))}
-    queue = queue_on(tmp_path / "j", 100, space=space)
-    assert (queue.target, queue.exhausted) == (12, True)
+SMALL = {"k": Range("int", 1, 4), "p": Range("choice", choices=("a", "b", True))}
+
+
+def work_off(queue: Queue) -> set[tuple[Any, ...]]:
+    """Finishes all trials of a queue; which different points they were at."""
     while taken := queue.take(5):
         for trial in taken:
             queue.finish(trial, 0.0, {})
-    points = {tuple(trial.params.values()) for trial in trials(tmp_path / "j")}
-    assert len(trials(tmp_path / "j")) == len(points) == 12
+    return {tuple(trial.params.values()) for trial in queue.trials()}
+
+
+@pytest.mark.parametrize(("sampler", "asked"), [("auto", 100), ("auto", 12), ("each", 100)])
+def test_each_point_of_a_small_space_is_tried_once(tmp_path: Path, sampler: str, asked: int) -> None:
+    queue = queue_on(tmp_path / "j", asked, space=SMALL, sampler=sampler)
+    assert (queue.target, queue.exhausted) == (12, False)
+    assert len(work_off(queue)) == len(trials(tmp_path / "j")) == 12
+    assert queue.exhausted
+
+
+@pytest.mark.parametrize(("sampler", "asked"), [("random", 12), ("tpe", 12), ("each", 11), ("auto", 11)])
+def test_points_that_were_left_out_are_not_claimed(tmp_path: Path, sampler: str, asked: int) -> None:
+    queue = queue_on(tmp_path / "j", asked, space=SMALL, sampler=sampler)
+    assert len(work_off(queue)) < 12
+    assert len(trials(tmp_path / "j")) == asked
+    assert not queue.exhausted
+
+
+def test_who_draws_with_replacement_makes_all_trials_that_were_asked_for(tmp_path: Path) -> None:
+    queue = queue_on(tmp_path / "j", 100, space=SMALL, sampler="random")
+    assert queue.target == 100
+    assert len(work_off(queue)) == 12
+    assert len(trials(tmp_path / "j")) == 100
+    assert queue.exhausted
+
+
+def test_a_point_at_which_a_trial_was_pruned_has_no_value(tmp_path: Path) -> None:
+    queue = queue_on(tmp_path / "j", 100, space=SMALL)
+    queue.finish(queue.take(1)[0], None, {"diverged": "the loss is nan"})
+    assert len(work_off(queue)) == 12
+    assert queue.counts() == queues.Counts(12, 0, 0)
+    assert not queue.exhausted
 
 
 # -- the journal -----------------------------------------------------------------------------------------------------

@@ -89,15 +89,18 @@ class Queue:
         self.study, self.storage, self.space = study, storage, space
         self.sampler, self.seed = sampler, seed
         self.points = size(space)
-        #: How many trials there will be: as many as were asked for, or as the space has points.
-        self.target = target if self.points is None else min(target, self.points)
+        #: Whether each point is taken once. All other samplers draw with replacement.
+        self.once = sampler == "each" or (sampler == "auto" and self.points is not None and self.points <= target)
+        #: How many trials there will be: as many as were asked for, or as there are points to take.
+        self.target = min(target, self.points or target) if self.once else target
         self.mine: dict[int, Trial] = {}
         self._distributions = {key: each.distribution() for key, each in space.items()}
 
     @property
     def exhausted(self) -> bool:
-        """Whether the space has no more points than were asked for."""
-        return self.points is not None and self.points <= self.target
+        """Whether all points of the space have a value. Those of trials that were pruned or diverged have none."""
+        done = [trial.params for trial in self.trials() if trial.state.name == "COMPLETE"]
+        return self.points is not None and len({tuple(at.get(key) for key in self.space) for at in done}) >= self.points
 
     def trials(self) -> list[FrozenTrial]:
         """All trials, as they are in the storage now."""
@@ -112,7 +115,7 @@ class Queue:
             taken = []
             for number in range(len(trials), len(trials) + max(0, room)):
                 # Its seed is the trial's own, so that a search that was interrupted goes on as if it had not been.
-                self.study.sampler = sampler_for(self.sampler, self.space, self.exhausted, self.seed, number)
+                self.study.sampler = sampler_for(self.sampler, self.space, self.once, self.seed, number)
                 trial = self.study.ask(self._distributions)
                 trial.set_user_attr("owner", me())
                 self.mine[trial.number] = trial

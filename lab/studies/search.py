@@ -224,7 +224,7 @@ def _found(study: Study, queue: Queue, cached: Cached | None) -> Found:
             "raise --trials, or narrow the ranges"
         )
     if queue.exhausted:
-        log.info("all %d points of the space were tried, so the search is at its end", queue.target)
+        log.info("all %d points of the space were tried", queue.points)
     setup = study.searched.with_after(best.params) if cached else study.searched.at(best.params)
     level = level_with(best, trials, cached, study.objective) if cached else None
     return Found(best, setup, trials, queue, level)
