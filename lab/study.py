@@ -12,17 +12,19 @@ import sys
 import time
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from lab import cli
+from lab.errors import LabError
 from lab.evaluate import caveats
 from lab.reads import require_split
 from lab.recipe import DEFAULT
-from lab.runs import RUNS, file_name
+from lab.runs import RUNS, file_name, read_run
 from lab.store import Store
 from lab.store.find import given_store, store_options
+from lab.store.passport import differences
 from lab.studies import diversity, report
 from lab.studies.compare import compare
 from lab.studies.files import read_study
@@ -57,11 +59,12 @@ def run(
     ``storage``: a journal file or a URL of Optuna for the trials of a search, by default a journal in ``home``.
     ``test=False`` ends before the final step. ``join``: take part in another process's study, and end.
 
-    Raises ``LabError`` for what is wrong with study, store or storage.
+    Raises ``LabError`` for what is wrong with study, store or storage, and where ``home`` holds one on other features.
     """
     resumed = home.is_dir() and any(home.iterdir())  # asked first: soon, helpers may have left something
     protocol = protocol or store.protocols[0]
     sealed = SealedStore(store, protocol)
+    _require_place(home, store)
     for split in ("val", "test") if test else ("val",):
         require_split(sealed, split, protocol)
     splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
@@ -126,6 +129,25 @@ def _run(
         report.write_ranks(home, final)
         report.write_result(home, told)
     return told
+
+
+def _require_place(home: Path, store: Store) -> None:
+    """Every folder's store is called ``folder``, so two collections may mean one place: the first one's runs and result
+    would give way to the second's.
+    """
+    told = report.read_result(home)
+    held = [] if told is None else [(told["store"]["path"], told["store"]["passport"])]
+    for file in sorted(home.glob("runs/*/run.json")):
+        with suppress(LabError):  # a damaged one is nobody's
+            run = read_run(file.parent)
+            held.append((run.store, run.passport))
+    for path, passport in held:
+        others = differences(store.passport, passport)
+        if others:
+            raise LabError(
+                f"{home} holds a study on {path}, and {store.path} has another collection or other features: "
+                f"{'; '.join(others[:4])}. Start a new one with --name NAME"
+            )
 
 
 def _before(reads: int) -> list[str]:

@@ -237,6 +237,33 @@ def test_a_study_that_was_changed_is_not_gone_on_with(store: Path, capsys: pytes
     assert "Start a new one with --name NAME" in line
 
 
+@pytest.mark.parametrize(
+    ("section", "field"), [("dataset", "version"), ("frames", "model")], ids=["collection", "features"]
+)
+def test_a_grid_does_not_take_the_place_of_one_on_other_features(
+    section: str, field: str, store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(store.parent, 'kind = "grid"\nseeds = 1\n[train]\nepochs = 1\n[[rows]]\nhead = "mean"\n'
+                 '[[rows]]\nhead = "xpool"\n')  # fmt: skip
+    assert study(file, store) == 0
+    home, other = store.parent / "runs" / "mine-toy-whole", store.parent / "other.zarr"
+    shutil.copytree(store, other)
+    group = json.loads((other / "zarr.json").read_text())
+    was = group["attributes"]["passport"][section][field]
+    group["attributes"]["passport"][section][field] = "new"
+    (other / "zarr.json").write_text(json.dumps(group))
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    for left in ("result and runs", "runs alone"):
+        line = told(capsys, file, "--store", str(other), "--runs", str(home.parent))
+        assert line.startswith(f"{home} holds a study on {store}, and {other} has another collection or other features")
+        assert line.endswith(f"{section}.{field}: 'new' in the store, '{was}' wanted. Start a new one with --name NAME")
+        assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == before, left
+        before.pop(home / "result.json", None)
+        (home / "result.json").unlink(missing_ok=True)  # as if it had been killed before its end
+    assert reads(other) == []
+    assert study(file, other, "--name", "another") == 0
+
+
 def test_an_unknown_study_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
     assert told(capsys, "xpool_haed").startswith("unknown study 'xpool_haed': did you mean 'xpool_head'? known: ")
     assert told(capsys, "nowhere/mine.toml").startswith("unknown study 'nowhere/mine.toml'")
