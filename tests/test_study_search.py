@@ -192,6 +192,11 @@ def test_a_point_at_which_a_trial_was_pruned_has_no_value(tmp_path: Path) -> Non
     assert not queue.exhausted
 
 
+def test_an_endless_space_cannot_be_tried_point_by_point(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"sampler=each must have ranges .*got x: float 0 \.\. 1: take sampler=auto"):
+        queue_on(tmp_path / "j", 3, sampler="each")
+
+
 # -- the journal -----------------------------------------------------------------------------------------------------
 
 

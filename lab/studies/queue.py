@@ -17,8 +17,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from lab.errors import LabError
 from lab.studies.sampling import sampler_for
-from lab.studies.space import Range, size
+from lab.studies.space import MANY, Range, size
 from lab.studies.storage import Storage
 
 if TYPE_CHECKING:
@@ -74,7 +75,10 @@ def _start(pid: int) -> str:
 
 
 class Queue:
-    """The trials of one Optuna study, for one process that takes part in it."""
+    """The trials of one Optuna study, for one process that takes part in it.
+
+    Raises ``LabError`` where each point of an endless space is to be tried.
+    """
 
     def __init__(
         self,
@@ -89,6 +93,11 @@ class Queue:
         self.study, self.storage, self.space = study, storage, space
         self.sampler, self.seed = sampler, seed
         self.points = size(space)
+        if sampler == "each" and self.points is None:
+            raise LabError(
+                "sampler=each must have ranges that can be tried one by one (int, choice, or a step) and at most "
+                f"{MANY} points, got {'; '.join(f'{key}: {each}' for key, each in space.items())}: take sampler=auto"
+            )
         #: Whether each point is taken once. All other samplers draw with replacement.
         self.once = sampler == "each" or (sampler == "auto" and self.points is not None and self.points <= target)
         #: How many trials there will be: as many as were asked for, or as there are points to take.
