@@ -189,3 +189,12 @@ def _put(target: dict[str, Any], name: str, entry: str, value: Any) -> None:
         table[entry] = value
     elif entry or table is not value:
         raise LabError(f"'{name}' is given whole and in parts: keep one of the two")
+
+
+def merged(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
+    """Two tables as one; a table in both is merged itself, otherwise the other's value counts."""
+    both = dict(table)
+    for key, value in other.items():
+        mine = both.get(key)
+        both[key] = merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
+    return both

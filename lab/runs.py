@@ -29,18 +29,23 @@ from torch import Tensor, nn
 
 from lab.errors import LabError
 from lab.heads import HEADS, build_head, head_class
-from lab.recipe import AUDIO_LEVELS
+from lab.recipe import AUDIO_LEVELS, merged
 from lab.stages import Epoch
 from lab.store import Store, passport
 from lab.store.ledger import replace_bytes, replace_text
 
 RUNS = Path("studies/runs")
-FORMAT = 1
+#: 2 has ``after``, which a reader of 1 would leave out.
+FORMAT = 2
 
 
 @dataclass(frozen=True)
 class Run:
-    """What ``run.json`` says. ``passport`` holds those sections of the store's that the head depends on."""
+    """What ``run.json`` says. ``passport`` holds those sections of the store's that the head depends on.
+
+    ``keywords`` are those of the training, with which it can be repeated; ``after`` those that were set when it was
+    over, a fusion weight chosen on validation, say. Runs of format 1 have the latter among the former.
+    """
 
     head: str
     keywords: dict[str, Any]
@@ -61,6 +66,14 @@ class Run:
             **{name: version(name) for name in ("retrieval-lab", "torch", "numpy")},
         }
     )
+
+    after: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords that the head has, those that were set after the training in place of those that it had."""
+        return merged(self.keywords, self.after)
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -91,7 +104,7 @@ def save_run(head: nn.Module, run: Run, epochs: Collection[Epoch], runs: Path = 
     # Cloned, because two names may share one tensor (a layer used twice), which safetensors refuses.
     weights = {key: value.detach().cpu().contiguous().clone() for key, value in head.state_dict().items()}
     try:
-        told = json.dumps({"format": FORMAT, **asdict(run), "kept": _finite(run.kept)}, indent=1, default=_no_json)
+        told = json.dumps({**asdict(run), "format": FORMAT, "kept": _finite(run.kept)}, indent=1, default=_no_json)
     except TypeError as error:
         raise LabError(f"a run's keywords must be plain values, so that they can be saved: {error}") from None
     log = "".join(json.dumps(_finite(asdict(epoch))) + "\n" for epoch in epochs)
@@ -154,7 +167,7 @@ def load_run(path: str | Path, store: Store | None = None, *, trusted: Collectio
     run = read_run(path)
     if store is not None:
         _require_passport(run, store, path)
-    for name in _foreign(run.head, run.keywords):
+    for name in _foreign(run.head, run.settings):
         if name not in trusted:
             raise LabError(
                 f"{path} wants the head '{name}', which is code that the lab does not know: if you know it, "
@@ -162,7 +175,7 @@ def load_run(path: str | Path, store: Store | None = None, *, trusted: Collectio
             )
     weights = _weights(path / "head.safetensors")
     try:
-        keywords = _without_start(run.head, run.keywords)
+        keywords = _without_start(run.head, run.settings)
         if not _foreign(run.head, keywords):  # nothing of the size that a file claims is made before it is checked
             with torch.device("meta"):
                 _require_shapes(build_head(run.head, run.dim, **keywords), weights, path)
@@ -181,6 +194,7 @@ def read_run(path: Path) -> Run:
         told = json.loads(file.read_bytes())
         if told["format"] > FORMAT:
             raise LabError(f"{file} has format {told['format']}, this version reads up to {FORMAT}: upgrade the lab")
+        told.setdefault("after", {})  # format 1
         run = Run(**{key: told[key] for key in (f.name for f in fields(Run))})
         wrong = list(_mistyped(run))
         if wrong:

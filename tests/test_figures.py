@@ -19,7 +19,7 @@ import zarr
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.text import Text
-from pictured import D, F, jpeg, leaving, make, texts_of
+from pictured import A, D, F, jpeg, leaving, make, texts_of
 from PIL import Image
 
 from lab import cli
@@ -240,6 +240,33 @@ def test_fusion_under_a_weight_is_the_head_with_that_weight(material: Material) 
         head.fusion_weight = weight
         np.testing.assert_allclose(fused, similarity_matrix(head, *material.features("cmfi")).numpy(), atol=1e-5)
     head.fusion_weight = 1.0
+
+
+def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: Path, tmp_path: Path) -> None:
+    store, printed = open_store(path), {}
+    for name, keywords, changes in (
+        ("as trained", {}, {}),
+        ("chosen", {}, {"after": {"fusion_weight": 0.1}}),
+        ("level", {"fusion_weight": 0.1}, {"after": {"fusion_weight": 0.1}}),
+        ("before", {"fusion_weight": 0.1}, {"format": 1}),
+    ):
+        shutil.copytree(runs / "cmfi-1", tmp_path / name)
+        told = json.loads((tmp_path / name / "run.json").read_text())
+        told["keywords"] |= keywords
+        (tmp_path / name / "run.json").write_text(json.dumps(told | changes))
+        figure = sweeps.fusion_weight(Material(store, trained(store, [tmp_path / name])))
+        text = " ".join(" ".join(text.get_text().split()) for text in texts_of(figure))
+        printed[name] = text.partition("95 % intervals; ")[2]
+    for name, said in {
+        "as trained": "in training the weight was 1",
+        "chosen": "in training the weight was 1, after it 0.1 was chosen",
+        "level": "in training the weight was 0.1",
+        "before": "the run's weight is 0.1, from its training or chosen after it",
+    }.items():
+        assert printed[name].startswith(said)
+        assert ("chosen" in printed[name]) == ("chosen" in said)
+    alone = Material(store, {"cmfi": build_head("cmfi", D, video="mean", audio_dim=A, fusion_weight=0.5)})
+    assert any("the head's weight is 0.5" in text.get_text() for text in texts_of(sweeps.fusion_weight(alone)))
 
 
 def test_words_in_pieces_are_put_together(material: Material) -> None:

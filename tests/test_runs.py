@@ -81,6 +81,31 @@ def test_a_run_comes_back_to_the_same_similarities(name: str, tmp_path: Path) ->
     assert (run.metrics, run.audio_level) == ({"R@1": 3.0}, "segments")
 
 
+def test_what_was_set_after_the_training_stands_apart_and_is_set_again(tmp_path: Path) -> None:
+    inside = {"audio_dim": A, "video": "topk", "video_keywords": {"top_k": 2, "projection": "linear"}}
+    head: Any = build_head("cmfi", D, **inside)
+    after = {"fusion_weight": 0.1, "video_keywords": {"top_k": 1}}
+    path = save_run(head, run_of(head, "cmfi", keywords=inside, after=after), EPOCHS, tmp_path)
+    head.fusion_weight, head.video.top_k = 0.1, 1
+    back, run = load_run(path)
+    assert torch.equal(similarity_matrix(head, *pairs()), similarity_matrix(back, *pairs()))
+    assert (run.keywords, run.after) == (inside, after)
+    assert run.settings["video_keywords"] == {"top_k": 1, "projection": "linear"}
+
+
+def test_a_run_of_before_is_read_as_it_was(tmp_path: Path) -> None:
+    """Format 1 knew no ``after``: a weight that was chosen stands among the keywords."""
+    keywords = {"audio_dim": A, "video": "xpool", "fusion_weight": 0.1}
+    head = build_head("cmfi", D, **keywords)
+    path = save_run(head, run_of(head, "cmfi", keywords=keywords), EPOCHS, tmp_path)
+    told = json.loads((path / "run.json").read_text())
+    del told["after"]
+    (path / "run.json").write_text(json.dumps(told | {"format": 1}))
+    back, run = load_run(path)
+    assert getattr(back, "fusion_weight") == 0.1  # noqa: B009 - mypy
+    assert (run.settings, run.after, run.format) == (keywords, {}, 1)
+
+
 def test_what_lies_in_the_directory(tmp_path: Path) -> None:
     _, path = saved(tmp_path)
     assert sorted(file.name for file in path.iterdir()) == ["head.safetensors", "log.jsonl", "run.json"]
@@ -92,7 +117,7 @@ def test_what_lies_in_the_directory(tmp_path: Path) -> None:
         return json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
 
     told = strict((path / "run.json").read_text())
-    assert told["format"] == 1
+    assert told["format"] == 2
     assert told["kept"]["loss"] is None
     assert told["versions"].keys() == {"python", "retrieval-lab", "torch", "numpy"}
     log = [strict(line) for line in (path / "log.jsonl").read_text().splitlines()]
@@ -204,7 +229,7 @@ def edit(path: Path, **changes: Any) -> None:
         ("", "run.json is damaged (JSONDecodeError: "),
         ("[]", "run.json is damaged (TypeError: "),
         ("{}", "run.json is damaged (KeyError: 'format'): train the head again"),
-        ('{"format": 2}', "run.json has format 2, this version reads up to 1: upgrade the lab"),
+        ('{"format": 3}', "run.json has format 3, this version reads up to 2: upgrade the lab"),
         ('{"format": "1"}', "run.json is damaged (TypeError: "),
         ("[" * 100_000, "run.json is damaged (RecursionError: "),
         ('{"format": 1, "head": "xpool"}', "run.json is damaged (KeyError: 'keywords')"),
@@ -227,6 +252,8 @@ def test_a_damaged_description(content: str | bytes, said: str, tmp_path: Path) 
         ({"keywords": []}, "'keywords' is of another type"),
         ({"kept": {}}, "'kept.metrics' is of another type"),
         ({"recipe": {"audio_level": "loud"}}, "'recipe.audio_level' is of another type"),
+        ({"after": []}, "'after' is of another type"),
+        ({"after": {"dropuot": 1}}, "unknown keyword of head 'xpool' 'dropuot': did you mean 'dropout'?"),
         ({"keywords": {"dropuot": 1}}, "unknown keyword of head 'xpool' 'dropuot': did you mean 'dropout'?"),
         ({"keywords": {"dropout": "x"}}, "head 'xpool' cannot be built as saved: "),
         ({"keywords": {"dropout": 7}}, "head 'xpool' cannot be built as saved: dropout probability has to be between"),
@@ -295,6 +322,7 @@ def test_code_of_others_runs_only_if_it_is_named(tmp_path: Path, monkeypatch: py
     name = "my_module_of_runs:Mine"
     _, path = saved(tmp_path / "runs")
     for changes in ({"head": name}, {"head": "cmfi", "keywords": {"audio_dim": A, "video": name}},
+                    {"head": "cmfi", "keywords": {"audio_dim": A}, "after": {"video": name}},
                     {"head": "cmfi", "keywords": {"video_keywords": {"x": [{"video": name}]}}}):  # fmt: skip
         edit(path, **changes)
         with pytest.raises(LabError) as error:

@@ -11,9 +11,12 @@ from typing import Any
 import pytest
 import torch
 from forked import start_study
+from safetensors.torch import load_file
 
 from lab import cli
 from lab.recipe import DEFAULT
+from lab.runs import Run, load_run
+from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.studies import trainings
 from lab.studies.cached import settle
@@ -94,7 +97,8 @@ def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
     assert [value for _, value in tried] == pytest.approx(by_hand)
     best = WEIGHTS[by_hand.index(max(by_hand))]
     assert [each.setup.after for each in settled] == [{"fusion_weight": best}] * 2
-    assert [each.run.keywords["fusion_weight"] for each in settled] == [best] * 2
+    assert [each.run.after for each in settled] == [{"fusion_weight": best}] * 2
+    assert not any("fusion_weight" in each.run.keywords for each in settled)
     assert [getattr(each.head, "fusion_weight") for each in settled] == [best] * 2  # noqa: B009 - mypy
 
 
@@ -119,6 +123,35 @@ def test_a_run_gives_way_with_all_that_stands_beside_it(full: Path, tmp_path: Pa
     assert tasks == ["xpool"] * 3
     trained(other)
     assert tasks == ["xpool"] * 3
+
+
+def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+    def setup(trained: float, *weights: float) -> Setup:
+        return Setup(
+            "heard", "cmfi", HOW, {"video": "mean", "fusion_weight": trained}, choose={"fusion_weight": weights}
+        )
+
+    def run_all(setup: Setup) -> tuple[float, Run]:
+        """The weight of the head that the study goes on with, and what its run says, which loads as the same head."""
+        splits = splits_of(full, setup)
+        _, done = train_all(Study("g", "grid", (setup,), "heard", seeds=1), [Chosen(setup)], splits, tmp_path / "runs")
+        fitted, path = done[0][0]
+        head, run = load_run(path)
+        pairs = splits.load("val")
+        assert torch.allclose(similarity_matrix(head, *pairs), similarity_matrix(fitted.head, *pairs), atol=1e-6)
+        return float(getattr(head, "fusion_weight")), run  # noqa: B009 - mypy
+
+    weight, run = run_all(setup(1.0, 0.1))
+    assert (weight, run.keywords["fusion_weight"], run.after) == (0.1, 1.0, {"fusion_weight": 0.1})
+    weight, again = run_all(setup(1.0, 0.3))  # weighed anew, and not trained
+    assert (weight, again.keywords, again.after) == (0.3, run.keywords, {"fusion_weight": 0.3})
+    assert tasks == ["cmfi"]
+    weight, other = run_all(setup(0.1, 0.3))  # another training, though its head was once weighed like this one
+    assert (weight, other.keywords["fusion_weight"]) == (0.3, 0.1)
+    assert tasks == ["cmfi"] * 2
+    trained = load_file(tmp_path / "runs" / "heard-s1" / "head.safetensors")
+    by_hand = splits_of(full, HEARD).fit(Setup("mine", "cmfi", HOW, other.keywords), 1).head.state_dict()
+    assert all(torch.equal(value, trained[name]) for name, value in by_hand.items())
 
 
 STUDY = """
@@ -151,7 +184,8 @@ def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, tasks: lis
     weight = result["rows"][1]["keywords"]["fusion_weight"]
     assert tried[weight] == max(tried.values())
     saved = json.loads((home / "runs" / "heard-s1" / "run.json").read_text())
-    assert saved["keywords"]["fusion_weight"] == weight
+    assert saved["after"] == {"fusion_weight": weight}
+    assert "fusion_weight" not in saved["keywords"]  # it was trained at the default
     assert saved["kept"]["metrics"] == pytest.approx(
         {name: result["rows"][1]["val"][name]["seeds"][0] for name in saved["kept"]["metrics"]}
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -10,9 +11,11 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from lab.evaluate import Candidate
 from lab.figures import style
 from lab.figures.material import Material, NoData, interval
 from lab.metrics import ranks
+from lab.runs import read_run
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 
@@ -105,9 +108,24 @@ def fusion_weight(material: Material) -> Figure:
             for fused in fusions(material, label, FUSION_WEIGHTS)
         ]
     colours = {"all captions": style.colour("cmfi"), **style.SOUND}
-    source = f"{material.source(label)}\nbands: 95 % intervals; in training the weight was "
-    source += f"{material.heads[label].head.fusion_weight:g}"
+    source = f"{material.source(label)}\nbands: 95 % intervals; {_weights_told(material.heads[label])}"
     return recall_curve(FUSION_WEIGHTS, curves, "weight of the sound", colours=colours, scale="symlog", source=source)
+
+
+def _weights_told(one: Candidate) -> str:
+    """The weight of the sound in training, and the one that was chosen after it where that is another."""
+    head: Any = one.head
+    run = None if one.run is None else read_run(one.run)
+    default = inspect.signature(type(head)).parameters.get("fusion_weight")
+    trained = None if run is None or default is None else run.keywords.get("fusion_weight", default.default)
+    if run is None or trained is None:
+        return f"the head's weight is {head.fusion_weight:g}"
+    if run.format == 1 and "fusion_weight" in run.keywords:
+        return f"the run's weight is {trained:g}, from its training or chosen after it"
+    chosen = run.after.get("fusion_weight", trained)
+    return f"in training the weight was {trained:g}" + (
+        f", after it {chosen:g} was chosen" if chosen != trained else ""
+    )
 
 
 def fusions(material: Material, label: str, weights: Sequence[float]) -> list[NDArray[Any]]:

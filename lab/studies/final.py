@@ -22,13 +22,13 @@ from lab import cli
 from lab.errors import LabError
 from lab.evaluate import evaluate
 from lab.reads import Reader, count_reads, require_split
-from lab.recipe import divide
+from lab.recipe import divide, merged
 from lab.runs import load_run, read_run, save_run
 from lab.studies.cached import settle
 from lab.studies.diversity import diversity
 from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
-from lab.studies.setups import Setup, Study, merged
+from lab.studies.setups import Setup, Study
 from lab.studies.splits import Fitted, Row, Split, Splits, load_levels
 from lab.studies.trainings import is_side
 from lab.studies.workers import claimed
@@ -115,7 +115,7 @@ def seeds_of(study: Study) -> range:
 
 def _replaced(old: Fitted, new: Fitted, path: str) -> str:
     """The run of a head whose settings after the training were chosen; one that says so already stays."""
-    if not path or read_run(Path(path)).keywords == new.run.keywords:
+    if not path or read_run(Path(path)).after == new.run.after:
         return path
     with claimed(Path(path)):
         _remove(Path(path))
@@ -208,12 +208,11 @@ def _train(setup: Setup, seed: int, splits: Splits, path: Path) -> tuple[Fitted,
 def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None:
     try:
         run = read_run(path)
-        run_keywords = run.keywords
         _, keywords, recipe = splits.build(setup, seed)
-        wanted = merged(keywords, setup.after)
+        held, wanted = run.after, setup.after
         for key in setup.choose:  # what it holds of these is chosen anew
-            run_keywords, wanted = (merged(each, divide(setup.head, {key: 0})[1]) for each in (run_keywords, wanted))
-        same = (run.head, run_keywords, run.recipe) == (setup.head, wanted, asdict(recipe))
+            held, wanted = (merged(each, divide(setup.head, {key: 0})[1]) for each in (held, wanted))
+        same = (run.head, run.keywords, run.recipe, held) == (setup.head, keywords, asdict(recipe), wanted)
         if not same or run.passport.keys() - splits.store.passport.keys():
             return None
         head, run = load_run(path, splits.store, trusted=list(_names(setup)))
@@ -221,7 +220,7 @@ def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None
         log.warning("%s", error)
         return None
     log.info("%s was trained before", path)
-    if run.keywords == keywords:  # as it was trained
+    if not run.after:  # as it was trained
         splits.trainings.remember(setup.head, keywords, recipe, head, run)
     return Fitted(setup, head.to(splits.device), recipe, run.metrics, run.seconds, run)
 

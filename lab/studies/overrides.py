@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.errors import LabError, unknown
-from lab.recipe import divide
+from lab.recipe import divide, merged
 from lab.studies.keys import CLASSIC, KEYS, TRAIN_KEYS
-from lab.studies.setups import merged
 from lab.studies.space import is_range
 
 

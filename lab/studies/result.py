@@ -22,13 +22,14 @@ import torch
 
 from lab.metrics import summarise
 from lab.reads import count_reads
+from lab.recipe import merged
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
 from lab.store import Store
 from lab.studies import learned
 from lab.studies.final import Final
 from lab.studies.grid import Chosen
 from lab.studies.search import Found
-from lab.studies.setups import OBJECTIVES, Study, merged, quality
+from lab.studies.setups import OBJECTIVES, Study, quality
 from lab.studies.splits import Row
 
 FORMAT = 1

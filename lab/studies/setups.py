@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from lab.metrics import geometric_mean
-from lab.recipe import DEFAULT, divide
+from lab.recipe import DEFAULT, divide, merged
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies.space import Range, Value
 
@@ -110,15 +110,6 @@ class Study:
 def digest(definition: Mapping[str, Any]) -> str:
     """A hash that two studies share where their definitions are the same."""
     return hashlib.sha256(json.dumps(definition, sort_keys=True).encode()).hexdigest()[:16]
-
-
-def merged(table: Mapping[str, Any], other: Mapping[str, Any]) -> dict[str, Any]:
-    """Two tables as one; a table in both is merged itself, otherwise the other's value counts."""
-    both = dict(table)
-    for key, value in other.items():
-        mine = both.get(key)
-        both[key] = merged(mine, value) if isinstance(mine, dict) and isinstance(value, dict) else value
-    return both
 
 
 def quality(metrics: Mapping[str, float], objective: str) -> float:

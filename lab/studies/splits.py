@@ -27,7 +27,7 @@ from lab.runs import Run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch
 from lab.store import Store
-from lab.studies.setups import Setup, merged
+from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
 from lab.task import Task, head_for, same_texts
@@ -145,7 +145,7 @@ class Splits:
             if setup.after:
                 put(head, setup.after)
                 metrics = validate(head, *validation)
-                run = replace(run, keywords=merged(keywords, setup.after), kept={**run.kept, "metrics": metrics})
+                run = replace(run, after=setup.after, kept={**run.kept, "metrics": metrics})
             return Fitted(setup, head, recipe, metrics, run.seconds, run, trained.history.epochs)
         put(head, setup.after)
         metrics = validate(head.to(self.device).eval(), *validation)
@@ -153,7 +153,7 @@ class Splits:
         kept = Epoch(0, "untrained", float("nan"), recipe.logit_scale, 0.0, metrics)
         run = Run(
             head=setup.head,
-            keywords=merged(keywords, setup.after),
+            keywords=keywords,
             dim=validation[0].dim,
             dataset=self.store.name,
             protocol=self.protocol,
@@ -164,6 +164,7 @@ class Splits:
             chosen="nothing was trained by gradients",
             parameters=sum(each.numel() for each in (*head.parameters(), *head.buffers())),
             seconds=seconds,
+            after=setup.after,
         )
         return Fitted(setup, head, recipe, metrics, seconds, run)
 
@@ -181,8 +182,7 @@ class Splits:
         setup = fitted.setup.with_after(point)
         put(fitted.head, setup.after)
         metrics = validate(fitted.head, *self.load("val", fitted.recipe.audio_level))
-        keywords = merged(fitted.run.keywords, setup.after)
-        run = replace(fitted.run, keywords=keywords, kept={**fitted.run.kept, "metrics": metrics})
+        run = replace(fitted.run, after=setup.after, kept={**fitted.run.kept, "metrics": metrics})
         return replace(fitted, setup=setup, metrics=metrics, run=run)
 
     def try_out(self, setup: Setup) -> None:
