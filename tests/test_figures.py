@@ -10,6 +10,7 @@ import shutil
 import warnings
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 import numpy as np
@@ -267,6 +268,28 @@ def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: 
         assert ("chosen" in printed[name]) == ("chosen" in said)
     alone = Material(store, {"cmfi": build_head("cmfi", D, video="mean", audio_dim=A, fusion_weight=0.5)})
     assert any("the head's weight is 0.5" in text.get_text() for text in texts_of(sweeps.fusion_weight(alone)))
+
+
+def test_bars_without_a_projection_have_the_settings_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A k, and frames that are not normalised: those of no head but the trained one."""
+    store = open_store(path)
+    made = {
+        "mean trained": build_head("mean", D, projection="linear", normalize=False),
+        "topk k=1 trained": build_head("topk", D, projection="linear", top_k=1, normalize=False),
+    }
+    for head in made.values():
+        for parameter in head.parameters():
+            parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
+    material = Material(store, {**{one.label: one.head for one in baselines(store)}, **made})
+    monkeypatch.setattr(heads, "grouped_bars", lambda groups, bars, source: bars)
+    bars: Any = heads.projection(material)
+    assert list(bars) == ["mean", "topk k=1"]
+    plain = Material(store, {name: build_head(name, D, normalize=False, **keywords) for name, keywords in (
+        ("mean", {}), ("topk", {"top_k": 1}))})  # fmt: skip
+    for (zero_shot, fitted), name, label in zip(bars.values(), plain.heads, made, strict=True):
+        assert zero_shot == [plain.interval(name, metric) for metric in heads.METRICS]
+        assert fitted == [material.interval(label, metric) for metric in heads.METRICS]
+        assert any(True for _ in material.heads[label].head.parameters())  # the trained one is left as it was
 
 
 def test_words_in_pieces_are_put_together(material: Material) -> None:

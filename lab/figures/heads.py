@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
+from torch import nn
 
 from lab.figures import style
-from lab.figures.material import Material, NoData
+from lab.figures.material import Material, NoData, interval
+from lab.metrics import ranks
 from lab.significance import Interval
+from lab.similarity import similarity_matrix
 
 METRICS = ("R@1", "R@5", "R@10")
 
@@ -102,27 +106,37 @@ def heads(material: Material) -> Figure:
 
 
 def projection(material: Material) -> Figure:
-    """Mean and top-k, zero-shot and with a trained linear projection (X-Pool, figure 3a)."""
-    plain: dict[str, str] = {}
-    fitted: dict[str, str] = {}
-    for label, one in material.heads.items():
-        kind = getattr(getattr(one.head, "space", None), "text", None)
-        if kind is not None and style.head_of(label) in ("mean", "topk"):
-            (fitted if any(True for _ in kind.parameters()) else plain).setdefault(style.head_of(label), label)
+    """Mean and top-k, zero-shot and with a trained linear projection (X-Pool, figure 3a), all else alike."""
+    bars: dict[str, list[list[Interval]]] = {}
+    labels = []
     for name in ("mean", "topk"):
-        if name not in plain:
-            raise NoData(f"untrained {name} is not among the heads: leave --run out, or add --run {name}")
-        if name not in fitted:
+        label = next((x for x, one in material.heads.items() if style.head_of(x) == name and _projects(one.head)), None)
+        if label is None:
             raise NoData(
                 f"no run of {name} with a trained projection: python -m lab.train {name} --set projection=linear "
                 f"--dataset {material.store.name}"
             )
-    bars = {
-        plain[name]: [[material.interval(side[name], metric) for metric in METRICS] for side in (plain, fitted)]
-        for name in ("mean", "topk")
-    }
-    source = material.source(fitted["mean"], fitted["topk"])
-    return grouped_bars(("zero-shot", "trained projection"), bars, f"{source}\nlines: 95 % intervals")
+        head: Any = material.heads[label].head
+        plain = ranks(similarity_matrix(_unprojected(head), *material.bare).numpy(), material.target)
+        bars[f"{name} k={head.top_k}" if name == "topk" else name] = [
+            [interval(plain, material.target, metric) for metric in METRICS],
+            [material.interval(label, metric) for metric in METRICS],
+        ]
+        labels.append(label)
+    source = f"{material.source(*labels)}\nlines: 95 % intervals"
+    return grouped_bars(("zero-shot", "trained projection"), bars, source)
+
+
+def _projects(head: nn.Module) -> bool:
+    return any(True for _ in getattr(head, "space", nn.Identity()).parameters())
+
+
+def _unprojected(head: nn.Module) -> nn.Module:
+    """A copy that compares texts and frames as they come, its other settings (k, say) being the same."""
+    twin: Any = copy.deepcopy(head)
+    twin.space.text, twin.space.frame = nn.Identity(), nn.Identity()
+    bare: nn.Module = twin
+    return bare
 
 
 def rank_pairs(material: Material) -> Figure:
@@ -131,10 +145,10 @@ def rank_pairs(material: Material) -> Figure:
     others = sorted((x for x in material.heads if x != base), key=lambda x: -material.interval(x).value)[:3]
     if not others:
         raise NoData("one head alone has none to be held against: give a second --run")
-    ranks = {label: material.ranks(label) for label in others}
+    panels = {label: material.ranks(label) for label in others}
     return rank_against_rank(
         material.ranks(base),
-        ranks,
+        panels,
         base,
         len(material.video_rows),
         f"{material.source(base, *others)}\nshaded: the panel's head is better; points are moved by a little chance",
