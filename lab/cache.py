@@ -290,7 +290,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--seed", type=int, default=0, help="seed of --split (default: %(default)s)")
     add("--shard", default="1/1", help="share I of N of the work, for job arrays (default: %(default)s)")
     add("--limit", type=int, help="at most this many videos")
-    add("--retry", action="store_true", help="try the files again that failed before")
+    add(
+        "--retry",
+        action="store_true",
+        help="read files again that failed or were truncated (those of another size than before always are)",
+    )
     add("--workers", type=int, default=default.workers, help="decode processes (default: %(default)s)")
     add("--device", default=default.device, help="cpu, cuda, cuda:1 (default: %(default)s)")
     add("--precision", default=default.precision, choices=("fp32", "bf16", "fp16"), help="default: %(default)s")

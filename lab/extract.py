@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from lab import cli
 from lab.datasets import Collection
-from lab.encode import Begun, audio_rows, begin, frame_rows
+from lab.encode import Begun, Clips, audio_rows, begin, frame_rows
 from lab.media import Clip, MediaError, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
@@ -96,7 +96,9 @@ class Unit:
     first: int
     files: tuple[Path | None, ...]
     modalities: frozenset[str]
-    settled: tuple[bool, ...]  # which of them come along, done already
+    sizes: tuple[int, ...]  # bytes of each file before it is read: one that grows meanwhile is read again next time
+    kept: tuple[frozenset[str], ...]  # of each video what stays stored if its file cannot be read this time
+    replaced: int = 0  # how many have features of a file that had another size
 
 
 @dataclass
@@ -152,27 +154,37 @@ class Pass:
             known = {(e.video, e.modality): e for e in self.writer.ledger.read(_videos_block(block))}
             for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
                 files: list[Path | None] = []
-                settled: list[bool] = []
+                sizes: list[int] = []
+                kept: list[frozenset[str]] = []
                 undone: set[str] = set()
+                replaced = 0
                 for video in self.collection.videos[first : first + UNIT_VIDEOS]:
-                    stands = {m: self._settled(known.get((video.id, m)), video.file) for m in self._wanted()}
+                    size = 0 if video.file is None else _size(video.file)
+                    entries = {m: known.get((video.id, m)) for m in self._wanted()}
+                    stands = {m: video.file is not None and self._settled(entries[m], size) for m in entries}
                     within = video.file is not None and left > 0
                     left -= within
                     # What is done already comes along when its unit is done again, limit or not.
-                    settled.append(all(stands.values()))
-                    files.append(video.file if within or settled[-1] else None)
+                    files.append(video.file if within or all(stands.values()) else None)
+                    sizes.append(size)
+                    kept.append(frozenset(m for m, entry in entries.items() if entry and _of_this_file(entry, size)))
+                    replaced += within and any(
+                        e and not e.failed and not _of_this_file(e, size) for e in entries.values()
+                    )
                     undone |= {m for m, stand in stands.items() if within and not stand}
                 if undone:
-                    yield Unit(first, tuple(files), frozenset(undone), tuple(settled))
+                    yield Unit(first, tuple(files), frozenset(undone), tuple(sizes), tuple(kept), replaced)
 
     def _wanted(self) -> list[str]:
         return [name for name in VIDEO_MODALITIES if name in self.modalities]
 
-    def _settled(self, entry: Entry | None, file: Path | None) -> bool:
-        """Whether the ledger's word stands: features are there, or the same file failed before."""
-        if entry is None or file is None or entry.status == "missing":
+    def _settled(self, entry: Entry | None, size: int) -> bool:
+        """Whether the ledger's word stands for a file of ``size`` bytes: it was read or failed, as it is now."""
+        if entry is None or entry.status == "missing":
             return False
-        return not entry.failed or (not self.share.retry and entry.bytes == _size(file))
+        if self.share.retry and (entry.failed or (entry.status == "truncated" and size > 0)):
+            return False
+        return entry.bytes == size if entry.failed else _of_this_file(entry, size)
 
     def _videos(self) -> None:
         if not self._wanted():
@@ -181,6 +193,8 @@ class Pass:
         total = sum(file is not None for unit in units for file in unit.files)
         if not total:
             return
+        if replaced := sum(unit.replaced for unit in units):
+            log.info("%d files have another size than when they were read: they are read again", replaced)
         # Two kinds of units decode different things (a modality added later); each kind has its own job.
         for modalities in sorted({unit.modalities for unit in units}, key=sorted):
             self._decode_and_encode([unit for unit in units if unit.modalities == modalities], modalities)
@@ -197,11 +211,9 @@ class Pass:
             results = pool.run(files, ahead)
             for unit in units:
                 clips: list[Clip | Exception | None] = []
-                for file, settled in zip(unit.files, unit.settled, strict=True):
-                    clip = next(results)[1] if file is not None else None
+                for file in unit.files:
+                    clips.append(next(results)[1] if file is not None else None)
                     bar.update(file is not None)
-                    # What is stored stays where its file cannot be read any more: a disk may only be away.
-                    clips.append(None if settled and isinstance(clip, Exception) else clip)
                 self._commit(unit, clips)
             self._finish()
 
@@ -230,26 +242,25 @@ class Pass:
         if frames is not None:
             require_finite(frames, f"frames of the videos from row {unit.first}")
             with timed(self.spent, "writing"):
-                self.writer.write_frames(unit.first, frame_rows(clips, frames))
-            entries += self._entries(unit, clips, "frames")
+                self.writer.write_frames(unit.first, frame_rows(_written(unit, clips, "frames"), frames))
+            entries += self._entries(unit, _written(unit, clips, "frames"), "frames")
         if audio is not None:
             for _, segments in audio:
                 require_finite(segments, f"audio of the videos from row {unit.first}")
             with timed(self.spent, "writing"):
-                self.writer.write_audio(unit.first, audio_rows(clips, audio))
-            entries += self._entries(unit, clips, "audio")
+                self.writer.write_audio(unit.first, audio_rows(_written(unit, clips, "audio"), audio))
+            entries += self._entries(unit, _written(unit, clips, "audio"), "audio")
         with timed(self.spent, "writing"):
             self.writer.record(_videos_block(unit.first // CHUNK_VIDEOS), entries)
-        self.spent.videos += sum(clip is not None for clip in clips)
+        self.spent.videos += len({entry.video for entry in entries})
 
     def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
         for row, clip in enumerate(clips):
-            file = unit.files[row]
-            if clip is None or file is None:
+            if clip is None:
                 continue
             status, reason = outcome(clip, modality)
             seconds = round(clip.seconds, 4) if isinstance(clip, Clip) else 0.0
-            yield Entry(self.collection.videos[unit.first + row].id, modality, status, reason, seconds, _size(file))
+            yield Entry(self.collection.videos[unit.first + row].id, modality, status, reason, seconds, unit.sizes[row])
 
     # -- captions ------------------------------------------------------------------------------------------------
 
@@ -294,6 +305,23 @@ class Pass:
             owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
             if any(wanted[owner] and videos[owner].id not in done for owner in owners):
                 yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
+
+
+def _of_this_file(entry: Entry, size: int) -> bool:
+    """Whether features are stored, of a file of ``size`` bytes as far as can be told.
+
+    A size of 0 is a file that cannot be read now: what is stored stays, as a disk may only be away. Features that were
+    made elsewhere and converted have 0 bytes in the ledger: of which file they are is not known.
+    """
+    return not entry.failed and (size == 0 or entry.bytes in (0, size))
+
+
+def _written(unit: Unit, clips: Clips, modality: str) -> Clips:
+    """What is written of a modality: nothing where a file cannot be read whose features are stored."""
+    return [
+        None if isinstance(clip, Exception) and modality in kept else clip
+        for clip, kept in zip(clips, unit.kept, strict=True)
+    ]
 
 
 def outcome(clip: Clip | Exception, modality: str) -> tuple[str, str]:

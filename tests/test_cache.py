@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lab.cache import main
 from lab.encode import Begun, begin
 from lab.extract import Pass
 from lab.inspect import main as inspect
+from lab.store.ledger import Entry
 from lab.store.verify import problems
 from lab.store.writer import StoreWriter
 
@@ -180,6 +182,75 @@ def test_features_stay_when_their_file_cannot_be_read_any_more(world: Path, tmp_
     mine, whole = held(tmp_path, "torn"), held(world, "whole")
     assert {name: mine[name] == whole[name] for name in ("frame_count", "audio_presence", "ledger")} == {
         "frame_count": True, "audio_presence": True, "ledger": True}  # fmt: skip
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Path:
+    """Three videos, and the store ``s`` of a pass over them."""
+    worlds.folder(tmp_path / "root", 3)
+    assert cache(tmp_path, "--name", "s") == 0
+    return tmp_path
+
+
+def row(base: Path, video: str, modality: str = "frames") -> Entry:
+    entries = open_store(base / "features" / "s.zarr").ledger
+    return next(entry for entry in entries if (entry.video, entry.modality) == (video, modality))
+
+
+def test_a_replaced_file_is_read_again(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worlds.clip_file(small / "root" / "clip001.mp4", 9, frames=4, sound=False)
+    assert cache(small, "--name", "s") == 0
+    assert "1 files have another size than when they were read" in capsys.readouterr().err
+    assert cache(small, "--name", "fresh") == 0
+    assert held(small, "s") == held(small, "fresh")
+    assert row(small, "clip001.mp4", "audio").status == "no_audio"
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 0
+    assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_a_file_replaced_by_a_broken_one_has_no_features(small: Path) -> None:
+    (small / "root" / "clip001.mp4").write_bytes(b"no video")
+    assert cache(small, "--name", "s") == 1
+    assert row(small, "clip001.mp4").status == "not_video"
+    assert open_store(small / "features" / "s.zarr").array("frame_count")[:].tolist().count(0) == 1
+    assert list(problems(open_store(small / "features" / "s.zarr"))) == []
+
+
+def test_what_was_truncated_is_read_again_when_asked_or_whole(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    shutil.rmtree(small / "features")
+    film = worlds.clip_file(small / "film.mkv", 5, frames=30)
+    cut = small / "root" / "film.mkv"
+    cut.write_bytes(film.read_bytes()[: film.stat().st_size * 2 // 3])
+    for more, done in (((), 4), ((), 0), (("--retry",), 4)):
+        capsys.readouterr()
+        assert cache(small, "--name", "s", *more) == 0
+        assert f"\n{done} videos and" in capsys.readouterr().out
+        assert row(small, "film.mkv").status == "truncated"
+    shutil.copyfile(film, cut)
+    assert cache(small, "--name", "s") == 0
+    assert (row(small, "film.mkv").status, row(small, "film.mkv").bytes) == ("ok", film.stat().st_size)
+
+
+def test_features_of_an_unknown_file_stay(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ledger = open_store(small / "features" / "s.zarr").ledger
+    ledger.write("videos-000000", [replace(entry, bytes=0) for entry in ledger.read("videos-000000")])  # as converted
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 0
+    assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_frames_stay_when_the_file_of_a_failed_sound_has_gone(small: Path) -> None:
+    ledger = open_store(small / "features" / "s.zarr").ledger
+    failed = replace(row(small, "clip001.mp4", "audio"), status="undecodable")
+    ledger.update("videos-000000", [failed])
+    (small / "root" / "clip001.mp4").unlink()
+    (small / "root" / "clip001.mp4").symlink_to(small / "nowhere.mp4")
+    before = held(small, "s")["frame_count"]
+    assert cache(small, "--name", "s", "--retry") == 1
+    assert held(small, "s")["frame_count"] == before
+    assert row(small, "clip001.mp4").status == "ok"
+    assert row(small, "clip001.mp4", "audio").status == "gone"
 
 
 def test_a_packed_copy_is_for_reading(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
