@@ -116,6 +116,7 @@ def test_all_mistakes_are_told_together(tmp_path: Path) -> None:
         ({"int": [1, 4]}, [1, 2, 3, 4]),
         ({"int": [2, 8], "step": 3}, [2, 5, 8]),
         ({"float": [0.0, 0.6], "step": 0.2}, [0.0, 0.2, 0.4, 0.6]),
+        ({"float": [0.0, 0.6], "step": 0.1}, [0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6]),
         ({"choice": ["a", 2, True]}, ["a", 2, True]),
         ({"log": [8, 11]}, [8, 9, 10, 11]),
         ({"float": [0.0, 1.0]}, None),
@@ -126,6 +127,7 @@ def test_what_a_range_can_give(given: dict[str, Any], values: list[Any] | None) 
     each = read_range("x", given)
     assert each.values() == (pytest.approx(values) if values and isinstance(values[0], float) else values)
     if values is not None:
+        assert "choice" in given or max(each.values() or []) <= each.high  # Optuna refuses what is above
         assert size({"x": each, "y": each}) == len(values) ** 2
         assert len({tuple(point.values()) for point in points({"x": each, "y": each})}) == len(values) ** 2
     ends = [point["x"] for point in corners({"x": each})]

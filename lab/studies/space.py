@@ -51,8 +51,8 @@ class Range:
             return list(range(int(self.low), int(self.high) + 1))
         if self.step is None:
             return [self.low] if self.low == self.high else None
-        # rounded, because 0.1 + 0.2 is not 0.3, and this is what Optuna gives
-        return [self.low + i * self.step for i in range(round((self.high - self.low) / self.step) + 1)]
+        # As Optuna's own steps come out; 6 · 0.1 is above 0.6, which it would refuse.
+        return [min(self.low + i * self.step, self.high) for i in range(round((self.high - self.low) / self.step) + 1)]
 
     def ends(self) -> list[Value]:
         """Its ends; all of a choice."""
