@@ -146,6 +146,7 @@ def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_pa
     weight, again = run_all(setup(1.0, 0.3))  # weighed anew, and not trained
     assert (weight, again.keywords, again.after) == (0.3, run.keywords, {"fusion_weight": 0.3})
     assert tasks == ["cmfi"]
+    assert len((tmp_path / "runs" / "heard-s1" / "log.jsonl").read_text().splitlines()) == 1
     weight, other = run_all(setup(0.1, 0.3))  # another training, though its head was once weighed like this one
     assert (weight, other.keywords["fusion_weight"]) == (0.3, 0.1)
     assert tasks == ["cmfi"] * 2

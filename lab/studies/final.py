@@ -24,6 +24,7 @@ from lab.evaluate import evaluate
 from lab.reads import Reader, count_reads, require_split
 from lab.recipe import divide, merged
 from lab.runs import load_run, read_run, save_run
+from lab.store.ledger import replace_bytes
 from lab.studies.cached import settle
 from lab.studies.diversity import diversity
 from lab.studies.grid import Chosen
@@ -118,8 +119,12 @@ def _replaced(old: Fitted, new: Fitted, path: str) -> str:
     if not path or read_run(Path(path)).after == new.run.after:
         return path
     with claimed(Path(path)):
+        told = Path(path) / "log.jsonl"
+        epochs = told.read_bytes() if told.is_file() else b""  # what was read from disk knows none
         _remove(Path(path))
-        return str(save_run(new.head, new.run, old.epochs, Path(path).parent, Path(path).name))
+        saved = save_run(new.head, new.run, old.epochs, Path(path).parent, Path(path).name)
+        replace_bytes(saved / "log.jsonl", epochs)
+        return str(saved)
 
 
 def read_test(
