@@ -28,6 +28,7 @@ from lab.extract import Decoding, Pass, Share, Spent
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store import Store, open_store
+from lab.store.changes import require_same_data
 from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
 from lab.store.writer import StoreWriter, create_store
@@ -107,7 +108,7 @@ def prepare(
     sampling = sampling_for(options)
     sections = passport_sections(clip, panns, sampling, options.only)
     writer = StoreWriter(path)
-    writer.require_section("dataset", _origin(collection))
+    require_same_data(writer.store, collection)
     # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
     new = [name for name, section in sections.items() if not writer.require_section(name, section)]
     make_room(writer, new, sections, collection, clip, panns, sampling)

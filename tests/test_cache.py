@@ -320,6 +320,34 @@ def test_another_passport_names_the_fields_and_changes_nothing(world: Path, caps
     assert {k: v for k, v in after.items() if ".lock" not in k} == {k: v for k, v in before.items() if ".lock" not in k}
 
 
+def test_changed_data_are_told_in_words_with_a_remedy_that_works(
+    small: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    captions = {f"clip00{i}.mp4": [f"clip {i} says {j} words of it" for j in range(2)] for i in (1, 2, 3, 0)}
+    captions["clip001.mp4"][0] = "corrected"
+    (small / "root" / "clip000.mp4").unlink()
+    shutil.copyfile(small / "root" / "clip001.mp4", small / "root" / "clip003.mp4")
+    worlds.captions_csv(small / "root", {name: texts for name, texts in captions.items() if name != "clip000.mp4"})
+    (small / "root" / "captions.csv").write_text(
+        (small / "root" / "captions.csv")
+        .read_text()
+        .replace("clip 2 says 0 words of it,train", "clip 2 says 0 words of it,val")
+        .replace("clip 2 says 1 words of it,train", "clip 2 says 1 words of it,val")
+    )
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 2
+    told = capsys.readouterr().err.strip().splitlines()[-1]
+    path = small / "features" / "s.zarr"
+    assert told.startswith(
+        f"lab.cache: error: {path} was made of other data, since then: 1 video came (clip003.mp4); 1 video went "
+        "(clip000.mp4); 1 caption differs (clip001.mp4); 1 video is in another split (clip002.mp4). "
+    )
+    assert f"--name s-2, which other commands take as --store {path.with_name('s-2.zarr')}," in told
+    assert cache(small, "--name", "s-2") == 0
+    assert cache(small, "--name", "s") == 2
+    assert "--name s-3" in capsys.readouterr().err
+
+
 def test_two_passes_at_one_store(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lab.store.lock import writing
 
