@@ -26,11 +26,14 @@ from lab.task import head_for
 warnings.filterwarnings("ignore", "IProgress not found")
 
 
-def begin(store: str | Path, runs: str | Path | None = None, split: str | None = None) -> Material:
+def begin(
+    store: str | Path, runs: str | Path | None = None, split: str | None = None, trust: Sequence[str] = ()
+) -> Material:
     """A split of a store with the heads that need no training and the newest run of each head in ``runs``.
 
-    Without ``split``: ``val``, or ``all`` in a store without splits; a held-out split must be asked for. Says what was
-    found. Raises ``LabError`` where there is no store, with the command that makes one.
+    Without ``split``: ``val``, or ``all`` in a store without splits; a held-out split must be asked for. One's own
+    head is among them if ``trust`` names it, as in ``["my_head:MyHead"]``: its code is run. Says what was found. Raises
+    ``LabError`` where there is no store, with the command that makes one.
     """
     path = Path(store)
     if not path.exists():
@@ -39,9 +42,9 @@ def begin(store: str | Path, runs: str | Path | None = None, split: str | None =
             "or name one of yours in STORE"
         )
     opened = open_store(path)
-    found = newest_runs(opened, Path(runs)) if runs is not None else []
+    found = newest_runs(opened, Path(runs), trust=trust) if runs is not None else []
     split = split or next((name for name in ("val", *OPEN) if name in opened.splits), "val")
-    material = Material(opened, [*baselines(opened), *trained(opened, found)], split, command="notebook")
+    material = Material(opened, [*baselines(opened), *trained(opened, found, trust)], split, command="notebook")
     cli.say(material.source())
     cli.say(f"heads: {', '.join(material.heads)}")
     if runs is not None and not found:

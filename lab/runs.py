@@ -39,6 +39,17 @@ RUNS = Path("studies/runs")
 FORMAT = 2
 
 
+class UntrustedError(LabError):
+    """A run wants a head, ``name``, which is code outside the lab that nobody has trusted."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        super().__init__(
+            f"{path} wants the head '{name}', which is code that the lab does not know: if you know it, "
+            f"run the same with --trust {name}"
+        )
+        self.name = name
+
+
 @dataclass(frozen=True)
 class Run:
     """What ``run.json`` says. ``passport`` holds those sections of the store's that the head depends on.
@@ -160,8 +171,8 @@ def find_below(name: str | Path, runs: Path = RUNS) -> Path | None:
 def load_run(path: str | Path, store: Store | None = None, *, trusted: Collection[str] = ()) -> tuple[nn.Module, Run]:
     """The trained head in eval mode on the CPU, and what is known of it.
 
-    Raises ``LabError`` for what is no run or a damaged one, for a head outside the lab whose name is not in
-    ``trusted``, and, if a store is given, for one whose features were made under another passport.
+    Raises ``LabError`` for what is no run or a damaged one, ``UntrustedError`` for a head outside the lab whose name is
+    not in ``trusted``, and, if a store is given, ``LabError`` for one whose features were made under another passport.
     """
     path = Path(path)
     run = read_run(path)
@@ -169,10 +180,7 @@ def load_run(path: str | Path, store: Store | None = None, *, trusted: Collectio
         _require_passport(run, store, path)
     for name in _foreign(run.head, run.settings):
         if name not in trusted:
-            raise LabError(
-                f"{path} wants the head '{name}', which is code that the lab does not know: if you know it, "
-                f"run the same with --trust {name}"
-            )
+            raise UntrustedError(path, name)
     weights = _weights(path / "head.safetensors")
     try:
         keywords = _without_start(run.head, run.settings)

@@ -115,13 +115,13 @@ def _heads(store: Store, given: Any) -> list[Candidate]:
     asked, runs, trust = given.run, given.runs, given.trust
     plain = baselines(store)
     if not asked:
-        paths = newest_runs(store, runs, given.protocol)
+        paths = newest_runs(store, runs, given.protocol, trust)
         if not paths:
             log.info(
                 "no run of %s in %s: heads without training alone; python -m lab.train xpool --dataset %s",
                 *(store.name, runs, store.name),
             )
-        return [*plain, *trained(store, paths)]
+        return [*plain, *trained(store, paths, trust)]
     names = {style.head_of(one.label): one for one in plain}
     found: list[Candidate] = [names[name] for name in dict.fromkeys(["mean", "topk", *asked]) if name in names]
     paths = []

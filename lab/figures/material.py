@@ -23,7 +23,7 @@ from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
 from lab.metrics import ranks
 from lab.reads import OPEN, Reader, load_split
-from lab.runs import RUNS, load_run
+from lab.runs import RUNS, UntrustedError, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
@@ -247,27 +247,34 @@ def _longer(label: str, path: Path) -> Iterator[str]:
     yield from (f"{label} {number}" for number in count(2))
 
 
-def newest_runs(store: Store, runs: Path = RUNS, protocol: str | None = None) -> list[Path]:
-    """The newest run of each head (and projection) that was trained on this store's features, in the table's order.
+def newest_runs(store: Store, runs: Path = RUNS, protocol: str | None = None, trust: Sequence[str] = ()) -> list[Path]:
+    """The newest run of each head (and projection) that was trained on this store's features, in the table's order,
+    then those of one's own in the order of ``trust``.
 
     Those of studies are among them. Runs under another protocol (None: the store's first) are left out with a line:
-    their train split may hold what this one tests on.
+    their train split may hold what this one tests on. So are those of code that ``trust`` does not name.
     """
     newest: dict[tuple[str, str], Path] = {}
     elsewhere: list[str] = []
+    untrusted: set[str] = set()
     view = protocol or store.protocols[0]
     for path, run in all_runs(runs):
         key = (run.head, str(run.keywords.get("projection", "")))
-        if key not in newest and run.head in HEADS and run.dataset == store.name:
-            if run.protocol != view:
-                elsewhere.append(f"{path.name} ({run.protocol})")
-                continue
-            try:
-                load_run(path, store)
-                newest[key] = path
-            except LabError as error:
-                log.debug("left out: %s", error)
+        if key in newest or run.dataset != store.name:
+            continue
+        if run.protocol != view:
+            elsewhere.append(f"{path.name} ({run.protocol})")
+            continue
+        try:
+            load_run(path, store, trusted=trust)
+            newest[key] = path
+        except UntrustedError as error:
+            untrusted.add(error.name)
+        except LabError as error:
+            log.log(logging.WARNING if run.head in trust else logging.DEBUG, "left out: %s", error)
     if elsewhere:
         log.info("left out, trained under another protocol than %s: %s", view, ", ".join(elsewhere))
-    order = list(HEADS)
+    for name in sorted(untrusted):
+        log.warning("left out, code that the lab does not know: add --trust %s if you know it", name)
+    order = [*HEADS, *trust]
     return [path for (head, _), path in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]
