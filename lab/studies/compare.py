@@ -42,7 +42,7 @@ class Entry:
     def collection(self) -> tuple[str, str]:
         """Name and version of what was studied: every folder is called ``folder``, its version tells which."""
         told = self.result["store"]["passport"]["dataset"]
-        return str(told["name"]), str(told.get("version", ""))
+        return str(told.get("name", self.result["store"]["dataset"])), str(told.get("version", ""))
 
     @property
     def protocol(self) -> str:
