@@ -229,6 +229,7 @@ class MGFI(nn.Module):
             ]
             fed = _mean([tail.second(x) for tail, x in zip(tails, inside, strict=True)])
         seen = torch.bmm(_mean(weights).mT, index.values) + self.dropout(fed)  # o (V, T, D)
+        seen = seen.float()  # torch.vmap hides the sums below from autocast, which would have them in float32
         product = (seen * asked.unit).sum(-1)
         similarity: Tensor = product / seen.norm(dim=-1).clamp_min(TINY)
         return similarity

@@ -16,7 +16,18 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import TINY, by_parts, clean_frames, frame_mask, hide_padding, products, quadratic, sentences_of
+from lab.similarity import (
+    TINY,
+    by_parts,
+    clean_frames,
+    exactly,
+    frame_mask,
+    hide_padding,
+    inner,
+    products,
+    quadratic,
+    sentences_of,
+)
 
 PROJECTIONS = ("none", "linear")
 
@@ -49,13 +60,14 @@ class Space(nn.Module):
 
     def texts(self, texts: Texts) -> Tensor:
         """Sentences (T, D) of length one."""
-        return F.normalize(self.text(sentences_of(texts, self.dim)), dim=-1)
+        return F.normalize(self.text(sentences_of(texts, self.dim)).float(), dim=-1)
 
     def frames(self, videos: Videos) -> Frames:
         """Frames, of length one if ``normalize``, with their Gram matrix."""
-        values = self.frame(clean_frames(videos, self.dim))
+        values = self.frame(clean_frames(videos, self.dim)).float()
         values = F.normalize(values, dim=-1) if self.normalize else values
-        gram = values @ values.mT
+        with exactly(values):
+            gram = values @ values.mT
         lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(TINY**2).sqrt()
         return Frames(values, lengths, gram, frame_mask(videos))
 
@@ -78,7 +90,8 @@ def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frame
         length = quadratic(part.gram, weights).clamp_min(TINY**2).sqrt()
         return (weights * product).sum(1) / length
 
-    return by_parts(cosine, frames, len(texts)).T
+    with exactly(texts):
+        return by_parts(cosine, frames, len(texts)).T
 
 
 class MeanPooling(nn.Module):
@@ -102,11 +115,12 @@ class MeanPooling(nn.Module):
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""
         frames = self.space.frames(videos)
-        return F.normalize(torch.einsum("vf,vfd->vd", even_weights(frames.mask), frames.values), dim=-1)
+        with exactly(frames.values):
+            return F.normalize(torch.einsum("vf,vfd->vd", even_weights(frames.mask), frames.values), dim=-1)
 
     def score(self, texts: Texts, index: Tensor) -> Tensor:
         """Cosine similarity (T, V)."""
-        return self.space.texts(texts) @ index.T
+        return inner(self.space.texts(texts), index)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""

@@ -16,7 +16,7 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import even_weights
-from lab.similarity import clean_frames, frame_mask, sentences_of
+from lab.similarity import clean_frames, frame_mask, inner, sentences_of
 
 
 class SeqLSTM(nn.Module):
@@ -43,7 +43,7 @@ class SeqLSTM(nn.Module):
 
     def score(self, texts: Texts, index: Tensor) -> Tensor:
         """Cosine similarity (T, V)."""
-        return F.normalize(sentences_of(texts, self.dim), dim=-1) @ index.T
+        return inner(F.normalize(sentences_of(texts, self.dim), dim=-1), index)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
@@ -100,7 +100,7 @@ class SeqTransf(nn.Module):
 
     def score(self, texts: Texts, index: Tensor) -> Tensor:
         """Cosine similarity (T, V)."""
-        return F.normalize(sentences_of(texts, self.dim), dim=-1) @ index.T
+        return inner(F.normalize(sentences_of(texts, self.dim), dim=-1), index)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
