@@ -106,7 +106,7 @@ def heads(material: Material) -> Figure:
 
 
 def projection(material: Material) -> Figure:
-    """Mean and top-k, zero-shot and with a trained linear projection (X-Pool, figure 3a), all else alike."""
+    """Mean and top-k, zero-shot and with a trained projection, else alike (X-Pool, figure 3a)."""
     bars: dict[str, list[list[Interval]]] = {}
     labels = []
     for name in ("mean", "topk"):
