@@ -75,6 +75,14 @@ def test_a_bare_name_that_two_files_deeper_have_is_missing(tmp_path: Path) -> No
     collection = read(make(tmp_path, "x/a.mp4", "y/a.mp4", "b.mp4", csv="video,caption\na.mp4,one\nb.mp4,two\n"))
     assert collection.missing == ("a.mp4",)
     assert set(files(collection)) == {"a.mp4", "b.mp4", "x/a.mp4", "y/a.mp4"}
+    told = "1 of 2 videos that captions.csv names are unclear, a.mp4 could be x/a.mp4 or y/a.mp4: write the path"
+    assert collection.notes[0] == told
+    assert not any("not exist" in note for note in collection.notes)
+    (tmp_path / "b.mp4").unlink()
+    make(tmp_path, csv="video,caption\na.mp4,one\n")
+    message = r"must name each video by one path below .*, a.mp4 could be x/a.mp4 or y/a.mp4: write the path"
+    with pytest.raises(LabError, match=message):
+        read(tmp_path)
 
 
 def test_missing_files_and_files_without_captions_are_named(tmp_path: Path) -> None:
@@ -158,6 +166,18 @@ def test_an_unknown_split_and_a_video_in_two(tmp_path: Path) -> None:
     message = r"a video belongs to one split, captions.csv line 3 puts a.mp4 into test and an earlier one into train"
     with pytest.raises(LabError, match=message):
         read(make(tmp_path, csv="video,caption,split\na.mp4,x,train\na.mp4,y,test\n"))
+
+
+def test_a_video_under_two_names_is_in_one_split_too(tmp_path: Path) -> None:
+    csv = "video,caption,split\nclip,one,test\nclip.mp4,two,train\n"
+    message = (
+        r"a video belongs to one split, captions.csv line 3 puts clip.mp4 \(which is clip\) into train "
+        "and an earlier one into test: choose one"
+    )
+    with pytest.raises(LabError, match=message):
+        read(make(tmp_path, "clip.mp4", csv=csv))
+    make(tmp_path, csv=csv.replace("train", "test"))
+    assert read(tmp_path).splits("given") == {"test": (1, 2)}
 
 
 def test_a_split_by_shares_is_named_and_stable_and_captions_follow(tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
@@ -33,8 +33,11 @@ class CaptionsFile:
         """The named videos, each once, in order."""
         return list(dict.fromkeys(line.video for line in self.lines))
 
-    def splits(self) -> dict[str, str]:
-        """Video -> split, of the videos that have one. Raises LabError for an unknown split or a video in two."""
+    def splits(self, alias: Mapping[str, str]) -> dict[str, str]:
+        """Id -> split, of the videos that have one; ``alias`` gives the id of a name, as one video may have several.
+
+        Raises LabError for an unknown split or a video in two.
+        """
         chosen: dict[str, str] = {}
         for line in self.lines:
             if not line.split:
@@ -42,10 +45,12 @@ class CaptionsFile:
             part = _SPLITS.get(line.split.lower())
             if part is None:
                 raise LabError(f"split must be train, val or test, {self.name} {line.where} has {line.split!r}")
-            if chosen.setdefault(line.video, part) != part:
+            key = alias[line.video]
+            if chosen.setdefault(key, part) != part:
+                named = line.video if line.video == key else f"{line.video} (which is {key})"
                 raise LabError(
-                    f"a video belongs to one split, {self.name} {line.where} puts {line.video} into {part} "
-                    f"and an earlier one into {chosen[line.video]}: choose one"
+                    f"a video belongs to one split, {self.name} {line.where} puts {named} into {part} "
+                    f"and an earlier one into {chosen[key]}: choose one"
                 )
         return chosen
 

@@ -83,39 +83,56 @@ def _match(
     named: dict[str, Path | None] = {}
     owner: dict[Path, str] = {}
     alias: dict[str, str] = {}
+    several: dict[str, list[str]] = {}
     for name in sheet.videos():
-        path = _file(tree, files, name)
+        path, could_be = _file(tree, files, name)
+        if could_be:
+            several[name] = could_be
         alias[name] = owner.setdefault(path, name) if path else name
         named[alias[name]] = path
     absent = [key for key, path in named.items() if path is None]
+    doubts = [f"{key} could be {' or '.join(paths[:3])}" for key, paths in several.items()]
+    if len(absent) == len(named) and doubts:
+        raise LabError(
+            f"{sheet.name} must name each video by one path below {tree.root}, {some(doubts)}: write the path"
+        )
     if len(absent) == len(named):
         raise LabError(
             f"{sheet.name} must name videos below {tree.root}, of its {len(named):,} none exists ({some(absent)}): "
             "write them as paths relative to that folder"
         )
+    absent = [key for key in absent if key not in several]
+    if doubts:
+        notes.append(f"{len(doubts):,} of {len(named):,} videos that {sheet.name} names are unclear, {some(doubts)}: "
+                     "write the path")  # fmt: skip
     if absent:
         notes.append(f"{len(absent):,} of {len(named):,} videos that {sheet.name} names do not exist: {some(absent)}")
     return named, alias
 
 
-def _file(tree: Tree, files: Videos, written: str) -> Path | None:
-    """The file that a captions file means: the very path, the path with an extension, or its one match further down."""
+def _file(tree: Tree, files: Videos, written: str) -> tuple[Path | None, list[str]]:
+    """The file that a captions file means: the very path, the path with an extension, or its one match further down.
+
+    None where there is no match or several, which come beside it as paths below the root.
+    """
+    several: list[str] = []
     # macOS decomposes accents in file names, and tables written elsewhere do not
     for name in dict.fromkeys((written, *(unicodedata.normalize(form, written) for form in ("NFC", "NFD")))):
         if tree.entries.get(name) is False:
-            return tree.root / name
+            return tree.root / name, []
         folder, _, last = name.rpartition("/")
         same = [path for path in files.candidates(last) if path.rpartition("/")[0] == folder]
         if same:
-            return files.best(name, same)
+            return files.best(name, same), []
         if name in tree.entries:
-            return tree.root / name
+            return tree.root / name, []
         if not folder:
             deeper = [path for path in files.candidates(stem(last)) if path.rpartition("/")[2] == last]
             deeper = deeper or files.candidates(last)
             if len(deeper) == 1:
-                return tree.root / deeper[0]
-    return None
+                return tree.root / deeper[0], []
+            several = several or sorted(deeper)
+    return None, several
 
 
 def _others(
@@ -133,7 +150,7 @@ def _given(sheet: CaptionsFile | None, alias: Mapping[str, str], notes: list[str
     """Id -> split from the split column."""
     if sheet is None:
         return {}
-    chosen = {alias[name]: part for name, part in sheet.splits().items()}
+    chosen = sheet.splits(alias)
     without = [key for key in dict.fromkeys(alias.values()) if key not in chosen]
     if chosen and without:
         notes.append(f"{len(without):,} videos of {sheet.name} have no split and are in none: {some(without)}")
