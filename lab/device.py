@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -34,6 +35,34 @@ def pick_device(name: str) -> torch.device:
     elif device.type != "cpu":
         raise unknown("device", name, ["auto", "cpu", "cuda"])
     return device
+
+
+@contextmanager
+def full_float32() -> Iterator[None]:
+    """Matrix products of float32 are of float32, whatever the program around has allowed: no TF32, no bfloat16.
+
+    ``torch.set_float32_matmul_precision`` and ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`` ask for those in all of a process.
+    Afterwards its settings are as before; one that runs torch in several threads has them changed for all meanwhile.
+    """
+    kinds: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+    newer = [each.matmul for each in kinds]
+    told = [each.fp32_precision for each in newer]
+    try:
+        before = torch.get_float32_matmul_precision()
+    except RuntimeError:  # set by torch's newer names, whose words the older one does not know
+        before = ""
+    if before == "highest":
+        yield
+        return
+    torch.set_float32_matmul_precision("highest")
+    try:
+        yield
+    finally:
+        if before:
+            torch.set_float32_matmul_precision(before)
+        else:
+            for each, precision in zip(newer, told, strict=True):
+                each.fp32_precision = precision
 
 
 # -- memory of a GPU -------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from lab.device import Room, free_bytes, memory_told
+from lab.device import Room, free_bytes, full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos, may_look
 from lab.errors import LabError
 from lab.tiles import GPU_TILE, MOST, TILE, by_length, plan, side_by_side
@@ -107,7 +107,7 @@ def similarity_matrix(
         share_out(lambda rows: tiles.share_out(lambda a, b: score(rows[a:b]), len(rows)), order.split(step))
 
     told = memory_told("one text and one video at a time", "--device cpu")
-    with told, evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
+    with told, full_float32(), evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
         blocks.share_out(fill, len(videos))
     return result.to(to)
 

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from lab import cli
 from lab.capture import Replayed, recorder_for
 from lab.course import course_of
+from lab.device import full_float32
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.lifted import Lifted, StackedStep, build_of, obstacle
@@ -218,7 +219,7 @@ class _Stack:
             begun = time.perf_counter()
             orders = torch.stack([torch.randperm(len(texts), generator=course.chance) for course in self.courses])
             step.begin(orders)
-            with steps.running():
+            with full_float32(), steps.running():
                 for rows in orders.split(self.recipe.batch, 1):
                     steps(rows.shape[1], int(counts[rows].max()) if counts is not None else None)
                     bar.update()

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lab import cli
 from lab.capture import Replayed, recorder_for
-from lab.device import memory_told
+from lab.device import full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.loss import Truth
@@ -130,7 +130,7 @@ def _epochs(
         begun = time.perf_counter()
         order = torch.randperm(len(texts))  # on the host, so that the seed means the same on every device
         step.begin(order)
-        with steps.running():
+        with full_float32(), steps.running():
             for i, rows in enumerate(order.split(recipe.batch), 1):
                 steps(len(rows), int(counts[rows].max()) if counts is not None else None)
                 bar.update()

@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import Tensor, nn
 
-from lab import cli
-from lab.device import Room, free_bytes, memory_told, pick_device
+from lab import Texts, Videos, cli, similarity_matrix
+from lab.backbones.devices import exact_numerics
+from lab.device import Room, free_bytes, full_float32, memory_told, pick_device
 from lab.errors import LabError
+from lab.recipe import Recipe
+from lab.train import train
 
 NO_GPU = "--device cuda needs a GPU that torch can use, and it sees 0"
 
@@ -139,3 +145,60 @@ def test_memory_that_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 50)
     monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 20)
     assert free_bytes(torch.device("cuda")) == 730
+
+
+# -- how exactly -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def precision() -> Iterator[Callable[[], tuple[str, str]]]:
+    """Reads what CUDA and the CPU make of float32 products; afterwards they are as torch has them by itself."""
+    kinds: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+    matmuls = [each.matmul for each in kinds]
+    yield lambda: (matmuls[0].fp32_precision, matmuls[1].fp32_precision)
+    torch.set_float32_matmul_precision("highest")
+    for each in matmuls:
+        each.fp32_precision = "none"
+
+
+@pytest.mark.parametrize("host", ["high", "medium"])
+def test_products_are_of_float32_whatever_a_program_asks_for(
+    host: str, precision: Callable[[], tuple[str, str]]
+) -> None:
+    torch.set_float32_matmul_precision(host)
+    outside, seen = precision(), []
+    assert outside[0] == "tf32"
+
+    class Looks(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3))
+
+        def forward(self, texts: Texts, videos: Videos) -> Tensor:
+            seen.append((precision(), torch.get_float32_matmul_precision()))
+            return (texts.sentences * self.weight) @ videos.frames[:, 0].T
+
+    texts, videos = Texts(torch.randn(5, 3), video=torch.arange(5)), Videos(torch.randn(5, 2, 3))
+    similarity_matrix(Looks(), texts, videos)
+    train(Looks(), texts, videos, Recipe(epochs=1, batch=5))
+    with exact_numerics(torch.device("cpu")):
+        Looks()(texts, videos)
+    assert seen == [(("ieee", "ieee"), "highest")] * 3
+    assert (precision(), torch.get_float32_matmul_precision()) == (outside, host)
+
+
+def test_torchs_newer_names_are_put_back_as_well(precision: Callable[[], tuple[str, str]]) -> None:
+    torch.backends.cuda.matmul.fp32_precision = "tf32"
+    with full_float32():
+        assert precision()[0] == "ieee"
+    assert precision() == ("tf32", "none")
+
+
+def test_where_nothing_was_asked_for_nothing_is_set(
+    precision: Callable[[], tuple[str, str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", lambda _: pytest.fail("set"))
+    before = precision()
+    with full_float32():
+        assert precision() == before
+    monkeypatch.undo()

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from lab.device import full_float32
 from lab.errors import LabError, unknown
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -36,9 +37,10 @@ def at_least_one(name: str, number: int) -> int:
 def exact_numerics(device: torch.device) -> Iterator[None]:
     """Frozen inference that gives the same bits twice: no autotuned kernels, and fp32 that is not TF32 in secret.
 
-    cuDNN picks TF32 for fp32 convolutions by default, which would make "fp32" in a passport untrue.
+    cuDNN picks TF32 for fp32 convolutions by default, and matrix products do where the program around asks for it:
+    either would make "fp32" in a passport untrue.
     """
-    with torch.inference_mode():
+    with torch.inference_mode(), full_float32():
         if device.type != "cuda":
             yield
             return
