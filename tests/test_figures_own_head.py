@@ -8,10 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from pictured import A, make
+from pictured import A, leaving, make, texts_of
 from searchable import save_heads
 
 from lab import cli, notebook
+from lab.evaluate import Candidate
+from lab.figures import Material, heads, strips, truth
 from lab.figures.__main__ import main
 from lab.figures.material import newest_runs
 from lab.store import open_store
@@ -82,6 +84,18 @@ def test_a_head_that_is_trusted_stands_last_and_is_drawn(
     assert f"--trust {NAME} " not in err
     assert "my_head" in sys.modules
     assert "my_part" not in sys.modules
+
+
+def test_its_name_stays_on_the_paper(path: Path, runs: Path) -> None:
+    material = notebook.begin(path, runs, trust=[NAME])
+    one = material.heads[NAME]
+    labels = [NAME, "mine:WeighedByMoreWords", "topk k=3 trained"]
+    several = Material(material.store, [Candidate(one.head, label, one.run) for label in labels])
+    for draw in (heads.heads, strips.examples, truth.attention_truth):
+        figure = draw(several)
+        shown = list(texts_of(figure))
+        assert not leaving(figure, shown)
+        assert any("MyHead" in text.get_text() for text in shown)
 
 
 def test_a_head_is_trusted_as_a_part_of_another(path: Path, runs: Path) -> None:

@@ -132,8 +132,28 @@ def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_]
             axes.add_patch(Rectangle((i - 0.5, 0), 1, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0))
     axes.set(ylim=(0, peak), xticks=[], yticks=[])
     axes.tick_params(axis="y", length=1.5, pad=1)
-    name = "\n".join(textwrap.wrap(label, 13)[:2])
-    axes.text(-0.06, 0.45, name, transform=axes.transAxes, ha="right", va="center", fontsize=7, linespacing=0.95)
+    axes.text(
+        -0.06,
+        0.45,
+        _beside_bars(label),
+        transform=axes.transAxes,
+        ha="right",
+        va="center",
+        fontsize=7,
+        linespacing=0.95,
+    )
+
+
+def _beside_bars(label: str) -> str:
+    """A label in at most two lines that fit to the left of the bars; a head of one's own without its module."""
+    room = LEFT - 0.06 * (style.TEXT - LEFT - RIGHT)
+    found = []
+    for line in textwrap.wrap(label.rpartition(":")[2], 13)[:2]:
+        letters = len(line)
+        while letters > 1 and style.inches(style.shorten(line, letters)) > room:
+            letters -= 1
+        found.append(style.shorten(line, letters))
+    return "\n".join(found)
 
 
 def _title(axes: Axes, reading: Reading, told: NDArray[np.bool_] | None) -> None:
