@@ -21,7 +21,13 @@ Floats = NDArray[np.float32]
 #: What came of each video of a unit; None for one that is not among those of this run.
 Clips = Sequence[Clip | Exception | None]
 
-PRESENCE_OF = {"ok": "present", "too_short": "present", "silent": "silent", "no_audio": "absent"}
+PRESENCE_OF = {
+    "ok": "present",
+    "truncated": "present",
+    "too_short": "present",
+    "silent": "silent",
+    "no_audio": "absent",
+}
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from lab import media
+from lab.encode import audio_rows
 from lab.media import Clip, MediaError, Sampling, parse_sampling, probe, read_clip
 from lab.media import file as media_file
 from lab.preprocess import ImageSpec
@@ -246,6 +247,28 @@ def test_a_file_cut_short_gives_what_is_there_and_says_so(tmp_path, whole, name,
     assert all(0 <= a < b for a, b in itertools.pairwise(seen))  # whole frames, in order
     np.testing.assert_allclose((clip.times_s - clip.times_s[0]) * FPS, np.array(seen) - seen[0], atol=0.6)
     assert probe(path).status == "truncated"
+
+
+@pytest.mark.parametrize("name", ["front.mp4", "a.mkv", "a.avi"])
+def test_sound_that_breaks_off_is_not_whole(tmp_path, whole, name):
+    data = whole[name]
+    before = read(put(tmp_path / name, data))
+    clip = read(put(tmp_path / name, data[: int(0.6 * len(data))]))
+    assert (before.audio_status, clip.audio_status) == ("ok", "truncated")
+    assert clip.audio_reason.startswith(f"the file ends at byte {int(0.6 * len(data)):,} of ")
+    assert 0 < len(clip.audio) < 0.9 * len(before.audio)
+    assert [row.presence for row in audio_rows([clip], [(np.zeros(2, "f4"), np.zeros((1, 2), "f4"))])] == ["present"]
+    full = read(tmp_path / name, max_audio_s=0.4)
+    assert (full.audio_status, full.audio_reason) == ("ok", "only the first 0.4 s are kept")  # as of the whole file
+
+
+def test_a_wrong_length_alone_does_not_break_off_the_sound(tmp_path, whole):
+    data = bytearray(whole["front.mp4"])
+    assert mp4_boxes.find(bytes(data), "mdat")[1] == len(data)
+    place = data.index(b"mdat") - 4
+    data[place : place + 4] = struct.pack(">I", struct.unpack(">I", data[place : place + 4])[0] + 99)
+    clip = read(put(tmp_path / "a.mp4", bytes(data)))
+    assert (clip.frames_status, clip.audio_status) == ("ok", "ok")
 
 
 def test_how_many_of_how_many_frames_are_left_is_said(tmp_path, whole):

@@ -42,7 +42,7 @@ class Clip:
     frames_status: str  # ok | truncated: some frames could not be had, the choice is over those that could
     frames_reason: str
     audio: Wave | None  # (N,) mono in [-1, 1]; sample i sounds i/hz seconds after the first displayed frame
-    audio_status: str  # ok | silent | too_short | no_audio | undecodable
+    audio_status: str  # ok | truncated | silent | too_short | no_audio | undecodable
     audio_reason: str
     seconds: float  # CPU time that the decoding took
 
@@ -81,7 +81,7 @@ def read_clip(
                 told=told_by_packets(container, video),
             )
         start_s, duration_s = (found.start_s, found.duration_s) if found else listing.span_s()
-        audio, audio_status, audio_reason = _sound(container, listener, audio_hz, start_s, cut)
+        audio, audio_status, audio_reason = _sound(container, listener, audio_hz, start_s, cut, listing.stopped)
     if duration_s == 0 and audio is not None and audio_hz:
         duration_s = len(audio) / audio_hz
     kept = found.pictures if found else []
@@ -126,12 +126,19 @@ def _listener(container: Any, hz: int | None, max_s: float) -> Listener | None:
 
 
 def _sound(
-    container: Any, listener: Listener | None, hz: int | None, start_s: float, cut: Cut | None
+    container: Any, listener: Listener | None, hz: int | None, start_s: float, cut: Cut | None, stopped: str
 ) -> tuple[Wave | None, str, str]:
     if hz is None:
         return None, "skipped", ""
     if listener is not None:
-        return listener.result(start_s)
+        wave, status, reason = listener.result(start_s)
+        short = cut is not None and (cut.header or not listener.complete)
+        if listener.full or not (stopped or short):
+            return wave, status, reason
+        told = cut.reason if cut is not None and short else stopped
+        # A silence or a sound too short remains one; a stream of which nothing is left is no film without sound.
+        status = {"ok": "truncated", "no_audio": "undecodable"}.get(status, status)
+        return wave, status, "; ".join(part for part in (told, reason) if part)
     if container.streams.best("audio") is not None:
         return None, "undecodable", "no decoder for the audio stream's codec"
     if cut is not None and cut.header:

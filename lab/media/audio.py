@@ -34,6 +34,7 @@ class Listener:
         self._runs: list[tuple[int, list[Wave]]] = []  # (rate, mono pieces): a new run where the rate changes
         self._seconds = 0.0
         self._start_s: float | None = None
+        self._stated = int(stream.frames or 0)
         self._packets = self._broken = 0
         self._why = ""
 
@@ -41,6 +42,11 @@ class Listener:
     def full(self) -> bool:
         """Whether the longest length allowed is reached, so that further packets are not needed."""
         return self._seconds >= self._max_s
+
+    @property
+    def complete(self) -> bool:
+        """Whether the container states how many packets there are, and all have come."""
+        return 0 < self._stated <= self._packets
 
     def feed(self, packet: Any) -> None:
         """Decode one packet (None: drain); those of other streams pass. A damaged one is counted, never raised."""

@@ -37,6 +37,7 @@ class Listing:
     last_duration: int = 0
     end_s: float = 0.0  # of the last packet of any stream, on the file's clock
     damage: str = ""  # why the list ends early or has holes
+    stopped: str = ""  # why every stream ends early, the sound too
 
     def add(self, packet: Any, keep_bytes: int) -> None:
         """Note one packet, and keep it while all of them fit into ``keep_bytes``."""
@@ -144,6 +145,7 @@ def scan(
     except (av.error.FFmpegError, OSError, ValueError) as error:
         deadline.check()
         listing.damage = f"reading stops after {len(listing.pts)} video packets: {brief(error)}"
+        listing.stopped = listing.damage
     listing.damage = listing.damage or _damage(container, video, cut, listing)
     return listing
 
@@ -168,5 +170,6 @@ def _damage(container: Any, video: Any | None, cut: Cut | None, listing: Listing
         return f"{len(listing.torn)} of {count} video packets are incomplete"
     stated_s = float(container.duration or 0) / 1e6
     if "matroska" in container.format.name and listing.end_s + max(0.5, 0.05 * stated_s) < stated_s:
-        return f"the header says {stated_s:.1f} s, the last packet ends at {listing.end_s:.1f} s"
+        listing.stopped = f"the header says {stated_s:.1f} s, the last packet ends at {listing.end_s:.1f} s"
+        return listing.stopped
     return ""
