@@ -98,6 +98,8 @@ def train(
                         on_epoch(last.epoch, metrics)
             head.load_state_dict(weights)
             scale.data.copy_(factor)
+            for parameter in stage.parameters:
+                parameter.grad = None  # as large as the weights, and of no more use
     head.eval()
     if not stages:
         kept = replace(kept, metrics=validate(head, *validation) if validation is not None else {})

@@ -196,6 +196,14 @@ def test_the_kept_weights_are_those_that_were_validated() -> None:
     assert history.kept.metrics == validate(head, texts, videos)
 
 
+def test_no_gradient_is_left() -> None:
+    """It would take as much memory as the weights, for as long as the head lives."""
+    texts, videos = toy()
+    head = head_of("cmfi")
+    train(head, texts, videos, Recipe(epochs=1, audio_epochs=1))
+    assert all(parameter.grad is None for parameter in head.parameters())
+
+
 def test_training_can_be_ended_from_outside() -> None:
     texts, videos = toy()
     seen: list[int] = []
