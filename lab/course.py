@@ -59,10 +59,14 @@ class Course:
             self.head.load_state_dict(self.weights[0])
             self.scale.data.copy_(self.weights[1])
 
-    def release(self) -> None:
-        """Its weights are its own again, and not slices of a stack that would live as long as they."""
-        for parameter in self.head.parameters():
-            parameter.data = parameter.data.clone()
+    def release(self, weights: dict[str, Tensor] | None = None) -> None:
+        """Its weights are its own again, and not slices of a stack that would live as long as they; so their gradients.
+
+        ``weights``: these in their place, of which no copy is made.
+        """
+        for name, parameter in self.head.named_parameters():
+            parameter.data = parameter.data.clone() if weights is None else weights[name]
+            parameter.grad = None
 
 
 def course_of(number: int, head: nn.Module, recipe: Recipe, device: torch.device) -> Course:

@@ -104,11 +104,11 @@ def train_stack(
             if stack.told:
                 raise LabError(f"{len(some)} heads at once are too much for the GPU's memory: lower stack") from None
         # Not within the except clause, where the traceback would keep the tensors of the attempt.
-        del stack
+        for course, weights in zip(stack.courses, before, strict=True):
+            course.release(weights)
+        del stack, course
         torch.cuda.empty_cache()
         log.warning("%d heads at once are too much for the GPU's memory: they train in halves", len(some))
-        for member, weights in zip(some.values(), before, strict=True):
-            member.head.load_state_dict(weights)
         half = len(group) // 2
         waiting[:0] = [group[:half], group[half:]]
 
