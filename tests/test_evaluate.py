@@ -125,6 +125,16 @@ def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path
     assert frame.filter(direction="v2t groups")["video"].to_list() == sorted(set(t2v["video"]))
 
 
+def test_a_directory_for_the_ranks_is_refused_before_anything_is_read(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    reads = count_reads(store, "test")
+    assert cli.run(main, ["mean", "--store", str(store.path), "--ranks", str(tmp_path)]) == 2
+    told = f"--ranks must be a file, {tmp_path} is a directory: {tmp_path / 'ranks.parquet'} would do"
+    assert told in capsys.readouterr().err
+    assert count_reads(store, "test") == reads
+
+
 def test_a_trained_run(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = ["--runs", str(tmp_path / "runs")]
     features = ["--features", str(store.path.parent)]
@@ -211,6 +221,7 @@ def test_a_smaller_gallery_is_said_with_a_studys_tables(
     said = f"6 of 8 listed videos and {held.captions} of {held.captions_listed} captions: a smaller gallery makes every"
     assert said in capsys.readouterr().out
     assert said in (tmp_path / "g" / "result.md").read_text()
+    assert rf"\par{{\footnotesize test: {said}" in (tmp_path / "g" / "result.tex").read_text()
     assert said in named(["g"], tmp_path).found[0].source().replace("\n", " ")
 
 

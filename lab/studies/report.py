@@ -266,7 +266,8 @@ def latex(result: Mapping[str, Any]) -> str:
             cells = [f"{_escaped(each['method'])} ({_escaped(each['how'])})", *(_plain(each[m]) for m in SHOWN)]
             cells += [""] * (len(COLUMNS) - len(cells))
             lines.append(" & ".join(cells) + r" \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]) + "\n"
+    told = [rf"\par{{\footnotesize {_escaped(line.removeprefix('! '))}\par}}" for line in result["caveats"]]
+    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *told]) + "\n"
 
 
 def _piped(header: Sequence[str], rows: Any) -> list[str]:
