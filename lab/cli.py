@@ -29,6 +29,10 @@ _REMEDIES = {
     errno.EACCES: _DENIED.format(what="permission denied"),
     errno.EPERM: _DENIED.format(what="operation not permitted"),
     errno.EROFS: _DENIED.format(what="the file system is read-only"),
+    errno.EEXIST: "something else is there already: move it away, or name another path",
+    errno.ENOTDIR: "a file is there where a directory is needed: move it away, or name another path",
+    errno.EISDIR: "a directory is there where a file is needed: name a file",
+    errno.ENAMETOOLONG: "the name is too long for the file system: choose a shorter one",
 }
 
 

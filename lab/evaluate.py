@@ -196,6 +196,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     given = parser.parse_args(argv)
+    if given.ranks is not None and given.ranks.is_dir():
+        raise LabError(
+            f"--ranks must be a file, {given.ranks} is a directory: {given.ranks / 'ranks.parquet'} would do"
+        )
+    if given.ranks is not None and any(above.is_file() for above in given.ranks.parents):
+        raise LabError(f"--ranks must be a file in a directory, a part of {given.ranks} is a file: name another one")
     path = find_run(given.what, given.runs)
     run: Run | None = None
     if path is None and given.what not in HEADS and ":" not in given.what:

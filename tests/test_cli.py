@@ -50,6 +50,22 @@ def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
             PermissionError(errno.EACCES, "Permission denied", "/root/x"),
             "you may write to, or change its permissions (/root/x)",
         ),
+        (
+            FileExistsError(errno.EEXIST, "File exists", "features"),
+            "something else is there already: move it away, or name another path (features)",
+        ),
+        (
+            NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"),
+            "a file is there where a directory is needed: move it away, or name another path (a/b)",
+        ),
+        (
+            IsADirectoryError(errno.EISDIR, "Is a directory", "out"),
+            "a directory is there where a file is needed: name a file (out)",
+        ),
+        (
+            OSError(errno.ENAMETOOLONG, "File name too long", "aaa"),
+            "the name is too long for the file system: choose a",
+        ),
         (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
         (OSError("Can't write data (file write failed: errno = 28, error message = 'No space')"), "no space left"),
         (MemoryError(), "out of memory (MemoryError): use a smaller batch"),

@@ -22,7 +22,7 @@ from lab.evaluate import caveats, evaluate, left_out, main
 from lab.figures.finished import named
 from lab.heads import build_head
 from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks
-from lab.reads import log_file
+from lab.reads import count_reads, log_file
 from lab.runs import read_run
 from lab.similarity import similarity_matrix
 from lab.store import Coverage, Store, open_store
@@ -132,6 +132,9 @@ def test_a_directory_for_the_ranks_is_refused_before_anything_is_read(
     assert cli.run(main, ["mean", "--store", str(store.path), "--ranks", str(tmp_path)]) == 2
     told = f"--ranks must be a file, {tmp_path} is a directory: {tmp_path / 'ranks.parquet'} would do"
     assert told in capsys.readouterr().err
+    (tmp_path / "afile").touch()
+    assert cli.run(main, ["mean", "--store", str(store.path), "--ranks", str(tmp_path / "afile" / "x.parquet")]) == 2
+    assert f"a part of {tmp_path / 'afile' / 'x.parquet'} is a file" in capsys.readouterr().err
     assert count_reads(store, "test") == reads
 
 
