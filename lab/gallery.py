@@ -16,12 +16,13 @@ from lab.embeddings import Videos
 from lab.errors import LabError
 from lab.reads import require_split
 from lab.store import Store
+from lab.store.find import pass_command
 
 
 def gallery_rows(store: Store, split: str | None = None, protocol: str | None = None) -> NDArray[np.int64]:
     """Rows of the videos that have frames: of a split, or of the whole store. Raises ``LabError`` if there are none."""
     if "frames" not in store.passport:
-        raise LabError(f"{store.path} holds no frames: add them with python -m lab.cache --only frames")
+        raise LabError(f"{store.path} holds no frames: add them with {pass_command(store, 'frames')}")
     kept = store.read("frame_count") > 0
     if split is not None:
         require_split(store, split, protocol)
@@ -47,7 +48,7 @@ def load_gallery(
     if audio is not None:
         if "audio" not in store.passport:
             raise LabError(
-                f"{store.path} holds no audio, which this head reads: add it with python -m lab.cache --only audio"
+                f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
             )
         count = torch.from_numpy(store.read("audio_segment_count")[rows].astype(np.int64))[:, None]
         if audio == "clip":

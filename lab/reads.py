@@ -23,6 +23,7 @@ from torch import nn
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
 from lab.store import Coverage, Store
+from lab.store.find import pass_command
 
 log = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ def load_split(
 def _with_words(store: Store, split: str, texts: Texts) -> Texts:
     """Captions that have words, for a head that reads them; without, one can be no sample, but stays a query."""
     if not isinstance(texts.words, RaggedWords) or not texts.words.counts.any():
-        raise LabError(f"{store.path} holds no words, which this head reads: make them with python -m lab.cache")
+        raise LabError(f"{store.path} holds no words, which this head reads: a pass of python -m lab.cache makes them")
     has = texts.words.counts > 0
     if split == "train" and not has.all():
         log.warning("%d captions without a word are left out of the training: this head reads words", (~has).sum())
@@ -100,10 +101,10 @@ def require_split(store: Store, split: str, protocol: str | None = None) -> None
 
 def _require_modalities(store: Store, head: nn.Module) -> None:
     if "text" not in store.passport:
-        raise LabError(f"{store.path} holds no captions: add them with python -m lab.cache --only text")
+        raise LabError(f"{store.path} holds no captions: add them with {pass_command(store, 'text')}")
     if getattr(head, "needs_audio", False) and "audio" not in store.passport:
         raise LabError(
-            f"{store.path} holds no audio, which this head reads: add it with python -m lab.cache --only audio"
+            f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
         )
 
 

@@ -17,6 +17,7 @@ from lab.heads import build_head, head_class, head_keywords
 from lab.reads import load_split
 from lab.recipe import DEFAULT, Recipe, plan
 from lab.store import Store
+from lab.store.find import pass_command
 
 log = logging.getLogger(__name__)
 
@@ -69,7 +70,7 @@ def head_for(store: Store, name: str, keywords: Mapping[str, Any], seed: int = 0
     Raises ``LabError`` for keywords that the head refuses, and for a store without frames.
     """
     if "frames" not in store.passport:
-        raise LabError(f"{store.path} holds no frames: add them with python -m lab.cache --only frames")
+        raise LabError(f"{store.path} holds no frames: add them with {pass_command(store, 'frames')}")
     known = dict(keywords)
     if "audio_dim" in head_keywords(head_class(name)) and "audio" in store.passport:
         known.setdefault("audio_dim", store.array("audio").shape[1])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from lab.cache import main
 from lab.encode import Begun, begin
 from lab.extract import Pass
 from lab.inspect import main as inspect
+from lab.store.find import pass_command
 from lab.store.ledger import Entry
 from lab.store.verify import problems
 from lab.store.writer import StoreWriter
@@ -251,6 +253,18 @@ def test_frames_stay_when_the_file_of_a_failed_sound_has_gone(small: Path) -> No
     assert held(small, "s")["frame_count"] == before
     assert row(small, "clip001.mp4").status == "ok"
     assert row(small, "clip001.mp4", "audio").status == "gone"
+
+
+def test_the_command_that_adds_a_modality_can_be_pasted(tmp_path: Path) -> None:
+    root = worlds.folder(tmp_path / "my root", 3)
+    assert cache(tmp_path, "--name", "s", "--only", "frames", "--clip", "toy", root=root) == 0
+    store = open_store(tmp_path / "features" / "s.zarr")
+    given = shlex.split(pass_command(store, "text"))
+    assert given[:3] == ["python", "-m", "lab.cache"]
+    assert given[-2:] == ["--only", "text"]
+    assert cli.run(main, given[3:]) == 0
+    texts, _ = open_store(store.path).load("train")
+    assert len(texts) == 6
 
 
 def test_a_packed_copy_is_for_reading(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

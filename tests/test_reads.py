@@ -56,7 +56,10 @@ def test_a_look_that_fails_is_none(store: Store, world: World, tmp_path: Path) -
         load_split(store, "vla", head=build_head("mean", D), reader=ME)
     path = tmp_path / "half.zarr"
     writer = world.create(path)
-    with pytest.raises(LabError, match=r"half.zarr holds no captions: add them with python -m lab.cache --only text"):
+    with pytest.raises(
+        LabError,
+        match=r"half.zarr holds no captions: add them with python -m lab.cache --dataset toy .*--name half --only text",
+    ):
         load_split(open_store(path), "test", head=build_head("mean", D), reader=ME)
     world.add_text(writer)
     writer.add_frames(SECTIONS["frames"], F, D)
@@ -122,7 +125,7 @@ def test_words_that_a_store_does_not_hold(store: Store, monkeypatch: pytest.Monk
         return texts, videos
 
     monkeypatch.setattr(Store, "load", wordless)
-    with pytest.raises(LabError, match=r"toy.zarr holds no words, which this head reads: make them with"):
+    with pytest.raises(LabError, match=r"toy.zarr holds no words, which this head reads: a pass of python"):
         load_split(store, "val", head=build_head("wf", D))
 
 

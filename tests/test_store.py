@@ -305,7 +305,7 @@ def test_a_missing_array_is_named(copy: Path, name: str) -> None:
     with pytest.raises(LabError) as error:
         open_store(copy).load("test")
     assert one_line(error).startswith(f"{copy}: array '{name}' is gone or damaged (")
-    assert "lab.inspect --verify" in one_line(error)
+    assert f"python -m lab.inspect {copy} --verify" in one_line(error)
 
 
 def test_a_damaged_array_is_named(copy: Path) -> None:

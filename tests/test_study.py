@@ -18,6 +18,7 @@ from lab import cli, notebook
 from lab.figures.finished import newest
 from lab.reads import log_file
 from lab.store import open_store
+from lab.store.find import pass_command
 from lab.studies.files import STUDIES
 from lab.study import main
 
@@ -212,9 +213,8 @@ def test_a_store_that_lacks_what_a_study_needs(
     writer.add_frames(SECTIONS["frames"], F, D)
     for first, rows in world.units():
         writer.write_frames(first, [world.frames[row] for row in rows])
-    assert told(capsys, file, "--store", str(path)) == (
-        f"{path} holds no captions: add them with python -m lab.cache --only text"
-    )
+    command = pass_command(open_store(path), "text")
+    assert told(capsys, file, "--store", str(path)) == f"{path} holds no captions: add them with {command}"
     world.add_text(writer)
     world.write_text(writer, np.arange(512))
     fused = write(tmp_path, 'kind = "grid"\n[[rows]]\nname = "all of it"\nhead = "cmfi"\n', "fused")

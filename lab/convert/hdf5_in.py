@@ -81,9 +81,10 @@ def _frames_in(file: Any, group: Any, layout: str) -> None:
 
 def _words_in(file: Any, group: Any) -> None:
     start, count = (np.asarray(group[name][:], np.int64) for name in ("word_start", "word_count"))
+    damage = f"{file.filename} is damaged, words lie outside their array: export the store again"
     for name, label in zip(WORDS, ("values", "token_ids", "token_word"), strict=True):
         array, told = group[name], dataset(file, f"lab/words/{label}")
-        for first, base, rows in word_units(start, count, array.shape[0]):
+        for first, base, rows in word_units(start, count, array.shape[0], damage):
             block = slice(base, base + int(rows.max(initial=-1)) + 1)
             held = array[block]
             held[rows] = values(told, slice(first, first + len(rows)))

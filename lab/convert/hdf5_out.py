@@ -131,25 +131,30 @@ def _strings(items: Iterable[str]) -> NDArray[np.object_]:
 def _words_out(store: Store, group: Any) -> None:
     """Words without the store's gaps between units."""
     start, count = (np.asarray(store.array(name)[:], np.int64) for name in ("word_start", "word_count"))
+    path = store.path
+    damage = f"{path} is damaged, words lie outside their array: python -m lab.inspect {path} --verify tells more"
     offsets = np.concatenate([[0], np.cumsum(count)])
     group["offsets"] = offsets
     for name, label in zip(WORDS, ("values", "token_ids", "token_word"), strict=True):
         array = store.array(name)
         made = group.create_dataset(label, (int(offsets[-1]), *array.shape[1:]), array.dtype)
-        for first, base, rows in word_units(start, count, array.shape[0]):
+        for first, base, rows in word_units(start, count, array.shape[0], damage):
             made[first : first + len(rows)] = array[base : base + int(rows.max(initial=-1)) + 1][rows]
 
 
-def word_units(start: NDArray[Any], count: NDArray[Any], length: int) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
-    """For each unit of captions: its first ragged row, a base in the store's array, its rows there less the base."""
+def word_units(
+    start: NDArray[Any], count: NDArray[Any], length: int, damage: str
+) -> Iterator[tuple[int, int, NDArray[np.int64]]]:
+    """For each unit of captions: its first ragged row, a base in the store's array, its rows there less the base.
+
+    Raises ``LabError(damage)`` where rows lie outside an array of ``length``.
+    """
     first = 0
     for unit in range(0, len(count), UNIT_CAPTIONS):
         own, begin = count[unit : unit + UNIT_CAPTIONS], start[unit : unit + UNIT_CAPTIONS]
         rows = token_rows(begin, own)
         if len(rows) and not (rows.min() >= 0 and rows.max() < length):
-            raise LabError(
-                "words lie outside their array: the file or store is damaged; python -m lab.inspect --verify"
-            )
+            raise LabError(damage)
         base = int(rows.min(initial=length)) if len(rows) else 0
         yield first, base, rows - base
         first += len(rows)

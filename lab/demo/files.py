@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lab.datasets.tree import VIDEO_SUFFIXES
 from lab.store import Store, thumbnails
+from lab.store.find import last_root
 
 
 class Files:
@@ -36,15 +37,3 @@ class Files:
         path = (self.root / named).resolve()
         fitting = path.suffix.lower() in VIDEO_SUFFIXES and path.is_relative_to(self.root)
         return path if fitting and path.is_file() else None
-
-
-def last_root(store: Store) -> Path | None:
-    """Where the videos were last seen, as ``features/README.md`` describes it; None where the store does not tell.
-
-    An empty line would be the directory that the page was started in.
-    """
-    try:
-        told = (store.path / "tables" / "root.txt").read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        return None
-    return Path(told) if told and "\0" not in told else None

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import logging
+import shlex
 from pathlib import Path
 
 from lab.errors import LabError
-from lab.store.reader import Store, open_store
+from lab.store.reader import TABLES, Store, open_store
 
 log = logging.getLogger(__name__)
 
@@ -45,3 +46,26 @@ def find_store(features: Path, dataset: str | None) -> Store:
         names = ", ".join(str(store.path) for store in fitting)
         raise LabError(f"{len(fitting)} stores fit, choose one with --store PATH: {names}")
     return fitting[0]
+
+
+def pass_command(store: Store, modality: str) -> str:
+    """The command that adds a modality to a store, with what the store knows of the pass that made it."""
+    root = last_root(store)
+    encoder = next((store.passport[m]["name"] for m in ("frames", "text") if "name" in store.passport.get(m, {})), None)
+    words = ["python", "-m", "lab.cache", "--dataset", store.name]
+    words += [] if root is None else ["--root", str(root)]
+    words += ["--clip", str(encoder)] if encoder and modality != "audio" else []
+    words += ["--features", str(store.path.parent), "--name", store.path.name.removesuffix(".zarr"), "--only", modality]
+    return shlex.join(words)
+
+
+def last_root(store: Store) -> Path | None:
+    """Where the videos were last seen, as ``features/README.md`` describes it; None where the store does not tell.
+
+    An empty line would be the directory that the page was started in.
+    """
+    try:
+        told = (store.path / TABLES / "root.txt").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError):
+        return None
+    return Path(told) if told and "\0" not in told else None

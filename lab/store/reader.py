@@ -250,7 +250,7 @@ class Store:
         except (KeyError, ValueError, TypeError) as error:
             raise LabError(
                 f"{self.path}: array '{name}' is gone or damaged ({_told(error)}): "
-                "python -m lab.inspect --verify tells more"
+                f"python -m lab.inspect {self.path} --verify tells more"
             ) from None
 
     def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
@@ -270,7 +270,7 @@ class Store:
         except (ValueError, RuntimeError) as error:
             raise LabError(
                 f"{self.path}: array '{name}' cannot be read ({_told(error)}): "
-                "python -m lab.inspect --verify tells more"
+                f"python -m lab.inspect {self.path} --verify tells more"
             ) from None
 
     def _table(self, name: str) -> list[dict[str, Any]]:

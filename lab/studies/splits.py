@@ -27,6 +27,7 @@ from lab.runs import Run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch
 from lab.store import Store
+from lab.store.find import pass_command
 from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
@@ -209,8 +210,8 @@ def _require(store: Store, name: str, head: nn.Module) -> None:
     for what, option in (("words", "text"), ("audio", "audio")):
         if getattr(head, f"needs_{what}", False) and option not in store.passport:
             raise LabError(
-                f"{store.path} holds no {what}, which '{name}' reads: add them with python -m lab.cache --only "
-                f"{option}, or leave '{name}' out"
+                f"{store.path} holds no {what}, which '{name}' reads: add them with "
+                f"{pass_command(store, option)}, or leave '{name}' out"
             )
 
 
