@@ -44,13 +44,12 @@ def full_float32() -> Iterator[None]:
     ``torch.set_float32_matmul_precision`` and ``TORCH_ALLOW_TF32_CUBLAS_OVERRIDE=1`` ask for those in all of a process.
     Afterwards its settings are as before; one that runs torch in several threads has them changed for all meanwhile.
     """
-    kinds: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
-    newer = [each.matmul for each in kinds]
-    told = [each.fp32_precision for each in newer]
+    newer: list[tuple[Any, str]] = []
     try:
         before = torch.get_float32_matmul_precision()
     except RuntimeError:  # set by torch's newer names, whose words the older one does not know
-        before = ""
+        kinds: tuple[Any, ...] = (torch.backends.cuda, torch.backends.mkldnn)
+        before, newer = "", [(each.matmul, each.matmul.fp32_precision) for each in kinds]
     if before == "highest":
         yield
         return
@@ -60,9 +59,8 @@ def full_float32() -> Iterator[None]:
     finally:
         if before:
             torch.set_float32_matmul_precision(before)
-        else:
-            for each, precision in zip(newer, told, strict=True):
-                each.fp32_precision = precision
+        for each, precision in newer:
+            each.fp32_precision = precision
 
 
 # -- memory of a GPU -------------------------------------------------------------------------------------------------
