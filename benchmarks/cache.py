@@ -28,6 +28,7 @@ import torch
 from lab import cache
 from lab.backbones import load_clip, load_panns
 from lab.datasets import get_dataset
+from lab.encode import begin
 from lab.extract import Decoding, Pass, Share
 from lab.media import Clip
 from lab.sampling import parse_sampling
@@ -142,13 +143,17 @@ def decode_only(
 
 
 def encode_only(clip: object, panns: object, units: list[list[Clip]]) -> tuple[float, float]:
-    """Median wall and CPU seconds of encoding a unit, nothing else running; the first is for warming up."""
-    wall, cpu = [], []
+    """Median wall and CPU seconds of encoding a unit, nothing else running; the first is for warming up.
+
+    As the pass does: a unit is begun, then the one before is waited for. A CPU is done with it by then.
+    """
+    wall, cpu, before = [], [], None
     for unit in [units[0], *units]:
         start, used = time.perf_counter(), cpu_s()
-        clip.encode_frames(np.concatenate([one.pictures for one in unit]))
-        for one in unit:
-            panns.encode(one.audio)
+        begun = begin(frozenset({"frames", "audio"}), unit, clip, panns)
+        if before is not None:
+            before.frames(), before.audio()
+        before = begun
         wall.append(time.perf_counter() - start)
         cpu.append(cpu_s() - used)
     return statistics.median(wall[1:]), statistics.median(cpu[1:])
