@@ -89,7 +89,7 @@ def test_words_keep_their_shares(name: str) -> None:
     assert (exact.argmax(-1) != rounded.argmax(-1)).float().mean() < 0.01
 
 
-@pytest.mark.parametrize("name", ["xpool", "sf", "softmax"])
+@pytest.mark.parametrize("name", ["xpool", "sf", "wf", "mgfi", "softmax"])
 def test_attention_is_in_float32_alone_and_in_a_stack(name: str) -> None:
     head, (texts, videos) = build_head(name, D, **(LINEAR if name == "softmax" else {})).eval(), close()
     alone = in_bf16(lambda: head.frame_weights(texts, videos))  # type: ignore[operator]

@@ -26,6 +26,7 @@ from lab.similarity import (
     by_parts,
     clean_frames,
     clean_words,
+    exactly,
     frame_mask,
     hide_padding,
     products,
@@ -206,7 +207,10 @@ class MGFI(nn.Module):
             logits = products(index.keys, asked.sentence) / math.sqrt(self.dim)
             found.append(hide_padding(logits, index.mask).softmax(1))
         if asked.word is not None and asked.mask is not None:
-            found.append(torch.einsum("vftw,vtw->vft", *self._by_word(asked.word, asked.mask, index)))
+            with exactly(
+                index.keys
+            ):  # weights like the sentence's; and bf16 would copy the largest array that there is
+                found.append(torch.einsum("vftw,vtw->vft", *self._by_word(asked.word, asked.mask, index)))
         return found
 
     def _by_word(self, query: Tensor, mask: Tensor, index: MGFIIndex) -> tuple[Tensor, Tensor]:
