@@ -59,6 +59,7 @@ def load_split(
     chooses cannot reach it.
     """
     require_split(store, split, protocol)
+    require_captions(store)
     _require_modalities(store, head)
     held = store.coverage(split, protocol)
     if not (held.videos and held.captions):
@@ -96,6 +97,15 @@ def require_split(store: Store, split: str, protocol: str | None = None) -> None
         raise LabError(
             f"there is no split '{split}', {store.path} has {', '.join(known)}: "
             "give captions.csv a split column, or cache the folder with --split 70/10/20"
+        )
+
+
+def require_captions(store: Store) -> None:
+    """Raises ``LabError`` where the data set that a store was made of has no caption at all."""
+    if not store.captions:
+        raise LabError(
+            f"{store.path} is of videos without captions, which can be searched and not ranked: put captions.csv "
+            f"beside the videos and make another store, with python -m lab.cache --dataset {store.name} --name NAME"
         )
 
 

@@ -267,6 +267,27 @@ def test_the_command_that_adds_a_modality_can_be_pasted(tmp_path: Path) -> None:
     assert len(texts) == 6
 
 
+def test_videos_without_captions_are_said_to_be_such_by_whoever_needs_some(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("starlette", reason="the page needs the extra 'demo'")
+    from lab.demo.__main__ import main as demo
+    from lab.evaluate import main as evaluate
+
+    (worlds.folder(tmp_path / "root", 3) / "captions.csv").unlink()
+    assert cache(tmp_path, "--name", "s", "--clip", "toy") == 0
+    store = ["--store", str(tmp_path / "features" / "s.zarr"), "--runs", str(tmp_path / "runs")]
+    told = (
+        f"{store[1]} is of videos without captions, which can be searched and not ranked: put captions.csv beside the "
+        "videos and make another store, with python -m lab.cache --dataset folder --name NAME\n"
+    )
+    capsys.readouterr()
+    assert cli.run(evaluate, ["mean", *store, "--split", "all"]) == 2
+    assert capsys.readouterr().err.endswith(told)
+    assert cli.run(demo, [*store, "--export", str(tmp_path / "page")]) == 2
+    assert capsys.readouterr().err.endswith(told)
+
+
 def test_a_packed_copy_is_for_reading(world: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from lab.convert.pack import pack_store
 

@@ -16,6 +16,7 @@ from lab import cli
 from lab.demo.answers import Answers
 from lab.demo.server import PAGE
 from lab.errors import LabError
+from lab.reads import require_captions
 from lab.store.ledger import replace_bytes, replace_text
 
 #: What marks a directory as made here, so that it may be written to again: this file, if it begins like this.
@@ -29,8 +30,12 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
     """
     if out.exists() and (not out.is_dir() or (any(out.iterdir()) and not _made_here(out / DATA))):
         raise LabError(f"{out} must be empty or an earlier export, and holds something else: choose another directory")
-    if not answers.captions or captions < 1:
-        raise LabError(f"--captions must be 1 or more, of {len(answers.captions)} in the split, got {captions}")
+    if captions < 1:
+        raise LabError(f"--captions must be 1 or more, got {captions}")
+    require_captions(answers.store)
+    if not answers.captions:
+        raise LabError(f"no caption of split '{answers.split}' has features in {answers.store.path}: run the pass on "
+                       "it first, or give another --split")  # fmt: skip
     chosen = draw(answers, captions, seed)
     shown: dict[int, set[int]] = {}
     picked: dict[str, Any] = {}
