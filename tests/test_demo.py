@@ -299,6 +299,47 @@ def test_videos_come_in_ranges_from_below_their_root_alone(page: str, path: Path
         assert files.video(0) is None, named
 
 
+def test_links_that_lead_out_of_the_root_are_told_with_a_root_that_plays_them(
+    answers: Answers,
+    page: str,
+    path: Path,
+    runs: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    disk, root = tmp_path / "a disk", tmp_path / "root"
+    disk.mkdir()
+    root.mkdir()
+    for name in ("v06.mp4", "v07.mp4"):
+        shutil.copyfile(path.parent / "clips" / name, disk / name)
+        (root / name).symlink_to(disk / name)
+    store = open_store(path)
+    files = Files(store, root)
+    assert (files.video(6), files.leads_out(6), files.leads_out(5)) == (None, True, False)
+    told = f"2 videos are links that lead out of {root} and are not played: --root '{disk}' plays 2"
+    assert files.told_of_links(range(16)) == told
+    assert Files(store, disk).video(6) == disk / "v06.mp4"
+    assert Files(store, disk).told_of_links(range(16)) == ""
+    (root / "v07.mp4").unlink()
+    (disk / "v07.mp4").rename(disk / "other.mp4")
+    (root / "v07.mp4").symlink_to(disk / "other.mp4")
+    (root / "v06.mp4").unlink()
+    assert Files(store, root).told_of_links(range(16)) == (
+        f"1 videos are links that lead out of {root} and are not played: have the files themselves there, or hard links"
+    )
+    monkeypatch.setattr("lab.demo.server.serve", lambda app, at: at.close())
+    monkeypatch.setattr("lab.demo.server.warm", lambda answers: None)
+    given = ["--store", str(path), "--runs", str(runs), "--head", "mean", "--root", str(root), "--port", "38765"]
+    assert cli.run(main, given) == 0
+    assert f"warning: 1 videos are links that lead out of {root}" in capsys.readouterr().err
+    monkeypatch.setattr(answers.files, "root", root)
+    assert b"leads out of the root" in ask(page + "video/7")[1]
+    assert b"not there any more" in ask(page + "video/6")[1]
+    (root / "v06.mp4").symlink_to(root / "v06.mp4")
+    assert (Files(store, root).video(6), Files(store, root).told_of_links([6])) == (None, "")
+
+
 @pytest.mark.parametrize("told", ["", "  \n", "a\0b"])
 def test_a_store_that_tells_no_root_shows_no_file(
     path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str

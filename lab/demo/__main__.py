@@ -70,6 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         count = export(answers, given.export, list(made.entries), given.captions, given.seed)
         cli.say(f"{count} captions under {len(made.entries)} heads: open {given.export / 'index.html'}")
         return 0
+    if links := answers.files.told_of_links(answers.rows.tolist()):
+        log.warning("%s", links)
     at = listen(given.port)
     warm(answers)
     cli.say(f"http://{HOST}:{at.getsockname()[1]}/    {store.path}, split '{split}'; Ctrl-C stops it")

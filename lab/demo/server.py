@@ -113,7 +113,9 @@ def application(answers: Answers) -> Starlette:
         return Response(pictures[place], media_type="image/jpeg", headers=keep)
 
     def video(request: Request) -> Response:
-        path = files.video(request.path_params["row"])
+        path = files.video(row := request.path_params["row"])
+        if path is None and files.leads_out(row):
+            raise HTTPException(404, "the video's file is a link that leads out of the root: --root names another")
         if path is None:
             raise HTTPException(404, "the video's file is not there any more")
         return FileResponse(path, media_type=KINDS.get(path.suffix.lower(), "video/mp4"))
