@@ -207,9 +207,7 @@ class MGFI(nn.Module):
             logits = products(index.keys, asked.sentence) / math.sqrt(self.dim)
             found.append(hide_padding(logits, index.mask).softmax(1))
         if asked.word is not None and asked.mask is not None:
-            with exactly(
-                index.keys
-            ):  # weights like the sentence's; and bf16 would copy the largest array that there is
+            with exactly(index.keys):  # as the sentence's weights; and bf16 would copy the largest array of all
                 found.append(torch.einsum("vftw,vtw->vft", *self._by_word(asked.word, asked.mask, index)))
         return found
 

@@ -183,10 +183,8 @@ class TopKPooling(_WeightedPooling):
         super().__init__(dim, _counted(top_k), projection, normalize)
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
-        return (
-            closest(product, index, self.top_k)
-            * (index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k))[..., None]
-        )
+        share = index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k)
+        return closest(product, index, self.top_k) * share[..., None]
 
 
 class SoftmaxPooling(_WeightedPooling):
