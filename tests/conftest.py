@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from synthetic import World, make_world
+
+if TYPE_CHECKING:
+    from paged import Paged
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +24,11 @@ def full(world: World, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("full") / "toy.zarr"
     world.fill(world.create(path))
     return path
+
+
+@pytest.fixture(scope="session")
+def paged(full: Path, tmp_path_factory: pytest.TempPathFactory) -> Paged:
+    """A page's store, runs and answers, made once for all files that look at it; read only."""
+    from paged import make_paged  # here, for it imports text towers
+
+    return make_paged(tmp_path_factory.mktemp("page"), full)
