@@ -2,10 +2,10 @@
 
 python benchmarks/precision.py [--store features/toy-toy-midpoints-12.zarr] [--heads xpool mgfi] [--seeds 3]
 
-On the validation split of a store, preset ``frozen`` for two epochs. The gap of a seed is R@1 in bf16 less R@1 in float32. bf16
-changes nothing beyond seed noise where the mean gap is below twice its standard error: seeds, two per head and
-precision, would then differ as much. On a CPU autocast rounds the same operations to the same eight bits as on a GPU,
-so it tells of accuracy there, not of speed. Writes results/precision.json, on a GPU results/precision_gpu.json.
+On the validation split of a store, preset ``frozen`` for two epochs. The gap of a seed is R@1 in bf16 less R@1 in
+float32; bf16 changes nothing that can be told from noise where the mean gap is below twice its standard error. On a CPU
+autocast rounds the same operations to the same eight bits as on a GPU, so it tells of accuracy there, not of speed.
+Writes results/precision.json, on a GPU results/precision_gpu.json.
 """
 
 from __future__ import annotations
