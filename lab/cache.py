@@ -24,7 +24,7 @@ from lab.datasets import DATASETS, Collection, Dataset, get_dataset
 from lab.datasets.toy import Toy
 from lab.download import download
 from lab.errors import LabError
-from lab.extract import Decoding, Pass, Share, Spent
+from lab.extract import Decoding, Pass, Spent
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store import Store, open_store
@@ -32,6 +32,7 @@ from lab.store.changes import require_same_data
 from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
 from lab.store.writer import StoreWriter, create_store
+from lab.units import Share
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone

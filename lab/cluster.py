@@ -86,8 +86,9 @@ class Encoder:
     def run(self, index: int, count: int, again: bool) -> tuple[Spent, list[str]]:
         """One shard; ``again`` where an encoder died on it, whose lock may outlive it for a while."""
         from lab.cache import prepare
-        from lab.extract import Share, Spent
+        from lab.extract import Spent
         from lab.store.lock import writing
+        from lab.units import Share
 
         def pool(workers: int, job: Callable[[Path], Any], *, deadline_s: float) -> ClusterPool:
             return ClusterPool(workers, job, deadline_s=deadline_s, root=self._collection.root.resolve())

@@ -28,6 +28,7 @@ from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
 from lab.store.ledger import Entry
 from lab.store.writer import StoreWriter, require_finite
+from lab.units import Share, Unit, units, videos_block
 from lab.workers import DecodePool
 
 if TYPE_CHECKING:
@@ -39,20 +40,6 @@ log = logging.getLogger(__name__)
 VIDEO_MODALITIES = ("frames", "audio")
 #: A file is given up after so many times its CPU limit by the clock: it blocks, or a busy machine starves it.
 BLOCKED_TIMES = 5
-
-
-@dataclass(frozen=True)
-class Share:
-    """Which part of the work is ours: shard I of N (from 1), at most ``limit`` videos, failures again or not."""
-
-    index: int = 1
-    count: int = 1
-    limit: int | None = None
-    retry: bool = False
-
-    def has(self, block: int) -> bool:
-        """Whether a block (a chunk of videos or of captions) is in this shard."""
-        return block % self.count == self.index - 1
 
 
 @dataclass
@@ -89,18 +76,6 @@ class Decoding:
         )
 
 
-@dataclass(frozen=True)
-class Unit:
-    """Consecutive videos that are decoded, encoded and committed together."""
-
-    first: int
-    files: tuple[Path | None, ...]
-    modalities: frozenset[str]
-    sizes: tuple[int, ...]  # bytes of each file before it is read: one that grows meanwhile is read again next time
-    kept: tuple[frozenset[str], ...]  # of each video what stays stored if its file cannot be read this time
-    replaced: int = 0  # how many have features of a file that had another size
-
-
 @dataclass
 class Pass:
     """One run over a collection. ``clip`` or ``panns`` may be None where their modality is not asked for."""
@@ -133,8 +108,8 @@ class Pass:
     def _note_missing(self) -> None:
         """A ledger row for every listed video that has no file, before the long work begins."""
         modalities = [name for name in VIDEO_MODALITIES if name in self.modalities]
-        for block in self._blocks():
-            known = {(e.video, e.modality): e.status for e in self.writer.ledger.read(_videos_block(block))}
+        for block in self.share.blocks(self.collection):
+            known = {(e.video, e.modality): e.status for e in self.writer.ledger.read(videos_block(block))}
             rows = [
                 Entry(video.id, modality, "missing", "no file of this name below the root")
                 for video in self.collection.videos[block * CHUNK_VIDEOS : (block + 1) * CHUNK_VIDEOS]
@@ -142,62 +117,23 @@ class Pass:
                 if video.file is None and known.get((video.id, modality)) is None
             ]
             if rows:
-                self.writer.record(_videos_block(block), rows)
-
-    def _blocks(self) -> Iterator[int]:
-        return (b for b in range(-(-len(self.collection.videos) // CHUNK_VIDEOS)) if self.share.has(b))
-
-    def units(self) -> Iterator[Unit]:
-        """The units with something to do, up to the limit."""
-        left = self.share.limit if self.share.limit is not None else len(self.collection.videos)
-        for block in self._blocks():
-            known = {(e.video, e.modality): e for e in self.writer.ledger.read(_videos_block(block))}
-            for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
-                files: list[Path | None] = []
-                sizes: list[int] = []
-                kept: list[frozenset[str]] = []
-                undone: set[str] = set()
-                replaced = 0
-                for video in self.collection.videos[first : first + UNIT_VIDEOS]:
-                    size = 0 if video.file is None else _size(video.file)
-                    entries = {m: known.get((video.id, m)) for m in self._wanted()}
-                    stands = {m: video.file is not None and self._settled(entries[m], size) for m in entries}
-                    within = video.file is not None and left > 0
-                    left -= within
-                    # What is done already comes along when its unit is done again, limit or not.
-                    files.append(video.file if within or all(stands.values()) else None)
-                    sizes.append(size)
-                    kept.append(frozenset(m for m, entry in entries.items() if entry and _of_this_file(entry, size)))
-                    replaced += within and any(
-                        e and not e.failed and not _of_this_file(e, size) for e in entries.values()
-                    )
-                    undone |= {m for m, stand in stands.items() if within and not stand}
-                if undone:
-                    yield Unit(first, tuple(files), frozenset(undone), tuple(sizes), tuple(kept), replaced)
+                self.writer.record(videos_block(block), rows)
 
     def _wanted(self) -> list[str]:
         return [name for name in VIDEO_MODALITIES if name in self.modalities]
 
-    def _settled(self, entry: Entry | None, size: int) -> bool:
-        """Whether the ledger's word stands for a file of ``size`` bytes: it was read or failed, as it is now."""
-        if entry is None or entry.status == "missing":
-            return False
-        if self.share.retry and (entry.failed or (entry.status == "truncated" and size > 0)):
-            return False
-        return entry.bytes == size if entry.failed else _of_this_file(entry, size)
-
     def _videos(self) -> None:
         if not self._wanted():
             return
-        units = list(self.units())
-        total = sum(file is not None for unit in units for file in unit.files)
+        todo = list(units(self.collection, self.writer.ledger, self.share, self._wanted()))
+        total = sum(file is not None for unit in todo for file in unit.files)
         if not total:
             return
-        if replaced := sum(unit.replaced for unit in units):
+        if replaced := sum(unit.replaced for unit in todo):
             log.info("%d files have another size than when they were read: they are read again", replaced)
         # Two kinds of units decode different things (a modality added later); each kind has its own job.
-        for modalities in sorted({unit.modalities for unit in units}, key=sorted):
-            self._decode_and_encode([unit for unit in units if unit.modalities == modalities], modalities)
+        for modalities in sorted({unit.modalities for unit in todo}, key=sorted):
+            self._decode_and_encode([unit for unit in todo if unit.modalities == modalities], modalities)
 
     def _decode_and_encode(self, units: list[Unit], modalities: frozenset[str]) -> None:
         audio_hz = self.panns.sample_rate if self.panns is not None and "audio" in modalities else None
@@ -251,7 +187,7 @@ class Pass:
                 self.writer.write_audio(unit.first, audio_rows(_written(unit, clips, "audio"), audio))
             entries += self._entries(unit, _written(unit, clips, "audio"), "audio")
         with timed(self.spent, "writing"):
-            self.writer.record(_videos_block(unit.first // CHUNK_VIDEOS), entries)
+            self.writer.record(videos_block(unit.first // CHUNK_VIDEOS), entries)
         self.spent.videos += len({entry.video for entry in entries})
 
     def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
@@ -307,15 +243,6 @@ class Pass:
                 yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
 
 
-def _of_this_file(entry: Entry, size: int) -> bool:
-    """Whether features are stored, of a file of ``size`` bytes as far as can be told.
-
-    A size of 0 is a file that cannot be read now: what is stored stays, as a disk may only be away. Features that were
-    made elsewhere and converted have 0 bytes in the ledger: of which file they are is not known.
-    """
-    return not entry.failed and (size == 0 or entry.bytes in (0, size))
-
-
 def _written(unit: Unit, clips: Clips, modality: str) -> Clips:
     """What is written of a modality: nothing where a file cannot be read whose features are stored."""
     return [
@@ -348,16 +275,5 @@ def timed(spent: Spent, stage: str) -> Iterator[None]:
         setattr(spent, stage, getattr(spent, stage) + time.perf_counter() - start)
 
 
-def _videos_block(block: int) -> str:
-    return f"videos-{block:06d}"
-
-
 def _text_block(first: int) -> str:
     return f"text-{first // UNIT_CAPTIONS:06d}"
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
