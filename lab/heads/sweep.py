@@ -8,6 +8,7 @@ video's R with RᵀR its frames' Gram matrix.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate, pairwise
@@ -19,10 +20,10 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
 from lab.similarity import TINY, check_inputs, evaluating, parts, products, slices
-from lab.tiles import MOST, side_by_side
 
-#: Pairs worked on at once; fewer than for one evaluation, since every setting reads the same cosines again.
-PAIRS = 12288
+#: Pairs worked on at once. Torch's threads share each operation: with a tile for each thread (``lab.tiles``), thousands
+#: of operations a tile wait for Python's lock, and twice the memory is worked on.
+PAIRS = 32768
 #: Padding counts as a frame with a cosine below this, each with another, so that it neither is chosen first nor ties.
 PADDING = -2.0
 #: Weights below e to this share of the largest are nothing beside it, and their squares would be denormal numbers, with
@@ -37,14 +38,16 @@ class _Frames:
     values: Tensor  # (V, F, D)
     lengths: Tensor  # (V, F)
     root: Tensor  # (V, F, F) R with RᵀR the Gram matrix; its columns of padding are zero: what that weighs is the same
+    length: Tensor  # (V, 1) |Σ x_f|
     mask: Tensor  # (V, F)
 
     @classmethod
     def of(cls, frames: Frames) -> _Frames:
         """In float64, since the matrix is singular where two frames are the same."""
         values, vectors = torch.linalg.eigh(frames.gram.double())
-        root = values.clamp_min(0).sqrt()[..., None] * vectors.mT
-        return cls(frames.values, frames.lengths, root.to(frames.gram).contiguous(), frames.mask)
+        root = (values.clamp_min(0).sqrt()[..., None] * vectors.mT).to(frames.gram).contiguous()
+        length = root.sum(2).norm(dim=1, keepdim=True).clamp_min(TINY)
+        return cls(frames.values, frames.lengths, root, length, frames.mask)
 
 
 def sweep(
@@ -74,24 +77,14 @@ def sweep(
     check_inputs(head, texts, videos)
     with evaluating(head):  # not around the yield: what is done with a tile keeps its own mode
         index, units = _Frames.of(head.space.frames(videos)), head.space.texts(texts)
-    with side_by_side(min(MOST, torch.get_num_threads()) if units.device.type == "cpu" else 1) as share_out:
-        for rows in torch.arange(len(texts)).split(tile):
-            unit = units[rows]
-
-            @torch.no_grad()
-            def settings(part: tuple[Tensor, _Frames], unit: Tensor = unit) -> None:
-                _settings(unit, part[1], top_k, temperature, head.space.normalize, part[0])
-
-            # Each part is written where it belongs: what is made for all settings is too large to be copied about.
-            found = unit.new_empty(len(top_k) + len(temperature), len(index.values), len(rows))
-            share_out(settings, zip(_columns(found, len(rows)), parts(index, len(rows), PAIRS), strict=True))
-            yield rows, found.mT
-
-
-def _columns(found: Tensor, texts: int) -> Iterator[Tensor]:
-    """(settings, V, T) by the videos that ``parts`` takes at a time."""
-    for rows in slices(found[0], texts, PAIRS):
-        yield found[:, rows]
+    for rows in torch.arange(len(texts)).split(tile):
+        unit = units[rows]
+        found = unit.new_empty(len(top_k) + len(temperature), len(index.values), len(rows))
+        with torch.no_grad():
+            for some, part in zip(slices(found[0], len(rows), PAIRS), parts(index, len(rows), PAIRS), strict=True):
+                # Written where it belongs: what is made for all settings is too large to be copied about.
+                _settings(unit, part, top_k, temperature, head.space.normalize, found[:, some])
+        yield rows, found.mT
 
 
 def _settings(
@@ -113,14 +106,15 @@ def _settings(
         apart = PADDING - torch.arange(cosine.shape[1], device=unit.device)
         cosine = torch.where(frames.mask[..., None], cosine, apart[:, None].to(unit))
     weights, vector = torch.empty_like(cosine), torch.empty_like(cosine)
-    squared = unit.new_empty(len(cosine), len(unit))
+    squared, dot = (unit.new_empty(len(cosine), len(unit)) for _ in range(2))
+    mean = product.sum(1) / frames.length
 
     def over_length(sums: Tensor | None, found: Tensor) -> None:
         """Σ a_f x_f · t, if it is not given in ``sums``, over |Σ a_f x_f|, into ``found``; both (V, T)."""
         torch.bmm(frames.root, weights, out=vector)
         torch.sum(vector.mul_(vector), 1, out=squared)
         if sums is None:
-            sums = torch.sum(weights.mul_(product), 1, out=found)
+            sums = torch.sum(weights.mul_(product), 1, out=dot)  # not into what is not in a cache yet
         torch.mul(sums, squared.clamp_min_(TINY**2).rsqrt_(), out=found)
 
     if top_k:
@@ -131,6 +125,9 @@ def _settings(
         real = [lane.where(lane > PADDING, 0.0) for lane in lanes] if padded else lanes
         sums = list(accumulate(real, torch.add)) if normalized else [None] * len(lanes)
         for k, found in zip(top_k, along, strict=False):
+            if k == len(lanes) or (k == 1 and normalized and not tied):  # whose lengths are known
+                found.copy_(mean if k > 1 else largest)
+                continue
             least = lanes[k - 1][:, None]
             torch.ge(cosine, least, out=weights)
             if tied:
@@ -141,6 +138,9 @@ def _settings(
     below = cosine - largest[:, None]
     faintest = float(below.amin()) if temperature else 0.0
     for value, found in zip(temperature, along[len(top_k) :], strict=True):
+        if value == math.inf:
+            found.copy_(mean)
+            continue
         torch.mul(below, torch.tensor(1 / value), out=weights)  # a Python number would be converted at each call
         if faintest / value < FAINT:
             weights.clamp_(min=FAINT)
