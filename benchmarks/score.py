@@ -70,15 +70,20 @@ def direct(head: XPool, sentences: Tensor, frames: Tensor) -> Tensor:
     return torch.einsum("td,tvd->tv", F.normalize(sentences, dim=-1), F.normalize(seen, dim=-1))
 
 
-def seconds(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """Median wall time of each action, taken in turns after a round that does not count."""
+def in_turns(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
+    """Wall times of each action, taken in turns after a round that does not count."""
     times: dict[str, list[float]] = {name: [] for name in actions}
     for _ in range(runs + 1):
         for name, action in actions.items():
             start = time.perf_counter()
             action()
             times[name].append(time.perf_counter() - start)
-    return {name: statistics.median(taken[1:]) for name, taken in times.items()}
+    return {name: taken[1:] for name, taken in times.items()}
+
+
+def seconds(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """The medians of ``in_turns``."""
+    return {name: statistics.median(taken) for name, taken in in_turns(actions, runs).items()}
 
 
 def xpool(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[str, float]:
@@ -124,10 +129,11 @@ def sweeping(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[st
         "topk again": lambda: similarity_matrix(topk, texts, videos),
         "softmax": lambda: similarity_matrix(softmax, texts, videos),
     }
-    rounds = [seconds(actions, 1) for _ in range(given.runs)]
-    found = {name: statistics.median(each[name] for each in rounds) for name in ("topk", "softmax", "sweep")}
-    found["sweep / topk"] = statistics.median(2 * r["sweep"] / (r["topk"] + r["topk again"]) for r in rounds)
-    found["sweep / softmax"] = statistics.median(r["sweep"] / r["softmax"] for r in rounds)
+    taken = in_turns(actions, given.runs)
+    rounds = list(zip(*taken.values(), strict=True))
+    found = {name: statistics.median(taken[name]) for name in ("topk", "softmax", "sweep")}
+    found["sweep / topk"] = statistics.median(2 * all_ / (one + again) for one, all_, again, _ in rounds)
+    found["sweep / softmax"] = statistics.median(all_ / soft for _, all_, _, soft in rounds)
     return found
 
 
