@@ -177,15 +177,17 @@ class Pass:
             audio = begun.audio() if begun.audio is not None else None
         if frames is not None:
             require_finite(frames, f"frames of the videos from row {unit.first}")
+            written = _written(unit, clips, "frames")
             with timed(self.spent, "writing"):
-                self.writer.write_frames(unit.first, frame_rows(_written(unit, clips, "frames"), frames))
-            entries += self._entries(unit, _written(unit, clips, "frames"), "frames")
+                self.writer.write_frames(unit.first, frame_rows(written, frames))
+            entries += self._entries(unit, written, "frames")
         if audio is not None:
             for _, segments in audio:
                 require_finite(segments, f"audio of the videos from row {unit.first}")
+            written = _written(unit, clips, "audio")
             with timed(self.spent, "writing"):
-                self.writer.write_audio(unit.first, audio_rows(_written(unit, clips, "audio"), audio))
-            entries += self._entries(unit, _written(unit, clips, "audio"), "audio")
+                self.writer.write_audio(unit.first, audio_rows(written, audio))
+            entries += self._entries(unit, written, "audio")
         with timed(self.spent, "writing"):
             self.writer.record(videos_block(unit.first // CHUNK_VIDEOS), entries)
         self.spent.videos += len({entry.video for entry in entries})
