@@ -25,7 +25,7 @@ import envelope
 import numpy as np
 import torch
 
-from lab import cache
+from lab import plan
 from lab.backbones import load_clip, load_panns
 from lab.datasets import get_dataset
 from lab.encode import begin
@@ -72,7 +72,7 @@ def main() -> None:
     parser.add_argument("--panns", default="random")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32")
-    parser.add_argument("--workers", type=int, default=cache.Options("folder").workers)
+    parser.add_argument("--workers", type=int, default=plan.Options("folder").workers)
     given = parser.parse_args()
     base = Path(tempfile.mkdtemp(prefix="bench-cache-"))
     try:
@@ -95,13 +95,13 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
 
     units, decoding = decode_only(job, [video.file for video in collection.videos], given.workers)
     encoding_wall, encoding_cpu = encode_only(clip, panns, units)
-    sections = cache.passport_sections(clip, panns, sampling)
+    sections = plan.passport_sections(clip, panns, sampling)
     path = base / "bench.zarr"
     create_store(path, collection, {"name": "bench"})
     begin = time.perf_counter()
     with writing(path):
         writer = StoreWriter(path)
-        cache.make_room(writer, ["frames", "audio"], sections, collection, clip, panns, sampling)
+        plan.make_room(writer, ["frames", "audio"], sections, collection, clip, panns, sampling)
         run = Pass(collection, writer, frozenset({"frames", "audio"}), clip, panns, decoder, Share(), given.workers)
         ends, commit = [time.perf_counter()], run._commit
 

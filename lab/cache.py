@@ -2,84 +2,35 @@
 
     data sets ──► media (decode) ──► backbones (encode) ──► store
 
-The pass itself is ``lab.extract``; this is its front door: which data, which networks, which store, and at the end what
-was done.
+The pass itself is ``lab.extract``, what it needs before it begins ``lab.plan``; this is the front door.
 """
 
 from __future__ import annotations
 
-import logging
-import os
 import re
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from lab import cli
-from lab.backbones import DEFAULT_CLIP, DEFAULT_PANNS, load_clip, load_panns
-from lab.datasets import DATASETS, Collection, Dataset, get_dataset
-from lab.datasets.toy import Toy
-from lab.download import download
+from lab.backbones import DEFAULT_CLIP
+from lab.datasets import DATASETS
 from lab.errors import LabError
-from lab.extract import Decoding, Pass, Spent
-from lab.preprocess import ImageSpec
-from lab.sampling import Sampling, parse_sampling
+from lab.extract import Spent
+from lab.plan import MODALITIES, Options, backbones, collect, place, prepare, render
 from lab.store import Store, open_store
-from lab.store.changes import require_same_data
 from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
-from lab.store.writer import StoreWriter, create_store
 from lab.units import Share
-
-if TYPE_CHECKING:
-    from lab.backbones.clip import ClipBackbone
-    from lab.backbones.panns import PannsBackbone
-
-log = logging.getLogger(__name__)
-
-MODALITIES = ("frames", "text", "audio")
-#: CPU seconds after which a file is given up.
-DEADLINE_S = 120.0
-#: Data sets whose distributed clips have no audio stream (facts of the MSVD authors and of collaborative-experts).
-SOUNDLESS = frozenset({"msvd"})
-#: Of longer sound the first part is heard; the passport says so.
-MAX_AUDIO_S = 600.0
-
-
-@dataclass(frozen=True)
-class Options:
-    """What a pass needs to know; the defaults of the command stand here."""
-
-    dataset: str
-    root: Path | None = None
-    clip: str | None = None
-    panns: str | None = None
-    sampling: str | None = None
-    features: Path = Path("features")
-    name: str | None = None
-    only: tuple[str, ...] = ()
-    split: str | None = None
-    seed: int = 0
-    share: Share = field(default_factory=Share)
-    workers: int = max(1, (os.cpu_count() or 2) - 1)
-    device: str = "cpu"
-    precision: str = "fp32"
-    batch: int | None = None
-    download: bool = False
-    ray: str | None = None
-    encoders: int | None = None
-    decoders: int | None = None
 
 
 def cache(options: Options) -> tuple[Store, Spent]:
     """Runs the pass, or goes on with it. Returns the store and where the time went. Raises ``LabError``."""
-    make(options)
+    render(options)
     dataset, collection = collect(options)
     if options.ray is not None:
-        from lab.cluster import cache_on_cluster  # its encoders come back here
+        from lab.cluster import cache_on_cluster  # Ray is an extra
 
         return cache_on_cluster(options, collection)
     clip, panns = backbones(options, dataset)
@@ -87,158 +38,6 @@ def cache(options: Options) -> tuple[Store, Spent]:
     with writing(path, (options.share.index, options.share.count)):
         run = prepare(path, options, collection, clip, panns)
         return open_store(path), run.run()
-
-
-def sampling_for(options: Options) -> Sampling:
-    """``--sampling``, or what the papers use on the data set."""
-    return parse_sampling(options.sampling or get_dataset(options.dataset).default_sampling)
-
-
-def place(options: Options, collection: Collection) -> Path:
-    """The store's path; a store with no features yet is made where there is none."""
-    path = store_path(options, collection, sampling_for(options))
-    if not (path / "zarr.json").exists():
-        create_store(path, collection, _origin(collection))
-    return path
-
-
-def prepare(
-    path: Path, options: Options, collection: Collection, clip: ClipBackbone | None, panns: PannsBackbone | None
-) -> Pass:
-    """A pass that may run: the store is of the same passport and has room. Hold ``writing`` around it."""
-    sampling = sampling_for(options)
-    sections = passport_sections(clip, panns, sampling, options.only)
-    writer = StoreWriter(path)
-    require_same_data(writer.store, collection)
-    # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
-    new = [name for name, section in sections.items() if not writer.require_section(name, section)]
-    make_room(writer, new, sections, collection, clip, panns, sampling)
-    if [video["file"] for video in writer.store.videos] != _files(collection):
-        writer.refresh_files(collection)
-    decoding = decoding_for(clip, sampling)
-    return Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
-
-
-def make(options: Options) -> None:
-    """Renders what is missing of a data set that is made and not downloaded."""
-    dataset = get_dataset(options.dataset)
-    if isinstance(dataset, Toy) and set(options.only) != {"text"}:
-        dataset.render(options.root or Path("data") / dataset.name)  # by all cores: nothing is decoded meanwhile
-
-
-def clip_name(options: Options) -> str:
-    """``--clip``, or what stands for it where nothing was said: the toy world has a CLIP of its own."""
-    return options.clip or ("toy" if options.dataset == Toy.name else DEFAULT_CLIP)
-
-
-def collect(options: Options) -> tuple[Dataset, Collection]:
-    """The data set and what of it is on this disk; its notes are logged. Raises ``LabError``."""
-    dataset = get_dataset(options.dataset)
-    root = options.root or Path("data") / dataset.name
-    if options.download and not _complete(dataset, root):
-        download(dataset.name, dataset.sources, dataset.instructions, root)
-    collection = dataset.read(root, split=options.split, seed=options.seed)
-    for note in collection.notes:
-        log.info("%s: %s", dataset.name, note)
-    if collection.missing:
-        shown = ", ".join(collection.missing[:3])
-        log.info("%s: %d of %d videos have no file below %s (%s, ...): each is named in the ledger as missing",
-                 dataset.name, len(collection.missing), len(collection.videos), root, shown)  # fmt: skip
-    return dataset, collection
-
-
-def _gpu_is_there() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
-def _complete(dataset: Dataset, root: Path) -> bool:
-    """Whether everything is on this disk already; --download is then for the weights alone."""
-    try:
-        return not dataset.read(root).missing
-    except LabError:
-        return False
-
-
-def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, PannsBackbone | None]:
-    """The networks that the wanted modalities need. Raises ``LabError`` where their weights cannot be had."""
-    wanted = set(options.only or MODALITIES)
-    if options.device == "cpu" and _gpu_is_there():
-        log.info("torch sees a GPU: --device cuda would encode on it")
-    keywords: dict[str, Any] = {"device": options.device, "precision": options.precision, "download": options.download}
-    clip = panns = None
-    if wanted & {"frames", "text"}:
-        batch = {"batch": options.batch} if options.batch else {}
-        clip = load_clip(clip_name(options), **keywords, **batch)
-    if "audio" in wanted:
-        silent = dataset.name in SOUNDLESS
-        usual = "toy" if dataset.name == Toy.name else DEFAULT_PANNS
-        spec = options.panns or ("none" if silent else usual)
-        if silent and options.panns is None:
-            log.info("%s is distributed without sound: no audio features (--panns cnn14 to look for some all the same)",
-                     dataset.name)  # fmt: skip
-        panns = load_panns(spec, **keywords)
-    for backbone in (clip, panns):
-        if backbone is not None and backbone.is_random:
-            log.warning("%s has RANDOM weights: its features mean nothing and the store says so", backbone.name)
-    return clip, panns
-
-
-def decoding_for(clip: ClipBackbone | None, sampling: Sampling) -> Decoding:
-    """How this pass decodes; without an image tower no picture is kept, so its size is nobody's."""
-    return Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
-
-
-def passport_sections(
-    clip: ClipBackbone | None, panns: PannsBackbone | None, sampling: Sampling, only: Sequence[str] = ()
-) -> dict[str, dict[str, Any]]:
-    """The passport's section for each modality of this pass."""
-    decoder = {package: version(package) for package in ("av", "pillow")}
-    sections: dict[str, dict[str, Any]] = {}
-    wanted = set(only or MODALITIES)
-    if clip is not None and "frames" in wanted:
-        sections["frames"] = {**clip.passport, "sampling": sampling.name, "dtype": "float16", "decoder": decoder}
-    if clip is not None and "text" in wanted:
-        sections["text"] = {**{k: v for k, v in clip.passport.items() if k != "image"}, "dtype": "float16"}
-    if panns is not None and "audio" in wanted:
-        sections["audio"] = {**panns.passport, "dtype": "float16", "decoder": decoder, "max_audio_s": MAX_AUDIO_S}
-    return sections
-
-
-def make_room(
-    writer: StoreWriter,
-    new: Sequence[str],
-    sections: dict[str, dict[str, Any]],
-    collection: Collection,
-    clip: ClipBackbone | None,
-    panns: PannsBackbone | None,
-    sampling: Sampling,
-) -> None:
-    """Arrays for the modalities that the store does not have yet."""
-    if "frames" in new and clip is not None:
-        writer.add_frames(sections["frames"], sampling.n, clip.dim)
-    if "text" in new and clip is not None:
-        tokens = clip.tokenize([caption.text for caption in collection.captions])
-        writer.add_text(sections["text"], clip.dim, tokens.counts, tokens.ids, tokens.word_index)
-    if "audio" in new and panns is not None:
-        writer.add_audio(sections["audio"], panns.max_segments, panns.dim)
-
-
-def store_path(options: Options, collection: Collection, sampling: Sampling) -> Path:
-    """Where the store is: named after data set, CLIP and sampling; the passport, not the name, tells them apart."""
-    if options.name:
-        if not re.fullmatch(r"[\w.+-]+", options.name) or options.name.startswith("."):
-            raise LabError(
-                f"a store's name has letters, digits, '.', '-', '_' and '+' only, got --name '{options.name}'"
-            )
-        return options.features / (options.name.removesuffix(".zarr") + ".zarr")
-    place = collection.root.resolve().name
-    where = f"-{place}" if collection.name in ("folder", Toy.name) and place != collection.name else ""
-    name = clip_name(options)
-    clip = re.sub(r"[^\w.-]+", "-", Path(name).name if "/" in name else name)
-    split = f"-{re.sub(r'[^0-9]+', '_', options.split)}-seed{options.seed}" if options.split else ""
-    return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")
 
 
 def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
@@ -309,7 +108,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     options = _options(given)
     if given["dry_run"]:
-        from lab.estimate import dry_run  # it asks this module what a pass would do
+        from lab.estimate import dry_run
 
         cli.say(dry_run(options))
         return 0
@@ -331,14 +130,6 @@ def _options(given: dict[str, Any]) -> Options:
         raise LabError("--encoders and --decoders are of a pass on a cluster: add --ray, or use --workers")
     ours = {name: value for name, value in given.items() if name in Options.__dataclass_fields__}
     return Options(**{**ours, "only": tuple(given["only"]), "share": share})
-
-
-def _origin(collection: Collection) -> dict[str, str]:
-    return {"name": collection.name, "version": collection.version}
-
-
-def _files(collection: Collection) -> list[str]:
-    return [os.path.relpath(video.file, collection.root) if video.file else "" for video in collection.videos]
 
 
 if __name__ == "__main__":

@@ -35,9 +35,9 @@ from lab.workers.cluster import ClusterPool, plain_errors
 from lab.workers.process import end_with
 
 if TYPE_CHECKING:
-    from lab.cache import Options
     from lab.datasets import Collection
     from lab.extract import Pass, Spent
+    from lab.plan import Options
     from lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Encoder:
 
     def ready(self) -> tuple[None, list[str]]:
         """Loads the networks and makes the store where there is none; answers as ``run`` does."""
-        from lab import cache
+        from lab import plan
         from lab.datasets import get_dataset
 
         self._options, self._collection, here = import_module("ray").get(self._given)
@@ -79,14 +79,14 @@ class Encoder:
         if not Path(here).is_dir():
             raise LabError(f"{socket.gethostname()} has no {here}: all machines need the files at one path")
         os.chdir(here)  # for the names of files that were given relative to it
-        self._networks = cache.backbones(self._options, get_dataset(self._options.dataset))
-        self._path = cache.place(self._options, self._collection)
+        self._networks = plan.backbones(self._options, get_dataset(self._options.dataset))
+        self._path = plan.place(self._options, self._collection)
         return None, self._told()
 
     def run(self, index: int, count: int, again: bool) -> tuple[Spent, list[str]]:
         """One shard; ``again`` where an encoder died on it, whose lock may outlive it for a while."""
-        from lab.cache import prepare
         from lab.extract import Spent
+        from lab.plan import prepare
         from lab.store.lock import writing
         from lab.units import Share
 
@@ -136,8 +136,8 @@ class _Notes(logging.Handler):
 
 def cache_on_cluster(options: Options, collection: Collection) -> tuple[Store, Spent]:
     """Runs the pass on a cluster, or goes on with it. Returns what ``lab.cache.cache`` does. Raises ``LabError``."""
-    from lab.cache import place
     from lab.extract import Spent, timed
+    from lab.plan import place
     from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, open_store
 
     options = replace(options, features=options.features.resolve())

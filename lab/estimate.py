@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.cache import Options, backbones, collect, decoding_for, store_path
 from lab.media import Clip
-from lab.sampling import parse_sampling
+from lab.plan import Options, backbones, collect, decoding_for, sampling_for, store_path
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone
@@ -24,7 +23,7 @@ def dry_run(options: Options) -> str:
     """Videos, bytes and expected time, from decoding and encoding up to three of the videos; nothing is written."""
     dataset, collection = collect(options)
     clip, panns = backbones(options, dataset)
-    sampling = parse_sampling(options.sampling or dataset.default_sampling)
+    sampling = sampling_for(options)
     files = [video.file for video in collection.videos if video.file is not None]
     sizes = [file.stat().st_size for file in files if file.is_file()]
     captions = sum(collection.videos[caption.video].file is not None for caption in collection.captions)

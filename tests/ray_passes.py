@@ -15,8 +15,9 @@ import time
 from pathlib import Path
 
 from lab import cli
-from lab.cache import Options, main
+from lab.cache import main
 from lab.cluster import connected
+from lab.plan import Options
 
 
 def family() -> dict[int, str]:

@@ -54,6 +54,7 @@ CACHE_SIDE = (
     "lab.datasets",
     "lab.extract",
     "lab.media",
+    "lab.plan",
     "lab.units",
     "lab.workers",
     "lab.store.writer",

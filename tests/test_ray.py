@@ -16,9 +16,10 @@ import worlds
 from worker_jobs import job
 
 from lab import cli, open_store
-from lab.cache import Options, main
+from lab.cache import main
 from lab.cluster import _Hands, connected
 from lab.errors import LabError
+from lab.plan import Options
 from lab.store.verify import problems
 from lab.workers.cluster import decode, needs
 
