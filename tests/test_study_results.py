@@ -18,7 +18,7 @@ from lab.errors import LabError
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies import learned
 from lab.studies.published import published, published_for
-from lab.studies.report import latex, markdown, read_trials, write_trials
+from lab.studies.report import latex, markdown, read_result, read_trials, write_result, write_trials
 from lab.studies.space import Range
 from lab.study import main
 
@@ -242,3 +242,17 @@ def test_a_damaged_result_is_one_line(runs: Path, capsys: pytest.CaptureFixture[
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
+
+
+def test_a_setting_without_bounds_is_the_same_after_reading_and_what_is_unknown_is_null(
+    runs: Path, tmp_path: Path
+) -> None:
+    result = read_result(runs / "k1")
+    assert result is not None
+    result["rows"][0]["keywords"] = {"temperature": float("inf"), "unknown": float("nan")}
+    write_result(tmp_path, result)
+    assert "Infinity" not in (tmp_path / "result.json").read_text()
+    assert "NaN" not in (tmp_path / "result.json").read_text()
+    again = read_result(tmp_path)
+    assert again is not None
+    assert again["rows"][0]["keywords"] == {"temperature": float("inf"), "unknown": None}

@@ -26,6 +26,8 @@ log = logging.getLogger(__name__)
 
 SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR")
 COLUMNS = (*SHOWN, "R@1 95 %", "p", "val R@1", "val 95 %", "parameters")
+#: Settings without bounds, as a temperature can be, in JSON.
+INFINITE = {math.inf: "inf", -math.inf: "-inf"}
 
 
 # -- files -----------------------------------------------------------------------------------------------------------
@@ -42,7 +44,7 @@ def write_result(home: Path, result: Mapping[str, Any]) -> None:
 def read_result(home: Path) -> dict[str, Any] | None:
     """What ``write_result`` wrote; None where it was not, or not to its end."""
     try:
-        told = json.loads((home / "result.json").read_bytes())
+        told = json.loads((home / "result.json").read_bytes(), object_hook=_as_was)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except (ValueError, RecursionError) as error:
@@ -284,9 +286,17 @@ def _escaped(text: str) -> str:
 
 
 def _finite(value: Any) -> Any:
-    """JSON knows no NaN."""
+    """JSON knows no NaN and no infinity: what is not known is null, and a setting without bounds a word."""
     if isinstance(value, dict):
         return {str(key): _finite(each) for key, each in value.items()}
     if isinstance(value, list | tuple):
         return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else INFINITE[value]
+    return value
+
+
+def _as_was(told: dict[str, Any]) -> dict[str, Any]:
+    """An object of a result's JSON, its settings without bounds numbers again."""
+    words = {word: value for value, word in INFINITE.items()}
+    return {key: words.get(value, value) if isinstance(value, str) else value for key, value in told.items()}
