@@ -142,7 +142,7 @@ class StackedStep:
         self.optimizer._warned_capturable_if_run_uncaptured = True  # as in Step
         self.within = torch.arange(self.recipe.batch, device=self.device)
         self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
-        self.loss = torch.vmap(partial(contrastive_loss, multi_positive=self.recipe.multi_positive))
+        self.loss = torch.vmap(partial(contrastive_loss, twins=self.recipe.twins))
         self.keep(range(len(self.courses)))
 
     def keep(self, numbers: Sequence[int]) -> None:

@@ -6,18 +6,24 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
+#: What to do with texts of a batch that are true of a video beside its own text: a video may be in a batch twice.
+TWINS = ("ignored", "negatives", "positives")
 
-def contrastive_loss(similarity: Tensor, true: Tensor, scale: Tensor, *, multi_positive: bool = False) -> Tensor:
-    """The mean of the t→v and v→t cross-entropies of a batch's similarities (B, B), scaled.
 
-    ``true`` (B, B) bool: whether text i is true of video j, which it is on the diagonal. Elsewhere it is no negative:
-    left out, so that a video which is in the batch twice does not push its own captions away, or, with
-    ``multi_positive``, as right an answer as the diagonal (the mean of the cross-entropies of all right answers).
+def contrastive_loss(similarity: Tensor, true: Tensor, scale: Tensor, *, twins: str = "ignored") -> Tensor:
+    """The mean of the t→v and v→t cross-entropies of a batch's similarities (B, B), scaled (X-Pool eq. 15-17).
+
+    ``true`` (B, B) bool: whether text i is true of video j, which it is on the diagonal. Elsewhere these ``twins`` are
+    ``ignored``, so that a video's own captions are not pushed away from it; ``negatives``, as in the papers and their
+    code; or ``positives``, as right as the diagonal (the mean of the cross-entropies of all right answers). X-Pool's
+    eq. 17 and MGFI's eq. 14 are sums of the two directions, where X-Pool's code has the mean. MGFI's eq. 12-13 print no
+    temperature: with bare cosines all candidates are nearly as likely, so ``scale`` is CLIP's there, too.
     """
     logits = similarity * scale
     own = torch.arange(len(true), device=true.device)
-    if not multi_positive:
-        logits = logits.masked_fill(true & (own[:, None] != own), float("-inf"))
+    if twins != "positives":
+        if twins == "ignored":
+            logits = logits.masked_fill(true & (own[:, None] != own), float("-inf"))
         return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     texts, videos = (logits.log_softmax(dim) * true / true.sum(dim, keepdim=True) for dim in (1, 0))
     loss: Tensor = -(texts.sum() + videos.sum()) / (2 * len(true))

@@ -11,16 +11,17 @@ from typing import Any
 
 from lab.errors import LabError, unknown
 from lab.heads import ANY, head_class, head_keywords
+from lab.loss import TWINS
 
 #: preset → protocol ("": any) → settings that a head's data call for. All else is the same for both papers.
 #: ``paper``: X-Pool and MGFI, fine-tuned end to end. ``frozen``: for features that do not change, where a head needs
 #: larger steps: chosen on the validation split of a development world of the toy data set.
-PRESETS: dict[str, dict[str, dict[str, float]]] = {
+PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "frozen": {
         "": {"lr": 1e-4, "audio_lr": 1e-2, "scale_lr": 1e-4, "dropout": 0.3},
     },
     "paper": {
-        "": {"lr": 1e-5, "audio_lr": 5e-5, "scale_lr": 1e-6, "dropout": 0.3},
+        "": {"lr": 1e-5, "audio_lr": 5e-5, "scale_lr": 1e-6, "dropout": 0.3, "twins": "negatives"},
         "1k-A-9k": {"lr": 3e-5},
         "1k-A-7k": {"dropout": 0.4},
         "msvd": {"dropout": 0.4},
@@ -39,8 +40,8 @@ class Recipe:
 
     ``audio_epochs`` and ``audio_lr`` are for the second stage of a head with an audio side. ``scale_lr`` is the rate of
     the learnable logit scale, which starts at ``logit_scale``, a factor (the backbone's own, 100 for CLIP).
-    ``warmup`` is a share of all steps. ``multi_positive``: what else is true of a video teaches, too (see
-    ``lab.loss.contrastive_loss``). ``audio_level``: what a head with an audio side hears, one vector a clip or
+    ``warmup`` is a share of all steps. ``twins``: what becomes of a batch's other captions of a video, see
+    ``lab.loss.contrastive_loss``. ``audio_level``: what a head with an audio side hears, one vector a clip or
     ``segments``. ``precision``: ``auto`` is bf16 on a GPU and fp32 on a CPU.
     """
 
@@ -54,7 +55,7 @@ class Recipe:
     warmup: float = 0.1
     clip_norm: float = 1.0
     logit_scale: float = 100.0
-    multi_positive: bool = False
+    twins: str = "ignored"
     audio_level: str = "clip"
     precision: str = "auto"
     seed: int = 0
@@ -80,9 +81,7 @@ class Recipe:
                 raise LabError(
                     f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
                 )
-        if not isinstance(self.multi_positive, bool):
-            raise LabError(f"multi_positive must be true or false, got multi_positive={self.multi_positive!r}")
-        for name, known in (("precision", PRECISIONS), ("audio_level", AUDIO_LEVELS)):
+        for name, known in (("twins", TWINS), ("precision", PRECISIONS), ("audio_level", AUDIO_LEVELS)):
             if getattr(self, name) not in known:
                 raise unknown(name, str(getattr(self, name)), known)
 

@@ -158,7 +158,7 @@ class _Stack:
             raise ValueError("training texts must name their videos")
         self.texts, self.videos, self.validation, self.on_epoch = texts, videos, validation, on_epoch
         self.recipe, self.device = first.recipe, texts.sentences.device
-        self.truth = Truth(texts.video, len(videos), same_text if self.recipe.multi_positive else None)
+        self.truth = Truth(texts.video, len(videos), same_text if self.recipe.twins == "positives" else None)
         self.courses = [course_of(number, each.head, each.recipe, self.device) for number, each in members.items()]
         self.told = False
 

@@ -51,6 +51,8 @@ class Step:
         ]
         on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
+        # Else it warns that it is capturable and runs without a graph, as the first steps do, and the last of an epoch.
+        self.optimizer._warned_capturable_if_run_uncaptured = True
         # What a CPU's AdamW reads as a Python number, and a GPU's kernel as a float32.
         rates = torch.outer(shares.double(), torch.tensor([stage.lr, recipe.scale_lr], dtype=torch.float64))
         self.rates = rates.to(device, torch.float32 if on_gpu else torch.float64)
@@ -88,9 +90,7 @@ class Step:
             texts = replace(texts, words=words, word_mask=mask)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             similarity = self.module(texts, self.videos.select(self.truth.video[rows]))
-        loss = contrastive_loss(
-            similarity.float(), self.truth.of(rows), self.scale.exp(), multi_positive=self.recipe.multi_positive
-        )
+        loss = contrastive_loss(similarity.float(), self.truth.of(rows), self.scale.exp(), twins=self.recipe.twins)
         self.optimizer.zero_grad()
         loss.backward()
         norm = nn.utils.clip_grad_norm_(self.trained, self.recipe.clip_norm)

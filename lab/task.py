@@ -60,7 +60,7 @@ def prepare(
     validation = load_split(store, "val", protocol, **options) if "val" in store.splits_of(protocol) else None
     if validation is None:
         log.warning("%s has no split 'val' to choose an epoch by: the last one is kept", store.path)
-    same = same_texts(store, training[0]) if how.multi_positive else None
+    same = same_texts(store, training[0]) if how.twins == "positives" else None
     return Task(store, protocol, name, known, head, how, training, validation, same)
 
 

@@ -61,7 +61,7 @@ def train(
     with an audio side (``head.video``, ``head.audio_parameters()``) in two, as its paper does: the video-text head
     alone, then, with that fixed, the audio side on the fused similarity, each for its own epochs. A head without
     parameters is not trained but validated. ``same_text`` (T,) int64: texts of the same words share a number, which
-    ``multi_positive`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise to end the training.
+    ``twins = positives`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise to end the training.
     ``capture``: on a GPU, whole steps are launched at once where the head allows it (see ``lab.capture``).
 
     On a CPU the same seed gives the same bits; on a GPU, the same up to rounding. Raises ``LabError`` where head and
@@ -77,7 +77,7 @@ def train(
     head.to(device)
     torch.manual_seed(recipe.seed)
     scale = nn.Parameter(torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device))
-    truth = Truth(owner, len(videos), same_text if recipe.multi_positive else None)
+    truth = Truth(owner, len(videos), same_text if recipe.twins == "positives" else None)
     stages = [stage for stage in stages_of(head, recipe, parameters) if stage.parameters and stage.epochs]
     total = sum(stage.epochs for stage in stages) * math.ceil(len(texts) / recipe.batch)
     epochs: list[Epoch] = []

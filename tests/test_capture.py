@@ -8,8 +8,9 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from turned import SOUND, D, V, toy
 
 import lab.capture
 import lab.train
-from lab.capture import WARM, WIDTH, Replayed, recorder_for
+from lab.capture import WARM, WIDTH, CudaGraphs, Replayed, recorder_for
 from lab.embeddings import RaggedWords, Texts, Videos, unseen
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
@@ -122,10 +123,10 @@ class Blind(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("multi_positive", [False, True])
+@pytest.mark.parametrize("twins", ["ignored", "positives"])
 @pytest.mark.parametrize("name", TRAINED)
-def test_no_value_is_looked_at_within_an_epoch(name: str, multi_positive: bool) -> None:
-    head, stage, _, step = made(name, replace(HOW, multi_positive=multi_positive))
+def test_no_value_is_looked_at_within_an_epoch(name: str, twins: str) -> None:
+    head, stage, _, step = made(name, replace(HOW, twins=twins))
     with pytest.raises(AssertionError, match="the host waits"), Blind():
         step.losses.sum().item()
     with only(head, stage), unseen(), Blind():
@@ -249,6 +250,58 @@ def test_what_cannot_be_recorded_runs_plainly_and_says_so_once(caplog: pytest.Lo
         "the training step cannot be one CUDA graph (operation not permitted when stream is capturing): its operations "
         "are launched singly"
     ]
+
+
+def test_a_recording_that_breaks_off_is_ended_everywhere(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With stand-ins for torch's: to end a broken recording is an error, after which the allocator goes on with it."""
+    done: list[Any] = []
+    random = SimpleNamespace(clone_state=lambda: "before", graphsafe_set_state=done.append)
+
+    @contextmanager
+    def recording(*_: Any, **__: Any) -> Iterator[None]:
+        try:
+            yield
+        except RuntimeError:
+            raise RuntimeError("CUDA error: operation failed due to a previous error during capture") from None
+
+    def ended(*pool: Any) -> None:
+        done.append(("ended", pool))
+
+    fakes = {
+        "Stream": lambda device: SimpleNamespace(device_index=0, wait_stream=lambda _: None),
+        "current_stream": lambda device: SimpleNamespace(wait_stream=lambda _: None),
+        "stream": lambda _: nullcontext(),
+        "graph_pool_handle": lambda: (0, 7),
+        "CUDAGraph": object,
+        "default_generators": [random],
+        "graph": recording,
+    }
+    for name, fake in fakes.items():
+        monkeypatch.setattr(torch.cuda, name, fake)
+    monkeypatch.setattr(torch._C, "_cuda_endAllocateToPool", ended, raising=False)
+    monkeypatch.setattr(torch._C, "_cuda_releasePool", lambda *pool: done.append(("released", pool)), raising=False)
+    head, stage, _, step = made("xpool")
+    steps = Replayed(step, CudaGraphs(torch.device("cuda", 0)))
+    with only(head, stage), caplog.at_level(logging.WARNING), pytest.MonkeyPatch.context() as within, steps.running():
+        step.begin(torch.randperm(2 * V))
+        for _ in range(WARM):
+            steps(2), steps(HOW.batch), step.at.zero_()
+        calls = iter(["raises"])
+
+        def looks(*_: Any) -> None:
+            if next(calls, None):
+                raise RuntimeError("operation not permitted when stream is capturing")
+
+        within.setattr(step.optimizer, "zero_grad", looks)
+        try:
+            raise ValueError("what is being handled has nothing to do with it")
+        except ValueError:
+            steps(HOW.batch)
+    assert done == ["before", ("ended", (0, (0, 7))), ("released", (0, (0, 7)))]
+    assert "one CUDA graph (operation not permitted when stream is capturing):" in caplog.text
+    assert int(step.done) == 2 * WARM + 1
 
 
 def test_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from lab.loss import Truth, contrastive_loss
+from lab.loss import TWINS, Truth, contrastive_loss
 
 ONE = torch.tensor(1.0)
 
@@ -24,8 +24,8 @@ def test_without_twins_it_is_the_mean_of_two_cross_entropies() -> None:
     torch.manual_seed(0)
     similarity, own = torch.randn(5, 5), torch.arange(5)
     wanted = (F.cross_entropy(3 * similarity, own) + F.cross_entropy(3 * similarity.T, own)) / 2
-    for several in (False, True):
-        found = contrastive_loss(similarity, owners(4, 9, 2, 0, 7), torch.tensor(3.0), multi_positive=several)
+    for twins in TWINS:
+        found = contrastive_loss(similarity, owners(4, 9, 2, 0, 7), torch.tensor(3.0), twins=twins)
         assert torch.allclose(found, wanted)
 
 
@@ -33,6 +33,16 @@ def test_by_hand() -> None:
     """Two pairs, s = [[1, 0], [0, 1]] at scale ln 3: each row and column gives -log(3 / (3 + 1))."""
     found = contrastive_loss(torch.eye(2), owners(0, 1), torch.tensor(math.log(3)))
     assert found.item() == pytest.approx(math.log(4 / 3))
+
+
+def test_a_twin_is_a_negative_where_the_papers_loss_is_asked_for() -> None:
+    """X-Pool eq. 15-16: the denominators go over all j, whatever is true of whom."""
+    torch.manual_seed(0)
+    similarity, own = torch.randn(5, 5), torch.arange(5)
+    wanted = (F.cross_entropy(3 * similarity, own) + F.cross_entropy(3 * similarity.T, own)) / 2
+    true = owners(4, 9, 4, 0, 4)
+    assert torch.allclose(contrastive_loss(similarity, true, torch.tensor(3.0), twins="negatives"), wanted)
+    assert not torch.allclose(contrastive_loss(similarity, true, torch.tensor(3.0)), wanted)
 
 
 def test_a_twin_is_no_negative() -> None:
@@ -60,17 +70,18 @@ def test_a_twin_may_be_as_right_as_the_pair_itself() -> None:
     similarity, true = torch.tensor([[0.0, 0.0], [0.0, math.log(3)]]), torch.tensor([[True, True], [False, True]])
     half, quarter, rest = math.log(1 / 2), math.log(1 / 4), math.log(3 / 4)
     wanted = -((half + rest) / 2 + (half + (quarter + rest) / 2) / 2) / 2
-    assert contrastive_loss(similarity, true, ONE, multi_positive=True).item() == pytest.approx(wanted)
+    assert contrastive_loss(similarity, true, ONE, twins="positives").item() == pytest.approx(wanted)
 
 
-@pytest.mark.parametrize("several", [False, True])
-def test_a_batch_of_one_video_teaches_nothing(several: bool) -> None:
+@pytest.mark.parametrize("twins", TWINS)
+def test_a_batch_of_one_video_teaches_nothing_but_where_twins_are_negatives(twins: str) -> None:
     similarity = torch.zeros(3, 3, requires_grad=True)
-    loss = contrastive_loss(similarity, owners(1, 1, 1), torch.tensor(50.0), multi_positive=several)
+    loss = contrastive_loss(similarity, owners(1, 1, 1), torch.tensor(50.0), twins=twins)
     loss.backward()
-    assert loss.item() == pytest.approx(math.log(3) if several else 0)
+    assert loss.item() == pytest.approx(0 if twins == "ignored" else math.log(3))
     assert similarity.grad is not None
-    assert similarity.grad.abs().max() < 1e-6
+    assert (similarity.grad.abs().max() > 1) == (twins == "negatives")
+    assert twins == "negatives" or similarity.grad.abs().max() < 1e-6
 
 
 def test_a_text_is_true_of_its_video_alone_unless_others_have_the_same() -> None:

@@ -27,7 +27,10 @@ from lab.recipe import PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, pla
         ({"warmup": 1.5}, "0 <= warmup <= 1 must hold, got warmup=1.5"),
         ({"clip_norm": 0}, "1e-06 <= clip_norm must hold, got clip_norm=0"),
         ({"logit_scale": 0}, "1 <= logit_scale must hold, got logit_scale=0"),
-        ({"multi_positive": 1}, "multi_positive must be true or false, got multi_positive=1"),
+        (
+            {"twins": "negative"},
+            "unknown twins 'negative': did you mean 'negatives'? known: ignored, negatives, positives",
+        ),
         ({"precision": "fp16"}, "unknown precision 'fp16': did you mean 'bf16'? known: auto, fp32, bf16"),
         ({"audio_level": ["clip"]}, "unknown audio_level '['clip']': did you mean 'clip'? known: clip, segments"),
     ],
@@ -52,6 +55,7 @@ def test_the_preset_of_the_papers(protocol: str, lr: float, dropout: float) -> N
     names = "lr audio_lr scale_lr logit_scale batch epochs weight_decay warmup clip_norm"
     assert tuple(getattr(recipe, name) for name in names.split()) == wanted
     assert keywords == {"dropout": dropout}
+    assert recipe.twins == "negatives"
 
 
 def test_without_a_preset_it_is_the_one_for_frozen_features() -> None:

@@ -86,12 +86,14 @@ def test_a_stack_is_what_its_members_are_alone(which: str, caplog: pytest.LogCap
 
 
 def same_text() -> Tensor:
-    """Every tenth caption says what the one before it says, which only ``multi_positive`` asks for."""
+    """Every tenth caption says what the one before it says, which only ``twins = positives`` asks for."""
     rows = torch.arange(2 * V)
     return torch.where(rows % 10 == 9, rows - 1, rows)
 
 
-@pytest.mark.parametrize("recipe", [{"multi_positive": True}, {"precision": "bf16"}, {"batch": 2 * V - 1}])
+@pytest.mark.parametrize(
+    "recipe", [{"twins": "positives"}, {"twins": "negatives"}, {"precision": "bf16"}, {"batch": 2 * V - 1}]
+)
 def test_all_that_the_members_share_holds_for_each(recipe: dict[str, Any]) -> None:
     """A last batch of one text, too."""
     name, keywords = HEADS["mgfi"]

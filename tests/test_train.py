@@ -350,7 +350,7 @@ def test_the_command_trains_and_saves_what_evaluates_to_the_same(
     assert "mine is there already: give the run another --name" in capsys.readouterr().err
 
 
-def test_multi_positive_goes_by_the_words_of_the_store(full: Path, tmp_path: Path) -> None:
+def test_positive_twins_go_by_the_words_of_the_store(full: Path, tmp_path: Path) -> None:
     from lab.task import same_texts
 
     store = open_store(full)
@@ -358,7 +358,7 @@ def test_multi_positive_goes_by_the_words_of_the_store(full: Path, tmp_path: Pat
     assert len(set(same_texts(store, texts).tolist())) == len(texts)  # the synthetic captions are all different
     store.captions[3]["text"] = f" {store.captions[1]['text'].upper()}  "
     assert same_texts(store, texts).tolist()[:5] == [0, 1, 2, 1, 3]
-    assert main(["xpool", "--store", str(full), "--runs", str(tmp_path), "--set", "multi_positive=true",
+    assert main(["xpool", "--store", str(full), "--runs", str(tmp_path), "--set", "twins=positives",
                  "--set", "epochs=1", "--set", "batch=256"]) == 0  # fmt: skip
 
 

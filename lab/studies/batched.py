@@ -163,7 +163,7 @@ def _stacked(tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int
     """``lab.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
     parts: dict[tuple[str, bool], list[int]] = {}
     for number, task in tasks.items():
-        parts.setdefault((task.recipe.audio_level, task.recipe.multi_positive), []).append(number)
+        parts.setdefault((task.recipe.audio_level, task.recipe.twins), []).append(number)
     for numbers in parts.values():
         first = tasks[numbers[0]]
 

@@ -174,7 +174,7 @@ class Splits:
         return self._task(setup, *self.build(setup, seed))
 
     def _task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:
-        same = self.same_text if recipe.multi_positive else None
+        same = self.same_text if recipe.twins == "positives" else None
         training, validation = (self.load(split, recipe.audio_level) for split in ("train", "val"))
         return Task(self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same)
 
