@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +119,7 @@ def test_it_starts_from_the_first_blocks_of_a_text_tower(prefix: str, tmp_path: 
     ("width", "layers", "said"),
     [
         (D, 1, r"blocks\.1\.\S+ must be \(.*\) to start seqtransf, found none"),
-        (D + 1, 2, r"blocks\.0\.\S+ must be \(7,\) to start seqtransf, found \(8,\)"),
+        (D + 1, 2, r"positions must be \(16, 7\) to start seqtransf, found \(16, 8\)"),
     ],
 )
 def test_a_tower_that_does_not_fit(width: int, layers: int, said: str, tmp_path: Path) -> None:
@@ -126,12 +128,56 @@ def test_a_tower_that_does_not_fit(width: int, layers: int, said: str, tmp_path:
         build_head("seqtransf", D, layers=2, start=str(tmp_path / "clip.safetensors"))
 
 
-def test_a_file_without_a_tower(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["saved by torch", "OpenAI's archive", "under ~"])
+def test_it_starts_from_each_kind_of_checkpoint_without_open_clip(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(("lab.backbones", "open_clip"))]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "open_clip", None)  # importing it fails
+    monkeypatch.setenv("HOME", str(tmp_path))
+    state, file = tower("", D, 1), tmp_path / "clip.pt"
+    if kind == "OpenAI's archive":
+        file = archive(state, file)
+    else:
+        torch.save({"epoch": 3, "state_dict": state}, file)
+    start = "~/clip.pt" if kind == "under ~" else str(file)
+    head = build_head("seqtransf", D, layers=1, start=start)
+    wanted = state["transformer.resblocks.0.mlp.c_fc.weight"]
+    assert torch.equal(head.blocks[0].mlp["c_fc"].weight, wanted.half().float() if "archive" in kind else wanted)
+    assert head.positions.requires_grad
+
+
+def archive(state: dict[str, Tensor], file: Path) -> Path:
+    """Weights in half precision as a TorchScript archive, in which OpenAI's are."""
+    root = torch.nn.Module()
+    for name, value in state.items():
+        owner = root
+        *parents, last = name.split(".")
+        for parent in parents:
+            if not hasattr(owner, parent):
+                owner.add_module(parent, torch.nn.Module())
+            owner = getattr(owner, parent)
+        owner.register_parameter(last, torch.nn.Parameter(value.half()))
+    with warnings.catch_warnings(action="ignore"):
+        torch.jit.save(torch.jit.script(root), file)
+    return file
+
+
+def test_a_file_without_a_tower(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     save_file({"fc.weight": torch.zeros(2)}, tmp_path / "panns.safetensors")
-    with pytest.raises(LabError, match="no CLIP text tower in these weights"):
+    with pytest.raises(LabError, match=r"panns\.safetensors: no CLIP text tower in these weights: .* take OpenAI's"):
         build_head("seqtransf", D, start=str(tmp_path / "panns.safetensors"))
-    with pytest.raises(LabError, match=r"no file .*clip\.pt to start seqtransf from"):
+    monkeypatch.setenv("RETRIEVAL_LAB_WEIGHTS", "/weights")
+    with pytest.raises(LabError, match=r"no file .*clip\.pt to start seqtransf from: .* leaves one in /weights/clip$"):
         build_head("seqtransf", D, start=str(tmp_path / "clip.pt"))
+
+
+@pytest.mark.parametrize("name", ["x.pt", "x.safetensors"])
+def test_a_damaged_file_is_told_in_one_line(name: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(b"no weights at all")
+    with pytest.raises(LabError, match=rf"cannot read the weights in .*{name}: [^\n]*$"):
+        build_head("seqtransf", D, layers=1, start=str(tmp_path / name))
 
 
 @pytest.mark.parametrize(

@@ -56,8 +56,9 @@ class SeqTransf(nn.Module):
     ``layers``  4 in the authors' code.
     ``heads``   of attention; ``None`` is one for 64 dimensions, 8 at D = 512.
     ``frames``  the most frames that a video may have: the number of positions, CLIP's 77.
-    ``start``   a safetensors file with a CLIP text tower in OpenAI's or open_clip's names, whose first blocks and
-                positions it starts from, as CLIP4Clip does; ``None`` starts at random, scaled as CLIP's own start.
+    ``start``   a CLIP checkpoint, OpenAI's ViT-B-32.pt or one of open_clip's (.pt, .bin, .safetensors), from whose
+                text tower's first blocks and positions it starts, as CLIP4Clip does; ``None`` starts at random, scaled
+                as CLIP's own start.
     """
 
     only_at_start = ("start",)  # a trained head is loaded without it: the file may have gone since
@@ -75,7 +76,7 @@ class SeqTransf(nn.Module):
         self.positions = nn.Parameter(0.01 * torch.randn(frames, dim))
         self.blocks = nn.ModuleList(Block(dim, heads, layers) for _ in range(layers))
         if start is not None:
-            self._load(Path(start))
+            self._load(Path(start).expanduser())
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
@@ -108,19 +109,22 @@ class SeqTransf(nn.Module):
 
     def _load(self, file: Path) -> None:
         """Starts from a CLIP text tower. Raises ``LabError`` where the file has no such tower or another width."""
-        from safetensors.torch import load_file  # here, because only this needs it
+        from lab.backbones.checkpoints import read_state  # here, because only this needs them
+        from lab.backbones.weights import weights_dir
 
         if not file.is_file():
-            raise LabError(f"no file {file} to start seqtransf from: give start= a CLIP checkpoint in safetensors")
-        tower = text_tower(load_file(file))
-        wanted = {name: value for name, value in self.state_dict().items() if name != "positions"}
-        for name, value in wanted.items():
+            raise LabError(
+                f"no file {file} to start seqtransf from: give start= a CLIP checkpoint (.pt, .bin, .safetensors), as "
+                f"python -m lab.cache --download leaves one in {weights_dir() / 'clip'}"
+            )
+        tower, own = text_tower(read_state(file), file), self.state_dict()
+        rows = min(len(own["positions"]), len(tower["positions"]))
+        own["positions"], tower["positions"] = own["positions"][:rows], tower["positions"][:rows]
+        for name, value in own.items():
             if name not in tower or tower[name].shape != value.shape:
                 found = tuple(tower[name].shape) if name in tower else "none"
                 raise LabError(f"{file}: {name} must be {tuple(value.shape)} to start seqtransf, found {found}")
-        self.load_state_dict({name: tower[name] for name in wanted}, strict=False)
-        rows = tower["positions"][: len(self.positions)]
-        self.positions.data[: len(rows)] = rows
+            value.copy_(tower[name])
 
 
 class Block(nn.Module):
@@ -150,7 +154,7 @@ class Block(nn.Module):
         return grown
 
 
-def text_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def text_tower(state: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
     """Blocks and positions of a CLIP checkpoint's text tower, under the names that ``SeqTransf`` has for them."""
     for prefix in ("", "text."):  # text.: an open_clip model of its custom kind
         blocks = f"{prefix}transformer.resblocks."
@@ -162,7 +166,8 @@ def text_tower(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
         if found and f"{prefix}positional_embedding" in state:
             return {**found, "positions": state[f"{prefix}positional_embedding"].float()}
     raise LabError(
-        "no CLIP text tower in these weights: transformer.resblocks.* and positional_embedding must be there"
+        f"{source}: no CLIP text tower in these weights: transformer.resblocks.* and positional_embedding must be "
+        "there; take OpenAI's file or open_clip's (transformers has other names)"
     )
 
 
