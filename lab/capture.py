@@ -6,9 +6,10 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from functools import partial
 from typing import Protocol
 
@@ -72,16 +73,29 @@ class Replayed:
             if self._plain[width] < WARM:
                 self._plain[width] += 1
                 return self.step(size, width)
+            reason, handled = None, sys.exception()
             try:
                 self.graphs[width] = self.recorder(partial(self.step, size, width))
             except RuntimeError as error:
-                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                reason = _cause(error, handled)
+            # Not within the except clause, where the traceback would keep the tensors of the attempt.
+            if reason is not None:
                 log.warning(
                     "the training step cannot be one CUDA graph (%s): its operations are launched singly", reason
                 )
                 self.recorder = None
                 return self.step(size, width)
         return self.graphs[width]()
+
+
+def _cause(error: BaseException, handled: BaseException | None) -> str:
+    """The first line of the error that came first: to end a broken recording is an error again, which says less.
+
+    ``handled``: one that was being handled before.
+    """
+    while error.__context__ is not None and error.__context__ is not handled:
+        error = error.__context__
+    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 class CudaGraphs:
@@ -114,10 +128,21 @@ class CudaGraphs:
             # Of this thread alone: another one may be training on the same GPU.
             with torch.cuda.graph(graph, self._pool, self._stream, capture_error_mode="thread_local"):
                 work()
-        except RuntimeError:
+        except BaseException:
             random.graphsafe_set_state(before)  # a recording that broke off would leave it in the hands of the graph
+            self._end_for_memory()
             raise
         return graph.replay
+
+    def _end_for_memory(self) -> None:
+        """Ends a recording that broke off for torch's allocator, too, where ``torch.cuda.graph`` has not done so.
+
+        For the allocator it would go on for the rest of the process: ``torch.cuda.empty_cache`` would then be an error,
+        and so be the next recording, and what is free would not be given back where memory is full.
+        """
+        with suppress(RuntimeError, AttributeError):  # it has ended, or torch is older than these names
+            torch._C._cuda_endAllocateToPool(self._stream.device_index, self._pool)
+            torch._C._cuda_releasePool(self._stream.device_index, self._pool)
 
 
 def recorder_for(module: nn.Module, device: torch.device) -> Recorder | None:
