@@ -194,6 +194,23 @@ def test_torchs_newer_names_are_put_back_as_well(precision: Callable[[], tuple[s
     assert precision() == ("tf32", "none")
 
 
+@pytest.mark.parametrize("asked", ["tf32", "ieee"])
+def test_a_gpus_convolutions_are_exact_by_torchs_newer_names(
+    asked: str, precision: Callable[[], tuple[str, str]]
+) -> None:
+    backends: Any = torch.backends
+    if not hasattr(backends.cudnn, "conv"):
+        pytest.skip("torch before 2.9")
+    cudnn, before = backends.cudnn, backends.cudnn.conv.fp32_precision
+    try:
+        backends.fp32_precision = cudnn.conv.fp32_precision = asked  # after which cudnn.flags is an error
+        with exact_numerics(torch.device("cuda")):
+            assert (cudnn.conv.fp32_precision, cudnn.deterministic) == ("ieee", True)
+        assert (cudnn.conv.fp32_precision, cudnn.deterministic) == (asked, False)
+    finally:
+        cudnn.conv.fp32_precision, backends.fp32_precision = before, "none"
+
+
 def test_where_nothing_was_asked_for_nothing_is_set(
     precision: Callable[[], tuple[str, str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -44,8 +44,28 @@ def exact_numerics(device: torch.device) -> Iterator[None]:
         if device.type != "cuda":
             yield
             return
-        with torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+        with _exact_convolutions():
             yield
+
+
+@contextmanager
+def _exact_convolutions() -> Iterator[None]:
+    """Convolutions of cuDNN without autotuning and TF32.
+
+    By torch's newer name of their precision where it has one: a program that uses the newer names, as for
+    ``torch.backends.fp32_precision``, makes the older ones, and with them ``cudnn.flags``, an error.
+    """
+    cudnn: Any = torch.backends.cudnn
+    if not hasattr(cudnn, "conv"):  # torch before 2.9
+        with cudnn.flags(enabled=True, benchmark=False, deterministic=True, allow_tf32=False):
+            yield
+        return
+    before = cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision
+    cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = True, False, True, "ieee"
+    try:
+        yield
+    finally:
+        cudnn.enabled, cudnn.benchmark, cudnn.deterministic, cudnn.conv.fp32_precision = before
 
 
 def to_device(values: NDArray[Any], device: torch.device) -> Tensor:
@@ -62,7 +82,7 @@ def fetching(values: Tensor) -> Callable[[], NDArray[np.float32]]:
     if values.device.type != "cuda":
         return values.float().numpy
     host = torch.empty(values.shape, dtype=torch.float32, pin_memory=True)
-    host.copy_(values, non_blocking=True)
+    host.copy_(values.float(), non_blocking=True)  # to another type it would go by memory that is not pinned, and wait
     there = torch.cuda.current_stream(values.device).record_event()
 
     def wait() -> NDArray[np.float32]:
