@@ -29,7 +29,7 @@ from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run
 from lab.similarity import similarity_matrix
-from lab.store import Coverage, Store
+from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
 from lab.store.ledger import replace_bytes
 from lab.task import head_for
@@ -102,8 +102,31 @@ def evaluate(head: nn.Module, texts: Texts, videos: Videos, *, dsl: bool = False
     return found
 
 
+def own_sound(store: Store, texts: Texts, videos: Videos) -> NDArray[np.float64]:
+    """1 where a text's own video (T,) has sound, 0 where it has none or is silent, NaN where that is unknown."""
+    if texts.video is None or videos.rows is None:
+        raise ValueError("texts and videos must be those of a store")
+    if "audio" not in store.passport:
+        return np.full(len(texts), np.nan)
+    known = {"absent": 0.0, "silent": 0.0, "present": 1.0}
+    of_code = np.full(len(PRESENCE), np.nan)
+    of_code[[PRESENCE[name] for name in known]] = list(known.values())
+    presence = store.read("audio_presence")[videos.rows.cpu().numpy()]
+    return np.asarray(of_code[presence][texts.video.cpu().numpy()])
+
+
+def by_sound(rank: NDArray[np.float64], store: Store, texts: Texts, videos: Videos) -> dict[str, NDArray[np.float64]]:
+    """The ranks (T,) of texts whose own video has sound, and of those whose video has none, where there are both.
+
+    All are ranked among all videos: only the queries are fewer.
+    """
+    heard = own_sound(store, texts, videos)
+    found = {"t2v, own video with sound": rank[heard == 1], "t2v, own video without": rank[heard == 0]}
+    return found if all(map(len, found.values())) else {}
+
+
 def ranks_table(found: Mapping[str, NDArray[np.float64]]) -> str:
-    """A line for each direction."""
+    """A line for each direction, or for each part of the queries."""
     rows = [[name, *(f"{summarise(rank)[m]:.{_digits(m)}f}" for m in SHOWN), len(rank)] for name, rank in found.items()]
     return cli.table(["direction", *SHOWN, "queries"], rows)
 
@@ -228,7 +251,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     texts, videos = load_split(store, given.split, protocol, head=one.head, audio_level=one.audio_level, reader=reader)
     found = evaluate(one.head, texts, videos, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
-    cli.say(ranks_table(found))
+    cli.say(ranks_table(found | by_sound(found["t2v"], store, texts, videos)))
     if given.dsl:
         cli.say("DSL is transductive: a query's rank depends on the other queries, so these lines stand apart")
     for line in caveats(store, given.split, protocol, run):

@@ -18,14 +18,14 @@ from synthetic import World
 
 from lab import cli
 from lab.embeddings import Texts, Videos
-from lab.evaluate import caveats, evaluate, left_out, main
+from lab.evaluate import by_sound, caveats, evaluate, left_out, main
 from lab.figures.finished import named
 from lab.heads import build_head
 from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks
 from lab.reads import count_reads, log_file
 from lab.runs import read_run
 from lab.similarity import similarity_matrix
-from lab.store import Coverage, Store, open_store
+from lab.store import PRESENCE, Coverage, Store, open_store
 from lab.study import main as study_main
 from lab.train import main as train_main
 
@@ -87,10 +87,13 @@ def test_an_untrained_head(store: Store, tmp_path: Path, capsys: pytest.CaptureF
     assert header.split() == ["direction", "R@1", "R@5", "R@10", "MdR", "MnR", "MRR", "queries"]
     similarity = similarity_matrix(build_head("topk", texts.dim, top_k=2), texts, videos).numpy()
     target = texts.video.numpy()  # type: ignore[union-attr]
+    heard = (store.read("audio_presence")[videos.rows] == PRESENCE["present"])[target]
     wanted = {
         "t2v": (retrieval_metrics(similarity, target), len(texts)),
         "v2t groups": (v2t_metrics(similarity, target, "groups"), len(videos)),
         "v2t captions": (v2t_metrics(similarity, target, "captions"), len(videos)),
+        "t2v, own video with sound": (retrieval_metrics(similarity[heard], target[heard]), heard.sum()),
+        "t2v, own video without": (retrieval_metrics(similarity[~heard], target[~heard]), (~heard).sum()),
     }
     for row, (direction, (metrics, queries)) in zip(rows, wanted.items(), strict=True):
         assert row.startswith(direction)
@@ -123,6 +126,28 @@ def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path
     owners = [world.collection.captions[row].video for row in t2v["caption"]]
     assert t2v["video"].to_list() == [world.collection.videos[row].id for row in owners]
     assert frame.filter(direction="v2t groups")["video"].to_list() == sorted(set(t2v["video"]))
+
+
+def test_queries_whose_video_has_sound_are_told_apart(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    texts, videos = store.load("val")
+    presence = store.read("audio_presence")[videos.rows]
+    heard = presence[texts.video] == PRESENCE["present"]
+    assert 0 < heard.sum() < len(texts)
+    rank = evaluate(build_head("mean", texts.dim), texts, videos)["t2v"]
+    found = by_sound(rank, store, texts, videos)
+    assert [part.tolist() for part in found.values()] == [rank[heard].tolist(), rank[~heard].tolist()]
+    arguments = ["mean", "--store", str(store.path), "--split", "val", "--runs", str(store.path.parent / "runs")]
+    assert cli.run(main, arguments) == 0
+    lines = [line.split("  ") for line in capsys.readouterr().out.splitlines()]
+    queries = {line[0]: int(line[-1]) for line in lines if line[0].startswith("t2v")}
+    assert queries == {
+        "t2v": len(texts),
+        "t2v, own video with sound": heard.sum(),
+        "t2v, own video without": (~heard).sum(),
+    }
+    every: Any = zarr.open_group(store.path, mode="a")["audio_presence"]
+    every[:] = PRESENCE["present"]
+    assert by_sound(rank, open_store(store.path), texts, videos) == {}
 
 
 def test_a_directory_for_the_ranks_is_refused_before_anything_is_read(

@@ -49,7 +49,7 @@ from lab.reads import count_reads
 from lab.runs import save_run
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
-from lab.store import Store, open_store
+from lab.store import PRESENCE, Store, open_store
 from lab.task import prepare
 from lab.train import train_on
 from lab.truth import MOMENT_S
@@ -241,6 +241,32 @@ def test_fusion_under_a_weight_is_the_head_with_that_weight(material: Material) 
         head.fusion_weight = weight
         np.testing.assert_allclose(fused, similarity_matrix(head, *material.features("cmfi")).numpy(), atol=1e-5)
     head.fusion_weight = 1.0
+
+
+def test_captions_that_know_no_truth_are_told_apart_by_their_videos_sound(tmp_path: Path) -> None:
+    """In the validation split the videos 12, 16 and 20 have no sound, the other seven have; two captions each."""
+    store = open_store(make(tmp_path / "real.zarr", truth_known=False))
+    held = Material(store, {"cmfi": build_head("cmfi", D, video="mean", audio_dim=A)})
+    wanted = np.repeat([v % 4 != 0 for v in range(12, 22)], 2)
+    found = sweeps.groups(held)
+    with_sound, without = "captions of videos with sound", "captions of videos without"
+    assert list(found) == ["all captions", with_sound, without]
+    np.testing.assert_array_equal(found[with_sound], wanted)
+    np.testing.assert_array_equal(found[without], ~wanted)
+    for draw in (truth.sound, sweeps.fusion_weight):
+        told = told_by(draw(held))
+        assert with_sound in told
+        assert without in told
+        assert "need" not in told
+    assert "14 captions of videos with sound, 6 captions of videos without" in told_by(truth.sound(held))
+    silent: Any = zarr.open_group(store.path, mode="a")["audio_presence"]
+    silent[13], silent[14] = PRESENCE["silent"], PRESENCE["unknown"]
+    again = Material(open_store(store.path), {"mean": build_head("mean", D)}).has_sound
+    assert again[::2].tolist()[:4] == [0, 0, pytest.approx(np.nan, nan_ok=True), 1]
+
+
+def told_by(figure: Figure) -> str:
+    return " ".join(" ".join(text.get_text().split()) for text in texts_of(figure))
 
 
 def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: Path, tmp_path: Path) -> None:
@@ -436,7 +462,8 @@ def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest
     told = capsys.readouterr().err
     for line in (
         "strips left out: no video of this split of ",
-        "sound left out: bare.zarr does not know which captions need the sound: only a made world does",
+        "sound left out: bare.zarr has no two kinds of captions to compare: which ones need the sound only a made "
+        "world knows, and val has not two videos with sound and two without",
         "attention_truth left out: the captions of bare.zarr know no truth: only a made world's do (toy)",
         "fusion_weight left out: no run with sound: python -m lab.train cmfi --dataset made",
         "projection left out: no run of mean with a trained projection: python -m lab.train mean --set projection=",

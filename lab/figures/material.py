@@ -17,7 +17,7 @@ from torch import nn
 from lab.choose import all_runs
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.evaluate import Candidate, left_out
+from lab.evaluate import Candidate, left_out, own_sound
 from lab.heads import HEADS
 from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
@@ -122,6 +122,11 @@ class Material:
     def needs_sound(self) -> NDArray[np.float64]:
         """1 where a text (T,) needs the sound, 0 where it does not, NaN where unknown."""
         return np.array([np.nan if row["needs_sound"] is None else row["needs_sound"] for row in self.captions], float)
+
+    @cached_property
+    def has_sound(self) -> NDArray[np.float64]:
+        """1 where a text's own video (T,) has sound, 0 where it has none or is silent, NaN where unknown."""
+        return own_sound(self.store, *self.bare)
 
     @cached_property
     def video_rows(self) -> NDArray[np.int64]:

@@ -52,6 +52,8 @@ TRUTH = "#009E73"
 CATEGORIES = ("#332288", "#999933", "#AA4499", "#117733", "#88CCEE", "#882255", "#DDCC77", "#44AA99")
 #: Captions by whether they need the sound.
 SOUND = {"captions that need the sound": CATEGORIES[0], "captions that do not": CATEGORIES[1]}
+#: Captions by whether their own video has sound, which real data sets know, too.
+OWN_SOUND = {"captions of videos with sound": CATEGORIES[2], "captions of videos without": CATEGORIES[3]}
 #: What chance would give, and all that is there for orientation.
 CHANCE = "#8C8C8C"
 FAINT = "#D9D9D9"

@@ -97,7 +97,7 @@ def recall_over_temperature(material: Material) -> Figure:
 
 
 def fusion_weight(material: Material) -> Figure:
-    """R@1 of a trained CMFI over the weight of the sound, by which captions need it."""
+    """R@1 of a trained CMFI over the weight of the sound, by how captions relate to sound."""
     label = next((label for label, one in material.heads.items() if hasattr(one.head, "fusion_weight")), None)
     if label is None:
         raise NoData(f"no run with sound: python -m lab.train cmfi --dataset {material.store.name}")
@@ -107,7 +107,7 @@ def fusion_weight(material: Material) -> Figure:
             interval(ranks(fused, material.target), material.target, "R@1", where)
             for fused in fusions(material, label, FUSION_WEIGHTS)
         ]
-    colours = {"all captions": style.colour("cmfi"), **style.SOUND}
+    colours = {"all captions": style.colour("cmfi"), **style.SOUND, **style.OWN_SOUND}
     source = f"{material.source(label)}\nbands: 95 % intervals; {_weights_told(material.heads[label])}"
     return recall_curve(FUSION_WEIGHTS, curves, "weight of the sound", colours=colours, scale="symlog", source=source)
 
@@ -146,11 +146,15 @@ def fusions(material: Material, label: str, weights: Sequence[float]) -> list[ND
 
 
 def groups(material: Material) -> dict[str, NDArray[np.bool_] | None]:
-    """All captions, and where it is known those that need the sound and those that do not."""
-    needs = material.needs_sound
+    """All captions, and two kinds: those that need the sound and those that do not, where that is known.
+
+    Only a made world knows it; elsewhere the kinds are those whose own video has sound and those whose has none.
+    """
+    known = np.isfinite(material.needs_sound).any()
+    names, kinds = (style.SOUND, material.needs_sound) if known else (style.OWN_SOUND, material.has_sound)
     found: dict[str, NDArray[np.bool_] | None] = {"all captions": None}
-    for name, value in zip(style.SOUND, (1, 0), strict=True):
-        where = needs == value
+    for name, value in zip(names, (1, 0), strict=True):
+        where = kinds == value
         if len(np.unique(material.target[where])) >= 2:
             found[name] = where
     return found

@@ -39,7 +39,8 @@ def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "
 
 @style.styled
 def sound_dots(rows: Mapping[str, Mapping[str, Interval]], source: str = "") -> Figure:
-    """R@1 of each head on captions that need the sound and on those that do not, a colour a kind of caption."""
+    """R@1 of each head on captions of two kinds, by what they have to do with sound, a colour a kind."""
+    colours = {**style.SOUND, **style.OWN_SOUND}
     kinds = list(next(iter(rows.values())))
     figure = style.new(style.COLUMN, 0.75 + 0.27 * len(rows), source)
     axes = figure.subplots()
@@ -47,10 +48,10 @@ def sound_dots(rows: Mapping[str, Mapping[str, Interval]], source: str = "") -> 
     for height, (label, found) in zip(y, rows.items(), strict=True):
         for place, kind in enumerate(kinds):
             shift = 0.17 * ((len(kinds) - 1) / 2 - place) * 2
-            style.dot(axes, height + shift, found[kind], style.SOUND[kind], style.marker(label))
+            style.dot(axes, height + shift, found[kind], colours[kind], style.marker(label))
     axes.set(xlabel=f"{found[kinds[0]].metric} (%)")
     style.dot_rows(axes, list(rows))
-    handles = [Line2D([], [], color=style.SOUND[kind], lw=1.5, label=kind) for kind in kinds]
+    handles = [Line2D([], [], color=colours[kind], lw=1.5, label=kind) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper left")
     return figure
 
@@ -73,10 +74,16 @@ def attention_truth(material: Material) -> Figure:
 
 
 def sound(material: Material) -> Figure:
-    """R@1 on captions that need the sound and on those that do not, by head; CMFI also without."""
+    """R@1 on captions that need the sound and those that do not, by head; CMFI also without.
+
+    Where no caption knows that: on captions of videos with sound and of those without (``sweeps.groups``).
+    """
     kinds = {name: where for name, where in groups(material).items() if where is not None}
     if len(kinds) < 2:
-        raise NoData(f"{material.store.path.name} does not know which captions need the sound: only a made world does")
+        raise NoData(
+            f"{material.store.path.name} has no two kinds of captions to compare: which ones need the sound only a "
+            f"made world knows, and {material.split} has not two videos with sound and two without"
+        )
     rows: dict[str, dict[str, Interval]] = {}
     for label, one in material.heads.items():
         if hasattr(one.head, "fusion_weight"):
