@@ -28,11 +28,12 @@ from lab.store.passport import differences
 from lab.studies import diversity, report
 from lab.studies.compare import compare
 from lab.studies.files import read_study
-from lab.studies.final import read_test, take_part, train_all
+from lab.studies.final import read_test
 from lab.studies.grid import Chosen, choose
 from lab.studies.guard import SealedStore
 from lab.studies.result import heading, of_search, told_of
 from lab.studies.search import Found, definition, search
+from lab.studies.seeds import take_part, train_all
 from lab.studies.setups import Study, digest
 from lab.studies.splits import Splits
 from lab.studies.storage import Storage, open_storage
@@ -171,7 +172,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("study", help='a name in studies/, or a .toml file; "compare A B ..." puts results side by side')
     store_options(parser)
     add("--trials", type=int, metavar="N", help="finished trials that a search ends with (default: the file's)")
-    add("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting in place of the file's")
+    how = (
+        "a setting in place of the file's; stack=N trains up to N trials of a search, or final seeds of a row, at once"
+    )
+    add("--set", action="append", default=[], metavar="KEY=VALUE", help=how)
     add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")
     add("--storage", metavar="PATH_OR_URL", help="where trials are kept (default: a journal file beside the result)")
     add("--workers", type=int, default=1, metavar="N", help="processes that work together (default: %(default)s)")

@@ -20,9 +20,9 @@ from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.studies import trainings
 from lab.studies.cached import settle
-from lab.studies.final import train_all
 from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
+from lab.studies.seeds import train_all
 from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Splits
 from lab.studies.workers import claimed

@@ -1,7 +1,8 @@
-"""Trials that are trained together: asked for in a batch, told of after each epoch, ended one by one.
+"""Trainings of a study that are done together: trials of its search, and seeds of a row of its final step.
 
-What of a batch can be stacked is (``lab.stacked``), the rest is trained one by one. CMFI's stages are two trainings, as
-in ``lab.studies.trainings``, and trials that share a video side train it once.
+Trials are asked for in a batch, told of after each epoch, and ended one by one. What of a batch can be stacked is
+(``lab.stacked``), the rest is trained one by one. CMFI's stages are two trainings, as in ``lab.studies.trainings``, and
+those that share a video side train it once.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from lab.stages import History
 from lab.studies.cached import settle
 from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Fitted, Splits
-from lab.studies.trainings import key_of, two_stages, video_of
+from lab.studies.trainings import key_of, side_of, two_stages
 from lab.task import Task
-from lab.train import run_of
+from lab.train import Trained, run_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -54,7 +55,7 @@ def train_batch(study: Study, splits: Splits, trials: Sequence[Trial], finish: F
     def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
         return _report({number: tasks[number][0] for number in told}, study, epoch, told)
 
-    for number, outcome in train_tasks(splits, {number: task for number, (_, _, task) in tasks.items()}, on_epoch):
+    for number, outcome in train_together(splits, {number: task for number, (_, _, task) in tasks.items()}, on_epoch):
         trial, setup, task = tasks[number]
         told: dict[str, Any] = {"seconds": (time.perf_counter() - begun) / len(trials)}
         value: float | None = None
@@ -62,14 +63,12 @@ def train_batch(study: Study, splits: Splits, trials: Sequence[Trial], finish: F
             log.warning("trial %d: %s", number, outcome)
             told["diverged"] = str(outcome)
         elif outcome is not None:
-            run = run_of(task, outcome, told["seconds"])
-            metrics = outcome.kept.metrics
-            fitted = Fitted(setup, task.head, task.recipe, metrics, run.seconds, run, outcome.epochs)
+            made = fitted(setup, splits, task, outcome)
             if setup.choose:
-                fitted = settle(setup, splits, [fitted], study.objective)[0][0]
-            told |= {"metrics": fitted.metrics, "epoch": run.kept["epoch"]}
-            told |= {"after": fitted.setup.after} if fitted.setup.after else {}
-            value = quality(fitted.metrics, study.objective)
+                made = settle(setup, splits, [made], study.objective)[0][0]
+            told |= {"metrics": made.metrics, "epoch": made.run.kept["epoch"]}
+            told |= {"after": made.setup.after} if made.setup.after else {}
+            value = quality(made.metrics, study.objective)
         finish(trial, value, told)
 
 
@@ -84,6 +83,34 @@ def _report(trials: Mapping[int, Trial], study: Study, epoch: int, told: dict[in
         except UpdateFinishedTrialError:  # it was put back, as this process seemed dead
             ended.add(number)
     return ended | {number for number, trial in trials.items() if number not in ended and trial.should_prune()}
+
+
+# -- a batch of trainings --------------------------------------------------------------------------------------------
+
+
+def train_together(
+    splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch
+) -> Iterator[tuple[int, Trained | LabError | None]]:
+    """Trains tasks of one study, and gives each one's number and what ``Trainings.train`` would give when it ends.
+
+    Or why it diverged, or None where ``on_epoch`` ended it. ``seconds`` are a task's share of the time that had passed,
+    with those of its video side where that was trained before.
+    """
+    begun = time.perf_counter()
+    before = {number: splits.trainings.seconds_of(side_of(task)) for number, task in tasks.items() if two_stages(task)}
+    for number, outcome in train_tasks(splits, tasks, on_epoch):
+        if not isinstance(outcome, History):
+            yield number, outcome
+            continue
+        task, seconds = tasks[number], (time.perf_counter() - begun) / len(tasks)
+        yield number, Trained(task.head, outcome, run_of(task, outcome, seconds + before.get(number, 0.0)))
+
+
+def fitted(setup: Setup, splits: Splits, task: Task, trained: Trained) -> Fitted:
+    """What ``Splits.fit`` gives, of a task of the setup that is trained."""
+    run, history = trained.run, trained.history
+    made = Fitted(setup, trained.head, task.recipe, history.kept.metrics, run.seconds, run, history.epochs)
+    return replace(splits.settled(made, {}), setup=setup) if setup.after else made
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------
@@ -101,9 +128,7 @@ def _in_two_stages(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch)
     """What ``Trainings`` does for one task: the video sides, then with those fixed the audio sides."""
     sides, first, later = {}, {}, {}
     for number, task in tasks.items():
-        name, keywords = video_of(task.name, task.keywords)
-        video = task.head.get_submodule("video")
-        sides[number] = replace(task, name=name, keywords=keywords, head=video)
+        sides[number] = side_of(task)
     for number, outcome in _shared(splits, sides, on_epoch):
         if not isinstance(outcome, History):
             yield number, outcome
@@ -112,15 +137,17 @@ def _in_two_stages(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch)
         sides[number].head.requires_grad_(False)
         recipe = replace(task.recipe, logit_scale=max(1.0, outcome.kept.logit_scale))
         later[number] = replace(task, recipe=recipe)
-    before = max((history.epochs[-1].epoch for history in first.values()), default=0)
-    for number, outcome in _stacked(later, lambda epoch, told: on_epoch(before + epoch, told)):
-        sides[number].head.requires_grad_(True)
-        yield number, _joined(first[number], outcome) if isinstance(outcome, History) else outcome
+    for count in sorted({task.recipe.epochs for task in later.values()}):
+        some = {number: task for number, task in later.items() if task.recipe.epochs == count}
+        for number, outcome in _stacked(some, lambda epoch, told, count=count: on_epoch(count + epoch, told)):  # type: ignore[misc]
+            sides[number].head.requires_grad_(True)
+            yield number, _joined(first[number], outcome, count) if isinstance(outcome, History) else outcome
 
 
-def _joined(video: History, audio: History) -> History:
-    """Both stages of one training as one history."""
-    count = video.epochs[-1].epoch
+def _joined(video: History, audio: History, count: int) -> History:
+    """Both stages of one training as one history. Of a first one that was read from disk only one epoch is known, and
+    not their ``count``.
+    """
     epochs = [replace(epoch, epoch=count + epoch.epoch) for epoch in audio.epochs]
     kept = epochs[audio.epochs.index(audio.kept)]
     return History((*(replace(epoch, stage="video") for epoch in video.epochs), *epochs), kept)
@@ -153,15 +180,14 @@ def _shared(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Ite
         yield from hand_on(first, history)
     for first, outcome in _stacked({first: tasks[first] for first in same if first not in known}, follow):
         if isinstance(outcome, History):
-            task = tasks[first]
-            run = run_of(task, outcome, sum(epoch.seconds for epoch in outcome.epochs))
-            splits.trainings.remember(task.name, task.keywords, task.recipe, task.head, run, outcome)
+            task, seconds = tasks[first], sum(epoch.seconds for epoch in outcome.epochs)
+            splits.trainings.keep(task, Trained(task.head, outcome, run_of(task, outcome, seconds)))
         yield from hand_on(first, outcome)
 
 
 def _stacked(tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
     """``lab.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
-    parts: dict[tuple[str, bool], list[int]] = {}
+    parts: dict[tuple[str, str], list[int]] = {}
     for number, task in tasks.items():
         parts.setdefault((task.recipe.audio_level, task.recipe.twins), []).append(number)
     for numbers in parts.values():

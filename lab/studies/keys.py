@@ -44,7 +44,7 @@ KEYS: dict[str, tuple[tuple[str, ...], str, Any]] = {
     "seed": (KINDS, "a whole number >= 0", _count(0)),
     "trials": (("search",), "a whole number >= 1", _count(1)),
     "seconds": (("search",), "a number > 0", _positive),
-    "stack": (("search",), "a whole number >= 1", _count(1)),
+    "stack": (KINDS, "a whole number >= 1", _count(1)),
     "sampler": (("search",), f"one of {', '.join(SAMPLERS)}", _one_of(SAMPLERS)),
     "pruner": (("search",), f"one of {', '.join(PRUNERS)}", _one_of(PRUNERS)),
     "sweep": (("sweep",), f"one of {', '.join(SWEEPS)}", _one_of(SWEEPS)),

@@ -102,8 +102,8 @@ def read_trials(home: Path) -> list[dict[str, Any]]:
 
 def resolved(study: Study) -> str:
     """A study as it would run, as JSON: all that its file leaves out is filled in."""
-    kind = {key: getattr(study, key) for key in ("trials", "seconds", "stack")} if study.kind == "search" else {}
-    return json.dumps({**study.definition(), **kind, "seeds": study.seeds}, indent=1)
+    kind = {key: getattr(study, key) for key in ("trials", "seconds")} if study.kind == "search" else {}
+    return json.dumps({**study.definition(), **kind, "stack": study.stack, "seeds": study.seeds}, indent=1)
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------

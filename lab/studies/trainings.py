@@ -50,7 +50,7 @@ class Trainings:
         done = self._done.get(key_of(task))
         if done is None:
             trained = self._two_stages(task, on_epoch) if two_stages(task) else train_on(task, on_epoch)
-            self.remember(task.name, task.keywords, task.recipe, trained.head, trained.run, trained.history)
+            self.keep(task, trained)
             return trained
         task.head.to(task.training[0].sentences.device).load_state_dict(done.weights)
         if on_epoch is not None:
@@ -61,6 +61,15 @@ class Trainings:
     def knows(self, task: Task) -> bool:
         """Whether the task was done before."""
         return key_of(task) in self._done
+
+    def seconds_of(self, task: Task) -> float:
+        """How long the task took if it was done before, else nothing."""
+        done = self._done.get(key_of(task))
+        return done.run.seconds if done is not None else 0.0
+
+    def keep(self, task: Task, trained: Trained) -> None:
+        """``remember`` what a task gave."""
+        self.remember(task.name, task.keywords, task.recipe, trained.head, trained.run, trained.history)
 
     def remember(
         self,
@@ -85,8 +94,7 @@ class Trainings:
         head, recipe = task.head, task.recipe
         if not isinstance(head, CMFI):
             raise ValueError("two stages are CMFI's")
-        name, keywords = video_of(task.name, task.keywords)
-        first = self.train(replace(task, name=name, keywords=keywords, head=head.video), on_epoch)
+        first = self.train(side_of(task), on_epoch)
         epochs = tuple(replace(epoch, stage="video") for epoch in first.history.epochs)
 
         def later(epoch: int, metrics: dict[str, float]) -> None:
@@ -114,6 +122,12 @@ def video_of(head: str, keywords: Mapping[str, Any]) -> tuple[str, dict[str, Any
     if head != "cmfi":
         return head, dict(keywords)
     return str(keywords.get("video", "mgfi")), dict(keywords.get("video_keywords") or {})
+
+
+def side_of(task: Task) -> Task:
+    """The first of a task's two stages: its video side by itself."""
+    name, keywords = video_of(task.name, task.keywords)
+    return replace(task, name=name, keywords=keywords, head=task.head.get_submodule("video"))
 
 
 def is_side(row: Setup, other: Setup) -> bool:
