@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +26,8 @@ from lab import similarity_matrix
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
+from lab.heads import sweep as swept
+from lab.heads.pooling import Space
 from lab.heads.sweep import descending, sweep
 
 
@@ -180,6 +183,38 @@ def test_a_sweep_of_several_parts_and_with_ties() -> None:
     found = torch.cat([x for _, x in sweep(build_head("mean", D), texts, videos, top_k=range(1, 6), tile=64)], 1)
     for k in range(1, 6):
         assert torch.allclose(found[k - 1], build_head("topk", D, top_k=k)(texts, videos), atol=1e-5, rtol=0)
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """A program that allows TF32."""
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for backend in (torch.backends.cuda, torch.backends.mkldnn):
+        backend.matmul.fp32_precision = "none"
+
+
+@pytest.mark.usefixtures("tf32")
+def test_a_sweeps_products_are_of_float32_whatever_a_program_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[str, str]] = []
+
+    def watched(owner: Any, name: str) -> None:
+        call = getattr(owner, name)
+
+        def look(*given: Any) -> Any:
+            seen.append((name, torch.get_float32_matmul_precision()))
+            return call(*given)
+
+        monkeypatch.setattr(owner, name, look)
+
+    watched(Space, "frames")
+    watched(Space, "texts")
+    watched(swept, "_settings")
+    for _ in sweep(build_head("mean", D), *pairs(), top_k=[1], temperature=[0.1], tile=T - 1):
+        assert torch.get_float32_matmul_precision() == "high"  # what is done with a tile is not ours
+    assert seen == [(name, "highest") for name in ("frames", "texts", "_settings", "_settings")]
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 5, 8, 11, 12, 30])

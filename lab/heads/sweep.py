@@ -16,6 +16,7 @@ from itertools import accumulate, pairwise
 import torch
 from torch import Tensor
 
+from lab.device import full_float32
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
@@ -75,12 +76,13 @@ def sweep(
     if tile < 1:
         raise LabError(f"tile >= 1 must hold, got tile={tile}")
     check_inputs(head, texts, videos)
-    with evaluating(head):  # not around the yield: what is done with a tile keeps its own mode
+    # Neither is around the yield: what is done with a tile keeps its own mode and precision.
+    with full_float32(), evaluating(head):
         index, units = _Frames.of(head.space.frames(videos)), head.space.texts(texts)
     for rows in torch.arange(len(texts)).split(tile):
         unit = units[rows]
         found = unit.new_empty(len(top_k) + len(temperature), len(index.values), len(rows))
-        with torch.no_grad():
+        with full_float32(), torch.no_grad():
             for some, part in zip(slices(found[0], len(rows), PAIRS), parts(index, len(rows), PAIRS), strict=True):
                 # Written where it belongs: what is made for all settings is too large to be copied about.
                 _settings(unit, part, top_k, temperature, head.space.normalize, found[:, some])
