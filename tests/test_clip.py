@@ -12,6 +12,7 @@ import tiny_backbones as tiny
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
+from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 
 from lab.backbones import load_clip
 from lab.backbones.clip import ClipBackbone
@@ -68,6 +69,25 @@ def test_words_and_sentences_equal_the_padded_pass(clip: ClipBackbone) -> None:
     np.testing.assert_allclose(encoded.words, torch.cat(words).numpy(), atol=1e-4)
     assert encoded.tokens.counts.tolist() == [len(word) for word in words]
     assert encoded.words.std() > 0.01
+
+
+def test_the_text_tower_asks_its_device_for_nothing(clip: ClipBackbone) -> None:
+    """Its words are those that a mask would choose, to the bit; a tensor without values has none to tell of."""
+    counts = torch.tensor([3, 0, 5, 1])
+    ids = torch.randint(1, 1000, (4, 7), generator=torch.Generator().manual_seed(0))
+    tower, outputs = clip._text, []
+    hook = tower._tower.ln_final.register_forward_hook(lambda module, given, hidden: outputs.append(hidden))
+    with hook, torch.no_grad():
+        sentences, words = tower(ids, counts, total=9)
+        inside = (torch.arange(7) >= 1) & (torch.arange(7) <= counts[:, None])
+        assert torch.equal(words, tower._project(outputs[0][inside]))
+        for mine, other in zip(tower(ids, counts), (sentences, words), strict=True):
+            assert torch.equal(mine, other)
+    with FakeTensorMode(allow_non_fake_inputs=True) as fake, torch.no_grad():
+        given = fake.from_tensor(ids), fake.from_tensor(counts)
+        assert [each.shape for each in tower(*given, total=9)] == [sentences.shape, words.shape]
+        with pytest.raises(DataDependentOutputException):
+            tower(*given)
 
 
 def test_tokens_are_open_clips_without_specials_and_padding(clip: ClipBackbone) -> None:

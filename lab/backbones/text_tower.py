@@ -40,16 +40,21 @@ class TextTower:
         self.context_length = int(tower.context_length)
         self.vocabulary = int(tower.token_embedding.num_embeddings)
 
-    def __call__(self, ids: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
-        """Token ids (B, L) whose end token stands at ``counts + 1`` → sentences (B, D), words (sum of counts, D)."""
+    def __call__(self, ids: Tensor, counts: Tensor, *, total: int | None = None) -> tuple[Tensor, Tensor]:
+        """Token ids (B, L) whose end token stands at ``counts + 1`` → sentences (B, D), words (``total``, D).
+
+        ``total`` is the sum of counts (B,), for a caller who knows it: on a GPU, to ask for it is to wait for all that
+        was begun before.
+        """
         tower, length = self._tower, ids.shape[1]
         dtype = tower.transformer.get_cast_dtype()
         hidden = tower.token_embedding(ids).to(dtype) + tower.positional_embedding[:length].to(dtype)
         hidden = tower.ln_final(tower.transformer(hidden, attn_mask=tower.attn_mask[:length, :length]))
         rows = torch.arange(len(ids), device=ids.device)
-        place = torch.arange(length, device=ids.device)
-        inside = (place >= 1) & (place <= counts[:, None])
-        return self._project(hidden[rows, counts + 1]), self._project(hidden[inside])
+        total = int(counts.sum()) if total is None else total
+        owner = rows.repeat_interleave(counts, output_size=total)
+        place = torch.arange(total, device=ids.device) - (counts.cumsum(0) - counts)[owner] + 1
+        return self._project(hidden[rows, counts + 1]), self._project(hidden[owner, place])
 
     def _project(self, hidden: Tensor) -> Tensor:
         projection = self._tower.text_projection
