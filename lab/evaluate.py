@@ -24,7 +24,7 @@ from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
 from lab.heads import HEADS
-from lab.metrics import dual_softmax, ranks, summarise, v2t_ranks
+from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run
@@ -253,7 +253,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
     cli.say(ranks_table(found | by_sound(found["t2v"], store, texts, videos)))
     if given.dsl:
-        cli.say("DSL is transductive: a query's rank depends on the other queries, so these lines stand apart")
+        cli.say(
+            "DSL is transductive: a query's rank depends on the other queries, so these lines stand apart; its softmax "
+            f"is over {DSL_SCALE:g} × cosine (CAMoE's code divides by 1000 unless told otherwise, which changes less)"
+        )
     for line in caveats(store, given.split, protocol, run):
         cli.say(line)
     home = one.run or given.runs / "untrained" / file_name(one.label)

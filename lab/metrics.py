@@ -28,6 +28,8 @@ from numpy.typing import ArrayLike, NDArray
 CUTOFFS = (1, 5, 10, 50, 100)
 #: Similarities that are looked at together, where they are copied.
 TILE = 1 << 22
+#: Of the dual softmax, on cosines: the inverse of the temperature that CLIP was trained with.
+DSL_SCALE = 100.0
 V2T = Literal["groups", "captions"]
 
 
@@ -124,16 +126,18 @@ def geometric_mean(metrics: dict[str, float]) -> float:
 
 
 def dual_softmax(
-    similarity: ArrayLike, scale: float = 100.0, over: Literal["texts", "videos"] = "texts"
+    similarity: ArrayLike, scale: float = DSL_SCALE, over: Literal["texts", "videos"] = "texts"
 ) -> NDArray[np.float64]:
     """CAMoE's dual softmax (T, V): S ⊙ N softmax(scale S), over the N = T texts for t2v, over the N = V videos for v2t.
 
     **Transductive**: what a query finds depends on which other queries are asked, and it gains by each video having few
     captions among them. Its numbers go into a column of their own, never beside those of single queries.
 
-    ``similarity`` (T, V) holds cosines; ``scale`` is the inverse of the softmax's temperature. The product is meant for
-    positive similarities: a negative one is divided by its weight, since a small weight would lift it. Raises
-    ``ValueError`` for what is not finite or no matrix, and for a scale or an axis that is none.
+    ``similarity`` (T, V) holds cosines; ``scale`` is the inverse of the softmax's temperature, by default CLIP's own.
+    CAMoE's code (DSL.py) has softmax(S / 1000) by default and does not tell whether its S is scaled: on cosines that is
+    the scale 0.001, on logits of 100 × cosine 0.1. Either leaves the weights nearly even and the ranks nearly as they
+    are. The product is meant for positive similarities: a negative one is divided by its weight, since a small weight
+    would lift it. Raises ``ValueError`` for what is not finite or no matrix, and for a scale or an axis that is none.
     """
     given = np.asarray(similarity)
     if given.ndim != 2 or not np.isfinite(given).all() or not 0 < scale < np.inf or over not in ("texts", "videos"):

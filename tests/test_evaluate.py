@@ -279,6 +279,7 @@ def test_untrained_weights_are_said_to_be_so(store: Store, tmp_path: Path, capsy
     assert cli.run(main, ["seqlstm", *arguments, "--set", "seed=1", "--dsl"]) == 0
     out = capsys.readouterr().out
     assert "DSL is transductive" in out
+    assert "; its softmax is over 100 × cosine (CAMoE's code divides by 1000 unless told otherwise" in out
     assert [line.split()[:2] for line in out.splitlines()[5:7]] == [["t2v", "DSL"], ["v2t", "DSL"]]
 
 

@@ -330,6 +330,16 @@ def test_dual_softmax_is_the_formula() -> None:
     assert dual_softmax(similarity, 20, "videos") == pytest.approx(dual_softmax(similarity.T, 20).T)
 
 
+def test_dual_softmax_is_as_sharp_as_clip_and_camoes_default_changes_hardly_a_rank() -> None:
+    rng = np.random.default_rng(0)
+    similarity = rng.uniform(0.1, 0.2, (60, 60)) + rng.uniform(0, 0.2, 60)  # some videos are near to every text
+    target = np.arange(60)
+    np.testing.assert_array_equal(dual_softmax(similarity), dual_softmax(similarity, 100.0))
+    plain = ranks(similarity, target)
+    assert np.abs(ranks(dual_softmax(similarity, 0.1), target) - plain).mean() < 1
+    assert np.abs(ranks(dual_softmax(similarity), target) - plain).mean() > 3
+
+
 def test_dual_softmax_in_tiles_and_single_precision(monkeypatch: pytest.MonkeyPatch) -> None:
     similarity = np.random.default_rng(9).uniform(-1, 1, (13, 29)).astype(np.float32)
     whole = dual_softmax(similarity)
