@@ -83,7 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--panns",
         help="cnn14, cnn10, cnn6, cnn14-16k, NAME:FILE, toy, random, none (default: cnn14; msvd: none; toy: toy)",
     )
-    add("--sampling", help="midpoints-N, xpool-N, fps1-N, uniform-N (default: what the papers use on the data set)")
+    add(
+        "--sampling",
+        help="midpoints-N, xpool-N, fps1-N, uniform-N; with -Ss of the first S seconds (default: midpoints-12; "
+        "didemo: midpoints-30-31s)",
+    )
     add("--features", type=Path, default=default.features, help="directory of stores (default: %(default)s)")
     add("--name", help="name of the store (default: made from data set, CLIP and sampling)")
     add("--only", action="append", choices=MODALITIES, default=[], help="one modality now; may be repeated")

@@ -146,7 +146,12 @@ def sampling_for(options: Options) -> Sampling:
 
 def decoding_for(clip: ClipBackbone | None, sampling: Sampling) -> Decoding:
     """How this pass decodes; without an image tower no picture is kept, so its size is nobody's."""
-    return Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, MAX_AUDIO_S)
+    return Decoding(sampling, clip.image if clip else ImageSpec(), DEADLINE_S, heard_s(sampling))
+
+
+def heard_s(sampling: Sampling) -> float:
+    """Of how many seconds the sound is heard: those that frames may be of, and of long videos no more than a part."""
+    return MAX_AUDIO_S if sampling.span_s is None else min(MAX_AUDIO_S, sampling.span_s)
 
 
 def clip_name(options: Options) -> str:
@@ -182,7 +187,7 @@ def passport_sections(
     if clip is not None and "text" in wanted:
         sections["text"] = {**{k: v for k, v in clip.passport.items() if k != "image"}, "dtype": "float16"}
     if panns is not None and "audio" in wanted:
-        sections["audio"] = {**panns.passport, "dtype": "float16", "decoder": decoder, "max_audio_s": MAX_AUDIO_S}
+        sections["audio"] = {**panns.passport, "dtype": "float16", "decoder": decoder, "max_audio_s": heard_s(sampling)}
     return sections
 
 
@@ -200,6 +205,9 @@ def make_room(
         writer.add_frames(sections["frames"], sampling.n, clip.dim)
     if "text" in new and clip is not None:
         tokens = clip.tokenize([caption.text for caption in collection.captions])
+        if tokens.truncated.any():
+            log.info("%s: %d of %d captions are longer than the text tower reads, their ends are cut off",
+                     collection.name, tokens.truncated.sum(), len(collection.captions))  # fmt: skip
         writer.add_text(sections["text"], clip.dim, tokens.counts, tokens.ids, tokens.word_index)
     if "audio" in new and panns is not None:
         writer.add_audio(sections["audio"], panns.max_segments, panns.dim)

@@ -57,10 +57,14 @@ RULES: dict[str, Callable[[int, int, float], Indices]] = {
 
 @dataclass(frozen=True)
 class Sampling:
-    """A rule and how many frames it may keep; ``name`` is what passports and commands call it."""
+    """A rule and how many frames it may keep, of a video's first ``span_s`` seconds where its captions tell of those.
+
+    ``name`` is what passports and commands call it.
+    """
 
     rule: str
     n: int
+    span_s: int | None = None
 
     def __post_init__(self) -> None:
         """Raise LabError for a rule that is in no table or a count that no store could hold."""
@@ -68,27 +72,34 @@ class Sampling:
             raise unknown("sampling rule", self.rule, RULES)
         if not 1 <= self.n <= MAX_FRAMES:
             raise LabError(f"`1 <= frames <= {MAX_FRAMES}` must hold in a sampling rule, got '{self.name}'")
+        if self.span_s is not None and self.span_s < 1:
+            raise LabError(f"a sampling rule's seconds must be at least 1, got '{self.name}'")
 
     @property
     def name(self) -> str:
-        """Rule and count, as in ``midpoints-12``."""
-        return f"{self.rule}-{self.n}"
+        """Rule and count, as in ``midpoints-12``, and seconds if limited: ``midpoints-30-31s``."""
+        return f"{self.rule}-{self.n}" + (f"-{self.span_s}s" if self.span_s is not None else "")
 
     def indices(self, count: int, fps: float = 25.0) -> Indices:
         """The frames to keep, ascending: int64 (F,), 1 <= F <= n, each in [0, count).
 
-        ``count`` is how many frames the video shows (at least 1), ``fps`` its nominal rate, which only ``fps1`` reads.
+        ``count`` is how many frames the video shows (at least 1). ``fps``, its nominal rate, is read by ``fps1`` and
+        tells which frames are shown within ``span_s``, so where the rate varies that is approximate.
         """
         if count < 1:
             raise ValueError(f"`count >= 1` must hold for frames to be chosen, got {count}")
-        return RULES[self.rule](count, self.n, fps if math.isfinite(fps) else 0.0)
+        fps = fps if math.isfinite(fps) else 0.0
+        if self.span_s is not None and fps > 0:
+            count = min(count, math.ceil(self.span_s * fps))
+        return RULES[self.rule](count, self.n, fps)
 
 
 def parse_sampling(name: str) -> Sampling:
     """The rule that a name such as ``midpoints-12`` means. LabError with the nearest name otherwise."""
-    match = re.fullmatch(r"([a-z][a-z0-9]*)-([0-9]{1,6})", name.strip())
+    match = re.fullmatch(r"([a-z][a-z0-9]*)-([0-9]{1,6})(?:-([0-9]{1,6})s)?", name.strip())
     if match is None:
         raise LabError(
-            f"a sampling rule is RULE-FRAMES, as in midpoints-12, got '{name}'; rules: {', '.join(sorted(RULES))}"
+            f"a sampling rule is RULE-FRAMES or RULE-FRAMES-SECONDSs, as in midpoints-12 or midpoints-30-31s, got "
+            f"'{name}'; rules: {', '.join(sorted(RULES))}"
         )
-    return Sampling(match[1], int(match[2]))
+    return Sampling(match[1], int(match[2]), int(match[3]) if match[3] else None)

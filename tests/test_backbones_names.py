@@ -174,6 +174,19 @@ def test_openais_own_file_in_a_gelu_model_is_an_error(tmp_path: Path, monkeypatc
         load_clip(f"ViT-B-32-quickgelu:{file}")
 
 
+@pytest.mark.parametrize(("model", "built"), [("ViT-B-32", "GELU"), ("ViT-B-32-quickgelu", "QuickGELU")])
+def test_a_file_that_cannot_tell_its_activation_is_told_of(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, model: str, built: str
+) -> None:
+    file = tmp_path / "open_clip_model.safetensors"
+    file.write_bytes(b"of a mirror")
+    assert clip_names.resolve(f"{model}:{file}", download=False).path == file
+    assert f"{file.name} tells which activation it was trained with, and {model} computes {built}: " in caplog.text
+    caplog.clear()
+    assert clip_names.resolve(f"convnext_base:{file}", download=False).path == file  # there is but one of it
+    assert not caplog.text
+
+
 @pytest.mark.parametrize(
     ("load", "spec", "said"),
     [

@@ -194,6 +194,25 @@ def small(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def test_captions_that_are_cut_off_are_counted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worlds.folder(tmp_path / "root", 2)
+    worlds.captions_csv(tmp_path / "root", {"clip000.mp4": ["a dog", "dog " * 76], "clip001.mp4": ["dog " * 75]})
+    assert cache(tmp_path, "--only", "text") == 0
+    assert "1 of 3 captions are longer than the text tower reads, their ends are cut off" in capsys.readouterr().err
+
+
+def test_a_rule_with_seconds_is_that_of_the_sound_too(tmp_path: Path) -> None:
+    """A clip of 2.6 s, 10 pictures a second."""
+    worlds.folder(tmp_path / "root", 1)
+    worlds.clip_file(tmp_path / "root" / "clip000.mp4", frames=26)
+    assert cache(tmp_path, "--name", "s", "--sampling", "midpoints-12-1s") == 0
+    store = open_store(tmp_path / "features" / "s.zarr")
+    assert store.passport["frames"]["sampling"] == "midpoints-12-1s"
+    assert store.passport["audio"]["max_audio_s"] == 1
+    assert store.read("frame_count")[0] == 10
+    assert np.nanmax(store.read("frame_times_s")[0]) == pytest.approx(0.9)
+
+
 def row(base: Path, video: str, modality: str = "frames") -> Entry:
     entries = open_store(base / "features" / "s.zarr").ledger
     return next(entry for entry in entries if (entry.video, entry.modality) == (video, modality))

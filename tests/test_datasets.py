@@ -40,7 +40,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
 def test_each_data_set_keeps_the_contract(name: str, tmp_path: Path) -> None:
     dataset = get_dataset(name)
     assert dataset.name == name
-    assert dataset.default_sampling == ("midpoints-30" if name == "didemo" else "midpoints-12")
+    assert dataset.default_sampling == ("midpoints-30-31s" if name == "didemo" else "midpoints-12")
     assert set(dataset.expected) <= set(dataset.protocols)
     assert dataset.instructions
     assert "\n" not in dataset.instructions

@@ -65,13 +65,25 @@ def test_every_rule_gives_ascending_indices_of_frames_that_exist(rule, count, n)
 def test_a_name_is_read_and_written_alike():
     assert parse_sampling("midpoints-30") == Sampling("midpoints", 30)
     assert parse_sampling(Sampling("fps1", 64).name) == Sampling("fps1", 64)
+    assert parse_sampling("midpoints-30-31s") == Sampling("midpoints", 30, 31)
+    assert parse_sampling(Sampling("fps1", 64, 7).name) == Sampling("fps1", 64, 7)
+
+
+@pytest.mark.parametrize("rule", sorted(RULES))
+def test_with_seconds_it_is_the_rule_on_the_frames_within_them(rule):
+    """Frame i of 29.97 a second is shown at i / 29.97 s: the last one before 31 s is number 929."""
+    assert Sampling(rule, 30, 31).indices(5400, 29.97).tolist() == Sampling(rule, 30).indices(930, 29.97).tolist()
+    assert Sampling(rule, 30, 31).indices(500, 29.97).tolist() == Sampling(rule, 30).indices(500, 29.97).tolist()
+    assert Sampling(rule, 3, 31).indices(40, float("nan")).tolist() == Sampling(rule, 3).indices(40, 0.0).tolist()
 
 
 @pytest.mark.parametrize(
     ("name", "said"),
     [
         ("midpoint-12", "unknown sampling rule 'midpoint': did you mean 'midpoints'?"),
-        ("midpoints", "a sampling rule is RULE-FRAMES, as in midpoints-12, got 'midpoints'"),
+        ("midpoints", "a sampling rule is RULE-FRAMES or RULE-FRAMES-SECONDSs, as in midpoints-12 or"),
+        ("midpoints-12-0s", "a sampling rule's seconds must be at least 1, got 'midpoints-12-0s'"),
+        ("midpoints-12-31", "a sampling rule is RULE-FRAMES"),
         ("midpoints-0", "`1 <= frames <= 512` must hold in a sampling rule, got 'midpoints-0'"),
         ("uniform-100000", "`1 <= frames <= 512` must hold"),
         ("", "a sampling rule is RULE-FRAMES"),

@@ -6,12 +6,11 @@ from collections.abc import Mapping
 from copy import deepcopy
 from typing import cast
 
-import open_clip
 import torch
-from open_clip.convert import convert_state_dict
 from torch import Tensor, nn
 
 from lab.backbones.clip_names import ClipPlan
+from lab.backbones.clip_package import open_clip
 from lab.backbones.devices import DTYPES, Precision
 from lab.errors import LabError
 
@@ -64,7 +63,7 @@ def as_open_clip(state: Mapping[str, Tensor], model: nn.Module, *, archive: bool
     as such, so there what the model has no place for is left out. Position embeddings are never resized: another
     length or picture size is another model.
     """
-    renamed: dict[str, Tensor] = convert_state_dict(model, dict(state))
+    renamed: dict[str, Tensor] = open_clip.convert.convert_state_dict(model, dict(state))
     own = model.state_dict()
     if "text.text_projection" in own and "text_projection" in renamed:
         renamed = {f"text.{key}" if key.startswith(_CUSTOM_TEXT) else key: value for key, value in renamed.items()}

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 import json
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import open_clip
-
 from lab.backbones.checkpoints import sha256_of_file
+from lab.backbones.clip_package import open_clip
 from lab.backbones.names import TOY, split
 from lab.backbones.weights import locate_tag
 from lab.errors import LabError, unknown
 from lab.preprocess import ImageSpec
+
+log = logging.getLogger(__name__)
 
 DEFAULT_MODEL = "ViT-B-32-quickgelu"
 WEIGHT_SUFFIXES = {".pt", ".pth", ".bin", ".safetensors"}
@@ -81,8 +83,15 @@ def _checked_file(plan: ClipPlan) -> ClipPlan:
         raise LabError(f"a weight file must exist, and {plan.path} does not: check the path after '{plan.model}:'")
     digest = sha256_of_file(plan.path)
     openai = {open_clip.get_pretrained_cfg(name, "openai").get("url", "") for name in _models_of("openai")}
-    if any(digest in url for url in openai) and plan.activation != "quickgelu":
-        raise _mismatch(plan.model, "openai", trained_quick=True)
+    if any(digest in url for url in openai):
+        if plan.activation != "quickgelu":
+            raise _mismatch(plan.model, "openai", trained_quick=True)
+    elif f"{plan.model.removesuffix('-quickgelu')}-quickgelu" in open_clip.list_models():
+        log.warning(
+            "nothing in %s tells which activation it was trained with, and %s computes %s: OpenAI's and LAION-400M's "
+            "weights need QuickGELU (a model's name with -quickgelu), most others GELU",
+            plan.path.name, plan.model, {"quickgelu": "QuickGELU", "gelu": "GELU"}[plan.activation],
+        )  # fmt: skip
     return ClipPlan(plan.name, plan.model, plan.config, plan.preprocess, plan.path, digest)
 
 

@@ -89,9 +89,9 @@ def tokens_to_words(ids: Iterable[int]) -> list[str]:
 @cache
 def bpe() -> SimpleTokenizer:
     """open_clip's tokenizer (and its cache of words), made once: building it costs 0.3 s."""
-    from open_clip import SimpleTokenizer
+    from lab.backbones.clip_package import open_clip
 
-    return cast("SimpleTokenizer", SimpleTokenizer())
+    return cast("SimpleTokenizer", open_clip.SimpleTokenizer())
 
 
 @cache

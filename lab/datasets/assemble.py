@@ -62,7 +62,7 @@ def assemble(
 ) -> Collection:
     """The Collection of ``videos`` (ids in their order) and of the rows of ``captions`` whose video is listed.
 
-    Paragraphs (DiDeMo, ActivityNet) tell of the whole video and so have no seconds of their own.
+    Paragraphs (DiDeMo, ActivityNet) tell of all that was described and so have no seconds of their own.
     """
     told = list(notes)
     first = protocols[0]

@@ -128,7 +128,7 @@ class Dataset(Protocol):
 
     @property
     def default_sampling(self) -> str:
-        """The sampling rule (a name of ``lab.media``) that the papers use on this data set."""
+        """The sampling rule (a name of ``lab.sampling``) that a pass takes where none is named."""
         ...
 
     @property

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import open_clip
 import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
@@ -27,6 +26,7 @@ from torch.utils.data import DataLoader, IterableDataset
 
 from lab import cli
 from lab.backbones.clip_names import read_config
+from lab.backbones.clip_package import open_clip
 from lab.backbones.names import TOY
 from lab.backbones.text_tower import TextTower
 from lab.toy import grammar
