@@ -82,7 +82,8 @@ def published(studies: Studies) -> Figure:
     ours = [_ours(one, row, used) for one in used for row in one.rows]
     theirs, sources = _theirs(printed)
     numbered = [f"[{i + 1}] {source}" for i, source in enumerate(sources)]
-    more = f"lines: 95 % intervals, resampling videos; hollow: as printed, one number\n{'; '.join(numbered)}"
+    notes = [f"{row['method']} [{sources.index(row['source']) + 1}]: {row['note']}" for row in printed if row["note"]]
+    more = "lines: 95 % intervals, resampling videos; hollow: as printed, one number\n" + "; ".join(numbered + notes)
     return method_dots([*ours, *theirs], first.source("test", more))
 
 

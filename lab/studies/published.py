@@ -21,12 +21,13 @@ ALIKE = {
 def published() -> tuple[dict[str, Any], ...]:
     """Every row: ``source`` (paper, table), ``data``, ``method``, ``R@1`` to ``MnR`` (None where not given), ``how``.
 
-    ``how`` says what was trained. ``MdR`` and ``MnR`` are ranks, the others percent, all text to video on test.
+    ``how`` says what was trained, ``note`` what must be known of the numbers ('' where nothing). ``MdR`` and ``MnR``
+    are ranks, the others percent, all text to video on test.
     """
     told = json.loads(files("lab.studies").joinpath("published.json").read_text(encoding="utf-8"))
     return tuple(
         {"source": f"{table['paper']}, table {table['table']}", "data": table["data"],
-         **dict(zip(told["columns"], row, strict=True))}
+         "note": table.get("notes", {}).get(row[0], ""), **dict(zip(told["columns"], row, strict=True))}
         for table in told["tables"]
         for row in table["rows"]
     )  # fmt: skip

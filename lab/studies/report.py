@@ -202,6 +202,8 @@ def markdown(result: Mapping[str, Any]) -> str:
             [each["method"], *(_plain(each[name]) for name in SHOWN), each["how"], each["source"]] for each in known
         ]
         lines += _piped(["method", *SHOWN, "trained", "table"], cells)
+        notes = [f"- {note}" for note in _notes(known)]
+        lines += ["", *notes] if notes else []
     settings = [[row["name"], row["head"], f"`{json.dumps(row['keywords'])}`"] for row in result["rows"]]
     lines += ["", *_piped(["row", "head", "keywords"], settings)]
     lines += ["", f"Study `{result['hash']}`, store passport `{store['fingerprint'][:16]}`."]
@@ -268,8 +270,14 @@ def latex(result: Mapping[str, Any]) -> str:
             cells = [f"{_escaped(each['method'])} ({_escaped(each['how'])})", *(_plain(each[m]) for m in SHOWN)]
             cells += [""] * (len(COLUMNS) - len(cells))
             lines.append(" & ".join(cells) + r" \\")
-    told = [rf"\par{{\footnotesize {_escaped(line.removeprefix('! '))}\par}}" for line in result["caveats"]]
+    below = [*(line.removeprefix("! ") for line in result["caveats"]), *_notes(known)]
+    told = [rf"\par{{\footnotesize {_escaped(line)}\par}}" for line in below]
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", *told]) + "\n"
+
+
+def _notes(known: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What must be known of published rows, a line each."""
+    return [f"{each['method']} ({each['source']}): {each['note']}" for each in known if each["note"]]
 
 
 def _piped(header: Sequence[str], rows: Any) -> list[str]:
