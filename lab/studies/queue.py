@@ -166,7 +166,7 @@ class Queue:
 
         def beat() -> None:
             for trial in list(self.mine.values()):
-                with suppress(UpdateFinishedTrialError):  # it has just ended
+                with suppress(UpdateFinishedTrialError), self._unless_lost():  # it has just ended
                     trial.set_user_attr("beat", time.time())
 
         with _every(BEAT_S, beat):
@@ -179,7 +179,11 @@ class Queue:
         def claim() -> None:
             self.study.set_user_attr("final", {"owner": me(), "beat": time.time()})
 
-        with self.storage.gate():
+        def beat() -> None:
+            with self._unless_lost():
+                claim()
+
+        with self.storage.reached(), self.storage.gate():
             held = self.study.user_attrs.get("final") or {}
             owner = held.get("owner")
             if owner and owner != me() and alive(owner, held["beat"]):
@@ -191,10 +195,20 @@ class Queue:
             yield other
             return
         try:
-            with _every(BEAT_S, claim):
+            with _every(BEAT_S, beat):
                 yield None
-        finally:
-            self.study.set_user_attr("final", {})
+        finally:  # a claim that cannot be given back ends with this process
+            with self._unless_lost():
+                self.study.set_user_attr("final", {})
+
+    @contextmanager
+    def _unless_lost(self) -> Iterator[None]:
+        """What may be left undone where the storage went away: whoever needs it next will say so."""
+        try:
+            yield
+        except Exception as error:
+            if not self.storage.lost(error):
+                raise
 
     def _put_back_dead(self) -> None:
         for trial in self.trials():

@@ -110,26 +110,25 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
 
     Raises ``LabError`` where no trial could be completed.
     """
-    opened = open_search(study, splits.store, splits.protocol, storage, name)
-    queue = Queue(opened, storage, study.searched.search, sampler=study.sampler, seed=study.seed, target=study.trials)
-    free = after_training(study.searched)
-    before = queue.counts()
-    if before.finished and not joined:
-        log.info("%s: %d trials are finished already", storage.where, before.finished)
-    deadline = time.monotonic() + study.seconds if study.seconds else None
-    try:
-        with queue.beating():
-            cached = _work(study, splits, queue, free, deadline, joined)
-    except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
-        if storage.lost(error):
-            raise LabError(
-                f"the storage {storage.where} went away ({type(error).__name__}): start it and run the same command"
-            ) from None
-        queue.put_back()
-        raise
-    if joined:
-        return None
-    return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
+    with storage.reached():
+        opened = open_search(study, splits.store, splits.protocol, storage, name)
+        ranges = study.searched.search
+        queue = Queue(opened, storage, ranges, sampler=study.sampler, seed=study.seed, target=study.trials)
+        free = after_training(study.searched)
+        before = queue.counts()
+        if before.finished and not joined:
+            log.info("%s: %d trials are finished already", storage.where, before.finished)
+        deadline = time.monotonic() + study.seconds if study.seconds else None
+        try:
+            with queue.beating():
+                cached = _work(study, splits, queue, free, deadline, joined)
+        except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
+            if not storage.lost(error):
+                queue.put_back()
+            raise
+        if joined:
+            return None
+        return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
 
 
 def _work(

@@ -26,6 +26,15 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+#: A machine that loses its power or its cable says nothing, and TCP waits two hours for it, in which a server keeps the
+#: gate for it, and a process waits for its server. Here both ask after each other: given up after some 25 seconds.
+_IDLE_S, _INTERVAL_S, _COUNT = 10, 5, 3
+_PATIENCE_MS = 1000 * (_IDLE_S + _INTERVAL_S * _COUNT)
+_ASK = {"keepalives_idle": _IDLE_S, "keepalives_interval": _INTERVAL_S, "keepalives_count": _COUNT,
+        "tcp_user_timeout": _PATIENCE_MS, "connect_timeout": 10,
+        "options": f"-c tcp_keepalives_idle={_IDLE_S} -c tcp_keepalives_interval={_INTERVAL_S} "
+                   f"-c tcp_keepalives_count={_COUNT} -c tcp_user_timeout={_PATIENCE_MS}"}  # fmt: skip
+
 
 @dataclass(frozen=True)
 class Storage:
@@ -52,6 +61,18 @@ class Storage:
         from sqlalchemy.exc import SQLAlchemyError
 
         return isinstance(error, StorageInternalError | SQLAlchemyError)
+
+    @contextmanager
+    def reached(self) -> Iterator[None]:
+        """A database that goes away meanwhile is a ``LabError``."""
+        try:
+            yield
+        except BaseException as error:
+            if self.lost(error):
+                raise LabError(
+                    f"the storage {self.where} went away ({type(error).__name__}): start it and run the same command"
+                ) from None
+            raise
 
     def gate(self) -> AbstractContextManager[None]:
         """Waits until no other process is inside."""
@@ -158,8 +179,11 @@ def _database(url: str) -> Storage:
     shown = url.split("://")[0] + "://" + url.split("://", 1)[1].rpartition("@")[2]  # without a password
     try:
         known = make_url(url)
-        opened = RDBStorage(url, engine_kwargs={"pool_pre_ping": True}, skip_compatibility_check=False)
-        engine = create_engine(url, poolclass=NullPool)
+        libpq = known.get_backend_name() == "postgresql" and known.get_driver_name() in ("psycopg", "psycopg2")
+        more = {key: value for key, value in _ASK.items() if libpq and key not in known.query}
+        how = {"pool_pre_ping": True, "connect_args": more}
+        opened = RDBStorage(url, engine_kwargs=how, skip_compatibility_check=False)
+        engine = create_engine(url, poolclass=NullPool, connect_args=more)
     except (SQLAlchemyError, ImportError, ValueError, RuntimeError) as error:
         raise LabError(
             f"the storage {shown} cannot be reached ({_line(error)}): start it, install its driver, or leave --storage "
