@@ -45,6 +45,19 @@ def ranks(similarity: ArrayLike, target: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(greater + (equal + 1) / 2, np.float64)
 
 
+def rank_of(scores: NDArray[Any], column: int) -> float:
+    """``ranks`` of one row of scores (V,), some of which may be minus infinity: videos that are not in the running."""
+    own = scores[column]
+    return float((scores > own).sum() + ((scores == own).sum() + 1) / 2)
+
+
+def best_own_rank(scores: NDArray[Any], own: NDArray[np.bool_]) -> float:
+    """``v2t_ranks`` by ``captions`` of one video, from its column of scores (T,) and which captions are its ``own``."""
+    top = scores[own].max()
+    mine, level = (scores[own] == top).sum(), (scores[~own] == top).sum()
+    return float((scores > top).sum() + 1 + level / (mine + 1))
+
+
 def v2t_ranks(similarity: ArrayLike, target: ArrayLike, protocol: V2T = "groups") -> NDArray[np.float64]:
     """The rank (G,), from 1, that each video gives to its own captions, by a protocol of ``V2T``.
 

@@ -14,9 +14,11 @@ from ir_measures import RR, R, Success, nDCG
 
 from lab import metrics
 from lab.metrics import (
+    best_own_rank,
     dual_softmax,
     geometric_mean,
     query_values,
+    rank_of,
     ranks,
     retrieval_metrics,
     summarise,
@@ -199,6 +201,11 @@ def test_v2t_against_all_orders() -> None:
         own = [{text for text in range(T) if target[text] == video} for video in videos]
         wanted = [first_of_own(similarity[:, v].tolist(), mine) for v, mine in zip(videos, own, strict=True)]
         assert v2t_ranks(similarity, target, "captions") == pytest.approx(np.array(wanted))
+        singly = [best_own_rank(similarity[:, v], target == v) for v in videos]
+        assert singly == pytest.approx(wanted)
+        assert [rank_of(row, column) for row, column in zip(similarity, target, strict=True)] == pytest.approx(
+            ranks(similarity, target)
+        )
         best = [[float(max(similarity[list(mine), v])) for mine in own] for v in videos]
         assert v2t_ranks(similarity, target).tolist() == [by_hand(row, place) for place, row in enumerate(best)]
 

@@ -24,6 +24,7 @@ from lab.demo.heads import Menu
 from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.gallery import gallery_rows
+from lab.metrics import best_own_rank, rank_of
 from lab.query import Encoder, Query
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.search import Hit, Searcher
@@ -170,7 +171,7 @@ class Answers:
                 head, asked.texts, clip, len(there.times_s), asked.word_of_token, asked.words
             )
         return {
-            "rank": looking.rank_of(scores, own), "score": float(scores[own]),
+            "rank": rank_of(scores, own), "score": float(scores[own]),
             "shown": self._hit(there, asked.truth), "top": [self._hit(hit, asked.truth) for hit in hits],
             "words": words, "without": self._without(searcher, asked.texts, own),
             "sound": self._sound(searcher, asked.texts, shown),
@@ -189,7 +190,7 @@ class Answers:
                     scores = np.where(kept, scores, -np.inf)
                 there = kept is None or bool(kept[own])
                 of = len(scores) if kept is None else int(kept.sum())
-                found.append({"what": name, "rank": looking.rank_of(scores, own) if there else None, "of": of})
+                found.append({"what": name, "rank": rank_of(scores, own) if there else None, "of": of})
         return found
 
     def _sound(self, searcher: Searcher, texts: Texts, shown: int) -> dict[str, Any]:
@@ -221,12 +222,8 @@ class Answers:
                 scores = similarity_matrix(searcher.one.head, texts, clip).numpy()[:, 0]
                 best = np.argsort(-scores, kind="stable")[:count]
                 captions = self._caption_rows()
-                rank = None
-                if own.any():
-                    others, mine = scores[~own], scores[own].max()
-                    rank = 1 + float((others > mine).sum()) + float((others == mine).sum()) / 2
                 found[key] = {
-                    "rank": rank,
+                    "rank": best_own_rank(scores, own) if own.any() else None,
                     "captions": [
                         {**self.caption(captions[i]), "score": float(scores[i]), "own": bool(own[i])}
                         for i in best.tolist()

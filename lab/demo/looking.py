@@ -20,13 +20,6 @@ from lab.heads.mgfi import MGFI, MGFIIndex
 from lab.similarity import evaluating, score_texts
 from lab.store import Store
 
-
-def rank_of(scores: NDArray[Any], column: int) -> float:
-    """The rank of a video among scores (V,), from 1; ties share their mean, as in ``lab.metrics``."""
-    own = scores[column]
-    return float((scores > own).sum() + ((scores == own).sum() + 1) / 2)
-
-
 # -- without each modality -------------------------------------------------------------------------------------------
 
 
