@@ -391,5 +391,5 @@ def test_a_published_list_is_known_in_any_order_and_line_ending(tmp_path: Path) 
         assert check_published(tmp_path / "l.txt", (md5,)) == []
     touch(tmp_path, "l.txt", data=b"a\nc\n")
     (note,) = check_published(tmp_path / "l.txt", (md5,))
-    assert note.startswith("l.txt is not the published list (md5 ")
+    assert note.startswith("l.txt is not the published file (md5 ")
     assert note.endswith(f", published {md5})")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Iterable
+import sys
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
@@ -88,7 +89,7 @@ def test_msvd_layouts_say_the_same(layout: object, tmp_path: Path) -> None:
     assert "msvd test: expected 670 videos and 27,763 captions, found 2 and 1" in collection.notes
     assert "1 captions of 1 videos that no list names are left out: x" in collection.notes
     assert "1 videos have no caption: d_7_8" in collection.notes
-    assert any(note.startswith("test_list.txt is not the published list (md5 ") for note in collection.notes)
+    assert any(note.startswith("test_list.txt is not the published file (md5 ") for note in collection.notes)
     put(tmp_path / "elsewhere" / "b_3_4.mp4")
     again = get_dataset("msvd").read(tmp_path)
     assert again.version == collection.version == get_dataset("msvd").read(tmp_path / ".").version
@@ -389,3 +390,37 @@ def test_vatex_names_what_is_missing(tmp_path: Path) -> None:
     put_json(tmp_path / "vatex_training_v1.0.json", [{"videoId": "x"}])
     with pytest.raises(LabError, match=r"vatex_training_v1.0.json must have a videoID in each entry"):
         get_dataset("vatex").read(tmp_path)
+
+
+# ---- hashes
+
+
+def activitynet(root: Path) -> None:
+    put_json(root / "train.json", {f"v_train{place:06d}": {"sentences": ["one"]} for place in range(40)})
+    put_json(root / "val_1.json", {"v_test_____01": {"sentences": ["two"]}})
+
+
+@pytest.mark.parametrize(
+    ("name", "write", "told"),
+    [
+        ("msvd", msvd_xpool, ["captions_msvd.json"]),
+        ("msvd", msvd_texas, []),  # of which no hash is known
+        ("didemo", didemo, ["val_data.json", "test_data.json"]),
+        ("activitynet", activitynet, ["train.json", "val_1.json"]),
+    ],
+)
+def test_captions_of_another_content_than_published_are_told(
+    name: str, write: Callable[[Path], None], told: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write(tmp_path)
+    note = " is not the published file (md5 "
+    said = [line.partition(note) for line in get_dataset(name).read(tmp_path).notes if note in line]
+    found = {file: rest[:32] for file, _, rest in said if not file.endswith("_list.txt")}
+    assert list(found) == told
+    module = sys.modules[type(get_dataset(name)).__module__]  # as if these were the published ones
+    held = {"msvd": "_PUBLISHED_CAPTIONS", "didemo": "_PUBLISHED_DATA", "activitynet": "_PUBLISHED"}[name]
+    parts = {"didemo": ["val", "test"]}.get(name, told)
+    known: object = dict(zip(parts, found.values(), strict=True)) if name != "msvd" else "".join(found.values())
+    monkeypatch.setattr(module, held, known)
+    left = [line for line in get_dataset(name).read(tmp_path).notes if note in line and "_list.txt" not in line]
+    assert left == []

@@ -36,6 +36,15 @@ def test_msvd_holds_what_is_published() -> None:
     assert (min(rows), max(rows)) == (18, 81)
 
 
+def test_an_edited_caption_of_msvd_is_told_though_all_counts_are_right(tmp_path: Path) -> None:
+    there = shutil.copytree(DATA / "msvd", tmp_path / "m", ignore=shutil.ignore_patterns("YouTubeClips"))
+    file = there / "captions_msvd.json"
+    file.chmod(0o644)
+    file.write_text(file.read_text(encoding="utf-8").replace("a man", "a woman", 1), encoding="utf-8")
+    (note,) = get_dataset("msvd").read(there).notes
+    assert note.startswith("captions_msvd.json is not the published file (md5 ")
+
+
 def test_msvd_is_the_same_elsewhere_and_without_its_clips(tmp_path: Path) -> None:
     there = shutil.copytree(DATA / "msvd", tmp_path / "m", ignore=shutil.ignore_patterns("YouTubeClips"))
     collection = get_dataset("msvd").read(there)
@@ -54,7 +63,7 @@ def test_msrvtt_lists_without_captions() -> None:
     assert len({caption.text for caption in collection.captions}) == 995
     val = [video.id for video in collection.videos if video.splits.get("1k-A-9k") == "val"]
     assert val == [f"video{number}" for number in range(6513, 7010)]
-    assert not any("published list" in note for note in collection.notes)
+    assert not any("is not the published file" in note for note in collection.notes)
     assert any("MSRVTT_data.json is not below" in note for note in collection.notes)
 
 

@@ -16,6 +16,7 @@ _PUBLISHED = {
     "val": ("1d27050f7e2af0acd97db37bd4441d88", "a22d7feb76999db7e08077fcfed05373"),
     "test": ("1fb5050a4a101994ad9e44ec2fabc6f5",),
 }
+_PUBLISHED_CAPTIONS = "906ab119853c405c0db08fcbdeade907"  # of the first of these; of the others none is known
 _CAPTIONS = ("captions_msvd.json", "raw-captions.pkl", "AllVideoDescriptions.txt")
 
 
@@ -57,6 +58,8 @@ class MSVD:
         notes = list(tree.notes)
         for path, md5s in zip(lists, _PUBLISHED.values(), strict=True):
             notes += check_published(path, md5s)
+        if source.name == _CAPTIONS[0]:
+            notes += check_published(source, (_PUBLISHED_CAPTIONS,))
         splits = {part: read_lines(path) for part, path in zip(_PUBLISHED, lists, strict=True)}
         videos = assign(self.protocols[0], splits, notes)
         files = Videos(tree, (".avi",))

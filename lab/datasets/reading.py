@@ -93,14 +93,14 @@ def read_pickle(path: Path) -> Any:
 
 
 def check_published(path: Path, md5s: Iterable[str]) -> list[str]:
-    """A note where a list's content is not the published one; order of lines, newlines and CRLF do not matter."""
+    """A note where a file's content is not the published one; order of lines, newlines and CRLF do not matter."""
     lines = read_lines(path)
     known = set(md5s)
     texts = [read_text(path), *("\n".join(order) + end for order in (lines, sorted(lines)) for end in ("\n", ""))]
     found, *others = (hashlib.md5(text.encode(), usedforsecurity=False).hexdigest() for text in texts)
     if known & {found, *others}:
         return []
-    return [f"{path.name} is not the published list (md5 {found}, published {' or '.join(sorted(known))})"]
+    return [f"{path.name} is not the published file (md5 {found}, published {' or '.join(sorted(known))})"]
 
 
 def captions_by_id(path: Path, found: object) -> dict[str, list[str]]:
