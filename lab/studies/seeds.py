@@ -128,7 +128,8 @@ def _fits(setup: Setup, seeds: Sequence[int], splits: Splits, runs: Path) -> Ite
         if seed not in done:
             path = _path(setup, seed, runs)
             with claimed(path):
-                yield seed, _read(setup, seed, splits, path) or _train(setup, seed, splits, path)
+                each = _read(setup, seed, splits, path) or _train(setup, seed, splits, path)
+            yield seed, each
 
 
 def _together(setup: Setup, seeds: Sequence[int], splits: Splits, runs: Path) -> Iterator[tuple[int, Done]]:
@@ -153,7 +154,7 @@ def _together(setup: Setup, seeds: Sequence[int], splits: Splits, runs: Path) ->
                         held.enter_context(claim.pop_all())
                         continue
                     done = _train(setup, seed, splits, path)
-                yield seed, done
+            yield seed, done
         for seed, trained in _stacked(setup, tasks, splits):
             splits.trainings.keep(tasks[seed], trained)
             yield seed, _saved(fitted(setup, splits, tasks[seed], trained), _path(setup, seed, runs))
