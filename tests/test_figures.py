@@ -34,6 +34,7 @@ from lab.figures import (
     clips,
     frames,
     heads,
+    room,
     space,
     strips,
     style,
@@ -199,9 +200,9 @@ def test_labels_and_heads_of_ones_own() -> None:
     assert style.colour("topk k=3") == style.colour("topk k=1 trained") == style.HEAD_COLOURS["topk"]
     assert style.colour("mine:Head") == style.colour("mine:Head run-2")
     assert style.colour("mine:Head") not in style.HEAD_COLOURS.values()
-    assert style.shorten("a  b\nc", 9) == "a b c"
-    assert style.shorten("abcdefgh", 4) == "abc…"
-    assert style.shorten("日本日本", 6) == "日本…"
+    several = [f"mine:Head{number}" for number in range(9)]
+    assert len({(style.colour(name), style.marker(name)) for name in several}) >= 8  # "mine:Head" has one of nine looks
+    assert len({style.colour(name) for name in several}) == 3
 
 
 # -- numbers -----------------------------------------------------------------------------------------------------------
@@ -285,15 +286,17 @@ def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: 
         text = " ".join(" ".join(text.get_text().split()) for text in texts_of(figure))
         printed[name] = text.partition("95 % intervals; ")[2]
     for name, said in {
-        "as trained": "in training the weight was 1",
-        "chosen": "in training the weight was 1, after it 0.1 was chosen",
-        "level": "in training the weight was 0.1",
-        "before": "the run's weight is 0.1, from its training or chosen after it",
+        "as trained": "dotted: the weight in training, 1",
+        "chosen": "dotted: the weight 0.1, which was chosen after training with 1",
+        "level": "dotted: the weight in training, 0.1",
+        "before": "dotted: the run's weight, 0.1, from its training or chosen after it",
     }.items():
         assert printed[name].startswith(said)
         assert ("chosen" in printed[name]) == ("chosen" in said)
     alone = Material(store, {"cmfi": build_head("cmfi", D, video="mean", audio_dim=A, fusion_weight=0.5)})
-    assert any("the head's weight is 0.5" in text.get_text() for text in texts_of(sweeps.fusion_weight(alone)))
+    figure = sweeps.fusion_weight(alone)
+    assert "dotted: the head's weight, 0.5" in told_by(figure)
+    assert any(line.get_linestyle() == ":" and list(line.get_xdata()) == [0.5] * 2 for line in figure.axes[0].lines)
 
 
 def test_bars_without_a_projection_have_the_settings_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +339,7 @@ def test_without_a_word_branch_words_show_cosines(material: Material) -> None:
     values = next(a for a in figure.axes if a.images and a.get_xlabel()).images[0].get_array()
     told = np.arange(F) < 3 if plain.captions[row]["start_s"] == 0 else np.arange(F) >= 3
     assert values[1][told].min() > values[1][~told].max()  # the second word is the thing itself
-    assert any("cosine of word and frame" in text.get_text() for text in texts_of(figure))
+    assert "cosine of word and frame" in told_by(figure)
 
 
 def test_strips_show_what_the_caption_tells_of(material: Material) -> None:
@@ -367,12 +370,12 @@ def test_bars_below_clips_share_a_row_until_they_would_cover_each_other() -> Non
 
 def test_small_print_fills_its_lines_and_no_more() -> None:
     text = "lines: 95 % intervals of " + "a-very-long-name-of-a-store" * 9 + " and some more words that follow it"
-    lines = style.small_print(style.COLUMN, text)
+    lines = room.small_print(style.COLUMN, text)
     assert "".join(lines).replace("\N{NO-BREAK SPACE}", "").replace(" ", "") == text.replace(" ", "")
-    assert all(style.inches(line) <= style.COLUMN - 0.1 for line in lines)
+    assert all(room.inches(line) <= style.COLUMN - 0.1 for line in lines)
     assert not any(line.startswith("%") for line in lines)
-    first, second, *_ = style.small_print(style.COLUMN, "word " * 24)
-    assert style.inches(f"{first} {second.split()[0]}") > style.COLUMN - 0.1
+    first, second, *_ = room.small_print(style.COLUMN, "word " * 24)
+    assert room.inches(f"{first} {second.split()[0]}") > style.COLUMN - 0.1
 
 
 def test_strips_of_many_frames_and_of_none_with_a_picture() -> None:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from lab.embeddings import Texts, Videos
 from lab.figures.material import Material
-from lab.figures.strips import attending, strip_of, strips
+from lab.figures.strips import BARS, attending, strip_of, strips
 from lab.gallery import gallery_rows, load_gallery
 from lab.query import Encoder, Query
 from lab.store.reader import UNKNOWN
@@ -91,8 +91,7 @@ class Asked(Material):
         labels = attending(beside)
         rows = [strip_of(self, column, range(len(self.queries)), labels) for column in columns]
         ids = ", ".join(self.store.videos[int(self.video_rows[column])]["id"] for column in columns)
-        told = f"{ids}; rank: of this video among {len(self.video_rows)}; dotted: all frames alike"
-        return strips(rows, f"{self.source(*labels)}: videos {told}")
+        return strips(rows, f"{self.source(*labels)}: videos {ids}\n{BARS} among {len(self.video_rows)}")
 
 
 def joined(queries: Sequence[Query]) -> Texts:

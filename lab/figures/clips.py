@@ -13,7 +13,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.material import Material, NoData
 from lab.figures.strips import seconds_of, told_frames
 
@@ -38,7 +38,7 @@ def sheet(rows: Sequence[Row], source: str = "") -> Figure:
     """
     width = style.TEXT
     side = (width - 0.1) / SHOWN
-    lines = style.small_print(width, source)
+    lines = room.small_print(width, source)
     chosen = [_chosen(row) for row in rows]
     tracks = [
         _tracks([np.asarray(told)[i] for _, told, _ in row.captions]) for row, i in zip(rows, chosen, strict=True)
@@ -79,8 +79,8 @@ def _row(axes: Axes, row: Row, chosen: NDArray[np.int64], tracks: Sequence[int],
                 axes.add_patch(Rectangle(corner, side, 0.035, color=colour, lw=0))
         middle = first - (number + 0.5) * _LINE - 0.01
         axes.add_patch(Rectangle((0.065, middle - 0.03), 0.09, 0.06, color=colour, lw=0))
-        label = f"“{text}”" + ("  ♪" if needs_sound else "")
-        axes.text(0.2, middle, style.shorten(label, 130), fontsize=style.SMALL, va="center", style="italic")
+        label = room.cut(f"“{text}”", style.TEXT - 0.6) + ("  ♪" if needs_sound else "")
+        axes.text(0.2, middle, label, fontsize=style.SMALL, va="center", style="italic")
 
 
 def _chosen(row: Row) -> NDArray[np.int64]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.finished import Studies
+
+#: Of rows with the same head.
+LINES = ("-", "--", ":", "-.")
 
 
 @style.styled
@@ -21,22 +25,36 @@ def diversity_curves(
 
     A line is the mean over draws, its band goes from the lowest draw to the highest. ``heads`` give labels' colours.
     """
-    figure = style.new(style.COLUMN, 2.2, source)
+    rows = -(-len(ranks) // room.columns(ranks, style.COLUMN - 0.1))  # of the legend
+    figure = style.new(style.COLUMN, 2.1 + 0.15 * rows, source)
     axes = figure.subplots()
+    seen: list[str] = []
     for label, draws in ranks.items():
         values, head = np.asarray(draws, float), (heads or {}).get(label, label)
         look = {"color": style.colour(head), "marker": style.marker(head), "ms": 4, "label": label}
+        look["ls"] = LINES[seen.count(head) % len(LINES)]  # rows of one head have its colour, and lines that differ
+        seen.append(head)
         style.banded(axes, list(inserted), values.mean(1), values.min(1), values.max(1), **look)
-        axes.annotate(
-            f"{values[-1].mean():.0f}", (inserted[-1], values[-1].mean()), (5, 0), textcoords="offset points",
-            va="center", fontsize=style.SMALL, color=style.colour(head), annotation_clip=False,
-        )  # fmt: skip
     axes.set(xlabel="inserted videos (scene transitions)", ylabel="median rank (1 is best)", ylim=(0, None))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
     style.plain_ticks(axes, inserted)
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1.2)
+    style.legend(figure, axes)
+    _ends(axes, inserted[-1])
     return figure
+
+
+def _ends(axes: Axes, last: float) -> None:
+    """The value at the end of each line beside it, those that would cover each other moved apart."""
+    lines = sorted((line for line in axes.lines), key=lambda line: float(np.asarray(line.get_ydata())[-1]))
+    high, below = axes.get_ylim()[1] / 1.4 * 0.12, -np.inf  # what a line of small type takes of the axis
+    for line in lines:
+        value = float(np.asarray(line.get_ydata())[-1])
+        below = max(value, below + high)
+        axes.annotate(
+            f"{value:.0f}", (last, value), (1.02, below), textcoords=axes.get_yaxis_transform(), va="center",
+            fontsize=style.SMALL, color=line.get_color(), annotation_clip=False,
+        )  # fmt: skip
 
 
 # -- from a finished study -------------------------------------------------------------------------------------------

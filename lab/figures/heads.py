@@ -8,16 +8,19 @@ from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.material import Material, NoData, interval
 from lab.metrics import ranks
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 
 METRICS = ("R@1", "R@5", "R@10")
+#: Inches for the labels of rows in a figure as wide as a page's text.
+LABELS = 1.7
 
 
 @style.styled
@@ -37,7 +40,9 @@ def metric_dots(rows: Mapping[str, Sequence[Interval]], source: str = "") -> Fig
             )  # fmt: skip
         axes.axvline(next(iter(rows.values()))[i].value, color=style.FAINT, lw=0.8, zorder=0)
         axes.set_xlabel(f"{metric} (%)" if metric.startswith("R@") else metric)
-        style.dot_rows(axes, list(rows))
+        style.dot_rows(axes, list(rows), LABELS)
+        if metric.startswith("R@"):
+            axes.set_xlim(style.within_percent(*axes.get_xlim()))
     return figure
 
 
@@ -80,18 +85,22 @@ def rank_against_rank(
     figure = style.new(style.TEXT, 2.5, source)
     panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
     ends = (0.75, gallery * 1.35)
-    for axes, (name, rank) in zip(panels, others.items(), strict=True):
+    ticks = [n for n in ((1, 2, 3, 5, 10, 20) if gallery < 40 else (1, 10, 100, 1000, 10000)) if n <= gallery]
+    names = room.names([label, *others], 1.25, 1, 8)
+    for axes, (name, rank), short in zip(panels, others.items(), names[1:], strict=True):
         shift = np.exp(np.random.default_rng(0).uniform(-0.11, 0.11, (2, len(rank))))
         axes.fill_between(ends, 0.5, ends, color=style.colour(name), alpha=0.08, lw=0)
         axes.plot(ends, ends, color=style.CHANCE, lw=0.8)
         axes.plot(first * shift[0], rank * shift[1], "o", ms=2, mew=0, color=style.colour(name), alpha=0.45)
         won, lost = int((rank < first).sum()), int((rank > first).sum())
-        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, xlabel=f"rank under {label}", aspect="equal")
-        axes.set_ylabel(f"rank under {name}")
+        axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
+        axes.set_xlabel(f"rank under {names[0]}")
+        axes.set_ylabel(f"rank under {short}")
         told = f"{won} better, {lost} worse, {len(rank) - won - lost} alike"
         axes.set_title(told, fontsize=style.SMALL)
         for side in (axes.xaxis, axes.yaxis):
-            side.set_ticks(ticks := [n for n in (1, 10, 100, 1000, 10000) if n <= gallery], [str(n) for n in ticks])
+            side.set_ticks(ticks, [f"{n:,}" for n in ticks])
+            side.set_minor_formatter(NullFormatter())
         axes.tick_params(labelleft=True)
     return figure
 

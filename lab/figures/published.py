@@ -40,7 +40,7 @@ def method_dots(methods: Sequence[Method], source: str = "") -> Figure:
     panels = figure.subplots(1, len(METRICS), sharey=True)
     labels = ["" if isinstance(line, str) else line.label for line in lines]
     for axes, metric in zip(panels, METRICS, strict=True):
-        style.dot_rows(axes, labels)
+        style.dot_rows(axes, labels, 2.4, 1)
         axes.set_xlabel(f"{metric} (%)")
         axes.margins(x=0.07)
         for height, line in zip(range(len(lines))[::-1], lines, strict=True):

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from lab.figures import style
 from lab.figures.finished import Finished, Studies
-from lab.figures.heads import METRICS
+from lab.figures.heads import LABELS, METRICS
 from lab.significance import Interval
 from lab.studies.published import published_for
 
@@ -56,8 +56,9 @@ def row_dots(rows: Sequence[Row], source: str = "") -> Figure:
             _row(axes, float(height), row, metric, second)
         axes.axvline(rows[0].test[metric].value, color=style.FAINT, lw=0.8, zorder=0)
         axes.set_xlabel(f"{metric} (%)")
-        style.dot_rows(axes, [row.label for row in rows])
+        style.dot_rows(axes, [row.label for row in rows], LABELS - 0.3 * parted)
         axes.tick_params(axis="y", labelleft=axes is panels[0])
+        axes.set_xlim(style.within_percent(*axes.get_xlim()))
     if parted:
         _parts(panels[0], rows)
     _legend(figure, second, any(row.paper for row in rows))
@@ -84,7 +85,7 @@ def _beside(axes: Axes, height: float, told: str, colour: str) -> None:
 
 def _parts(axes: Axes, rows: Sequence[Row]) -> None:
     """A column a part: a black dot where a row has it, and what belongs together joined by a line."""
-    style.dot_rows(axes, [row.label for row in rows])
+    style.dot_rows(axes, [row.label for row in rows], LABELS - 0.3)
     axes.grid(visible=False)
     axes.spines[:].set_visible(False)
     axes.set(xlim=(-0.5, len(PARTS) - 0.5), xticks=range(len(PARTS)))

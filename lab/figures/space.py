@@ -15,7 +15,7 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.material import Material
 
 #: Videos that are picked out, each in a colour with its frames and its captions.
@@ -76,7 +76,7 @@ def _list(axes: Axes, picked: Sequence[Picked]) -> None:
             axes.imshow(np.asarray(picture), extent=(left, right, row + 0.68, row + 0.06), aspect="auto")
             left = right + 0.04
         axes.add_patch(Rectangle((-0.1, row + 0.06), 0.09, 0.62, color=colour, lw=0, clip_on=False))
-        axes.text(-0.1, row + 0.84, style.shorten(one.caption, 44), fontsize=style.SMALL, va="center")
+        axes.text(-0.1, row + 0.84, room.cut(one.caption, 2.2), fontsize=style.SMALL, va="center")
     axes.set(xlim=(0, WIDE), ylim=(rows, 0))
 
 
@@ -119,7 +119,7 @@ def space(material: Material, picked: int = PICKED, seed: int = 0) -> Figure:
         pictures = material.store.thumbnails(row)
         caption = material.captions[mine[0]]["text"]
         shown.append(Picked(flat_texts[mine], flat_frames[owner == video], caption, pictures))
-    told = f"each kind centred for itself; {len(chosen)} videos drawn at random (seed {seed}), with one of its captions"
+    told = f"each kind centred for itself; {len(chosen)} videos drawn at random (seed {seed}), each with a caption"
     shares = (values[::-1][:2] / values.sum()).tolist()
     return joint_map(flat_texts, flat_frames, shares, shown, f"{material.source()}\n{told}")
 

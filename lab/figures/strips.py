@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import io
-import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,8 +15,9 @@ from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.material import Material, NoData
+from lab.metrics import rank_of
 from lab.similarity import evaluating
 from lab.truth import MOMENT_S
 
@@ -26,9 +26,12 @@ SHOWN = 14
 #: Heads below one another; more would leave no room for the pictures.
 HEADS = 5
 #: What the marks are, for the small print.
-LEGEND = "dotted: all frames alike; green: the seconds that the caption tells of"
+BARS = "bars: the weights of the frames, on one scale for a text; dotted: all frames alike; rank: of this video"
+LEGEND = f"{BARS}\ngreen: the seconds that the caption tells of"
 #: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
 LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.26, 0.22, 0.28
+#: What a label to the left of the bars has of it.
+BESIDE = LEFT - 0.06 * (style.TEXT - LEFT - RIGHT) - 0.02
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ def strips(shown: Sequence[Strip], source: str = "") -> Figure:
         raise NoData("no pair of a text and a video was given")
     width = style.TEXT
     heights = [_height(strip, width) for strip in shown]
-    lines = style.small_print(width, source)
+    lines = room.small_print(width, source)
     bottom = 0.05 + 0.13 * len(lines)
     total = sum(heights) + bottom
     figure = style.new(width, total)
@@ -107,12 +110,13 @@ def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
         axes.set(xlim=(-0.5, frames - 0.5), ylim=(0, 1))
         down += high
     for reading in strip.readings:
+        names = dict(zip(reading.weights, room.names(list(reading.weights), BESIDE), strict=True))
         down += TITLE
         peak = 1.08 * max(float(np.max(weights)) for weights in reading.weights.values())
         told = None if reading.seconds is None else told_frames(reading.seconds, strip.times_s)
         for row, (label, weights) in enumerate(reading.weights.items()):
             axes = place(down + ROW * row, ROW * 0.86)
-            _bars(axes, label, weights, told, peak)
+            _bars(axes, names[label], weights, told, peak, style.colour(label))
             if row == 0:
                 _title(axes, reading, told)
                 axes.set_yticks([0, peak / 1.08], ["", f"{peak / 1.08:.2f}"])  # one scale for all heads
@@ -123,9 +127,11 @@ def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
     axes.set_xlabel("seconds from the start", labelpad=1)
 
 
-def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_] | None, peak: float) -> None:
+def _bars(
+    axes: Axes, name: str, weights: NDArray[Any], told: NDArray[np.bool_] | None, peak: float, colour: str
+) -> None:
     frames = len(weights)
-    axes.bar(range(frames), weights, width=0.8, color=style.colour(label), zorder=2)
+    axes.bar(range(frames), weights, width=0.8, color=colour, zorder=2)
     axes.axhline(1 / frames, color=style.CHANCE, lw=0.8, ls=":", zorder=3)
     if told is not None:
         for i in np.flatnonzero(told):
@@ -135,7 +141,7 @@ def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_]
     axes.text(
         -0.06,
         0.45,
-        _beside_bars(label),
+        name,
         transform=axes.transAxes,
         ha="right",
         va="center",
@@ -144,20 +150,8 @@ def _bars(axes: Axes, label: str, weights: NDArray[Any], told: NDArray[np.bool_]
     )
 
 
-def _beside_bars(label: str) -> str:
-    """A label in at most two lines that fit to the left of the bars; a head of one's own without its module."""
-    room = LEFT - 0.06 * (style.TEXT - LEFT - RIGHT)
-    found = []
-    for line in textwrap.wrap(label.rpartition(":")[2], 13)[:2]:
-        letters = len(line)
-        while letters > 1 and style.inches(style.shorten(line, letters)) > room:
-            letters -= 1
-        found.append(style.shorten(line, letters))
-    return "\n".join(found)
-
-
 def _title(axes: Axes, reading: Reading, told: NDArray[np.bool_] | None) -> None:
-    text = style.shorten(f"“{reading.caption}”", 78)
+    text = room.cut(f"“{reading.caption}”", style.TEXT - LEFT - RIGHT, 8)
     axes.text(0, 1.12, text, transform=axes.transAxes, va="bottom", fontsize=8, style="italic")
     _beside(axes, 1.32, ["rank" if reading.ranks else "", "in green" if told is not None else ""], color=style.PRINT)
 
@@ -199,14 +193,22 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     if not shown:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and texts")
     labels = {label for strip in shown for reading in strip.readings for label in reading.weights}
-    told = f"videos drawn at random (seed {seed}); {LEGEND}"
+    told = f"{LEGEND}; videos drawn at random (seed {seed}){_unseen(material, labels)}"
     return strips(shown, material.source(*[label for label in material.heads if label in labels]) + "\n" + told)
+
+
+def _unseen(material: Material, shown: Collection[str]) -> str:
+    """The heads that look at the text too, and for which there was no room."""
+    unseen = [label for label in looking(material) if label not in shown]
+    return f"; no room for {', '.join(unseen)}" if unseen else ""
 
 
 def of_text(material: Material, text: int) -> Figure:
     """One text of the split (a row of it): the frames of its own video, and how each head weighs them."""
     strip = strip_of(material, int(material.target[text]), [text])
-    return strips([strip], f"{material.source(*strip.readings[0].weights)}\ntext {text} of the split; {LEGEND}")
+    shown = strip.readings[0].weights
+    told = f"{LEGEND}; text {text} of the split{_unseen(material, shown)}"
+    return strips([strip], f"{material.source(*shown)}\n{told}")
 
 
 def strip_of(material: Material, video: int, texts: Sequence[int], labels: Sequence[str] | None = None) -> Strip:
@@ -222,21 +224,17 @@ def strip_of(material: Material, video: int, texts: Sequence[int], labels: Seque
             with evaluating(head):
                 pair = queries.select(torch.tensor([text])), gallery.select(torch.tensor([video]))
                 weights[label] = head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
-        ranks = {label: float(_rank(material.similarity(label)[text], video)) for label in weights}
+        ranks = {label: rank_of(material.similarity(label)[text], video) for label in weights}
         readings.append(Reading(material.captions[text]["text"], weights, ranks, seconds_of(material, text)))
     return Strip(material.store.thumbnails(int(row)), times, readings)
 
 
 def attending(material: Material) -> list[str]:
-    """Up to ``HEADS`` heads that look at the text: one of a kind first, and CMFI, whose weights are another's, last."""
-    found = []
-    for label, one in material.heads.items():
-        if hasattr(one.head, "frame_weights"):
-            texts, videos = material.features(label)
-            few = texts.select(torch.arange(min(len(texts), 8))), videos.select(torch.arange(min(len(videos), 8)))
-            with evaluating(one.head):
-                weights = one.head.frame_weights(*few)  # type: ignore[operator]
-            found += [] if torch.allclose(weights, weights[:1].expand_as(weights), atol=1e-6) else [label]
+    """Up to ``HEADS`` heads that look at the text, in the material's order; ``NoData`` where none does.
+
+    One of a kind is taken first, and CMFI, whose weights are another's, last.
+    """
+    found = looking(material)
     if not found:
         raise NoData("no head here weighs frames by the text: give a run of one that does, or topk")
     kinds = [style.head_of(label) for label in found]
@@ -246,9 +244,17 @@ def attending(material: Material) -> list[str]:
     return [found[i] for i in sorted(order[:HEADS])]
 
 
-def _rank(scores: NDArray[Any], video: int) -> float:
-    own = scores[video]
-    return float((scores > own).sum() + ((scores == own).sum() + 1) / 2)
+def looking(material: Material) -> list[str]:
+    """All heads whose weights of frames differ from text to text."""
+    found = []
+    for label, one in material.heads.items():
+        if hasattr(one.head, "frame_weights"):
+            texts, videos = material.features(label)
+            few = texts.select(torch.arange(min(len(texts), 8))), videos.select(torch.arange(min(len(videos), 8)))
+            with evaluating(one.head):
+                weights = one.head.frame_weights(*few)  # type: ignore[operator]
+            found += [] if torch.allclose(weights, weights[:1].expand_as(weights), atol=1e-6) else [label]
+    return found
 
 
 def seconds_of(material: Material, text: int) -> tuple[float, float] | None:

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import io
 import logging
-import textwrap
-import unicodedata
 import warnings
 from collections.abc import Callable, Sequence
 from functools import wraps
-from itertools import accumulate
 from pathlib import Path
 from typing import Any, ParamSpec
 
@@ -23,16 +20,15 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from matplotlib.font_manager import FontProperties
-from matplotlib.textpath import text_to_path
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from lab.figures import room
 from lab.significance import Interval
 from lab.store.ledger import replace_bytes
 
-#: One colour a head, the same in every figure; ``OTHER`` for heads of your own, in the order of their names.
+#: One colour a head, the same in every figure; ``OTHER`` for heads of your own, see ``own``.
 HEAD_COLOURS = {
     "mean": "#606060",
     "seqlstm": "#C4C4C4",
@@ -45,7 +41,7 @@ HEAD_COLOURS = {
     "mgfi": "#D55E00",
     "cmfi": "#000000",
 }
-OTHER = ("#AA4499", "#88CCEE", "#882255")
+OTHER, OTHER_MARKERS = ("#AA4499", "#88CCEE", "#882255"), ("h", "p", "d")
 #: What is known to be true: the seconds that a caption tells of, the right video.
 TRUTH = "#009E73"
 #: What is no head: Tol's muted colours.
@@ -74,14 +70,14 @@ HEAD_MARKERS = {
 
 #: Widths of a printed column and of the text of a page, in inches, and the smallest type in points.
 COLUMN, TEXT = 3.3, 7.0
-SMALL = 7.0
+SMALL = room.SMALL
 #: Inches that a line of the small print takes.
 LINE = 0.13
 #: Dots per inch of the PNG, and of one for a page, whose colours are few, too: 1,400 pixels across a page's text.
 DPI, PAGE_DPI, PAGE_COLOURS = 300, 200, 256
 
 RC: Any = {  # a literal of its 300 keys is what matplotlib would have
-    "font.family": "DejaVu Sans",  # comes with matplotlib, so that a figure is the same on every machine
+    "font.family": room.FONT,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -142,51 +138,12 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
 
 def new(width: float, height: float, source: str = "") -> Figure:
     """An empty figure of so many inches; ``source`` comes below in small print, and makes it so much higher."""
-    lines = small_print(width, source)
+    lines = room.small_print(width, source)
     figure = Picture(figsize=(width, height + LINE * len(lines)), layout="constrained")
     FigureCanvasAgg(figure)
     if lines:
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=PRINT)
     return figure
-
-
-def small_print(width: float, source: str) -> list[str]:
-    """The lines of a small print on a figure so many inches wide."""
-    return [part for line in source.splitlines() for part in wrapped(line, width - 0.1)]
-
-
-def wrapped(text: str, width: float) -> list[str]:
-    """A text in lines of small type that are at most so many inches wide."""
-    lines: list[str] = []
-    sure = int(72 * width / SMALL)  # no letter is wider than it is high, so that so many of them fit in any case
-    words = text.replace(" %", "\N{NO-BREAK SPACE}%").split(" ")
-    for word in (part for whole in words for part in textwrap.wrap(whole, sure, break_on_hyphens=False)):
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and inches(longer) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(word)
-    return lines
-
-
-def inches(text: str, size: float = SMALL) -> float:
-    """How wide a text is in type of so many points."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        wide = text_to_path.get_text_width_height_descent(
-            text, FontProperties(family=RC["font.family"], size=size), False
-        )[0]
-    return float(wide) / 72
-
-
-def shorten(text: str, letters: int) -> str:
-    """A text in one line as wide as at most so many letters, with an ellipsis where something was left out."""
-    flat = " ".join(text.split())
-    widths = [2 if unicodedata.east_asian_width(letter) in "WF" else 1 for letter in flat]
-    if sum(widths) <= letters:
-        return flat
-    kept = sum(total <= letters - 1 for total in accumulate(widths))
-    return flat[:kept].rstrip() + "…"
 
 
 def head_of(label: str) -> str:
@@ -197,12 +154,28 @@ def head_of(label: str) -> str:
 def colour(head: str) -> str:
     """A head's colour, by its name or by a label that begins with it."""
     name = head_of(head)
-    return HEAD_COLOURS[name] if name in HEAD_COLOURS else OTHER[sum(name.encode()) % len(OTHER)]
+    return HEAD_COLOURS[name] if name in HEAD_COLOURS else OTHER[own(name) % len(OTHER)]
 
 
 def marker(head: str) -> str:
     """A head's marker."""
-    return HEAD_MARKERS.get(head_of(head), "h")
+    name = head_of(head)
+    return HEAD_MARKERS[name] if name in HEAD_MARKERS else OTHER_MARKERS[own(name) // len(OTHER) % len(OTHER_MARKERS)]
+
+
+#: The places of heads of one's own among their colours and markers.
+_OWN: dict[str, int] = {}
+
+
+def own(name: str) -> int:
+    """The place of a head of one's own, from 0: by its name, but one that another head seen before has not taken."""
+    looks = len(OTHER) * len(OTHER_MARKERS)
+    if name not in _OWN:
+        first = sum(name.encode()) % len(OTHER)
+        taken = set(_OWN.values())
+        order = sorted(range(looks), key=lambda place: (place // len(OTHER), (place - first) % len(OTHER)))
+        _OWN[name] = next((place for place in order if place not in taken), first)
+    return _OWN[name]
 
 
 def banded(
@@ -219,18 +192,34 @@ def dot(
     """A value as a point with its interval as a line, in a row of ``dot_rows``; what is ``hollow`` stands back."""
     ends, wide = [scale * one.low, scale * one.high], 0.9 if hollow else 1.5
     axes.plot(ends, [height] * 2, color=colour, lw=wide, solid_capstyle="butt")
-    size = (8 if marker == "*" else 5) - hollow  # a star has less of it inside
+    size = {"*": 8.0, "P": 6.5, "X": 6.0}.get(marker, 5.0) - hollow  # stars and crosses have less of it inside
     edge: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9} if hollow else {"mec": "white", "mew": 0.4}
-    axes.plot(scale * one.value, height, marker, color=colour, ms=size, **edge)
+    axes.plot(scale * one.value, height, marker, color=colour, ms=size, clip_on=False, **edge)
 
 
-def dot_rows(axes: Axes, labels: Sequence[str]) -> None:
-    """Rows for points, the first label on top at height len(labels) − 1."""
-    axes.set_yticks(range(len(labels))[::-1], list(labels))
+def dot_rows(axes: Axes, labels: Sequence[str], width: float, lines: int = 2) -> None:
+    """Rows for points, the first label on top at height len(labels) − 1; labels in so many lines of so many inches."""
+    axes.set_yticks(range(len(labels))[::-1], room.names(labels, width, lines), linespacing=0.95)
     axes.set_ylim(-0.6, len(labels) - 0.4)
     axes.grid(axis="x")
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)
+
+
+def within_percent(low: float, high: float) -> tuple[float, float]:
+    """The ends of an axis of percentages: no more below 0 and above 100 than a marker needs, and never no length."""
+    if high - low < 1:
+        low, high = (low + high) / 2 - 5, (low + high) / 2 + 5
+    spare = 0.04 * (high - low)
+    return max(low, -spare if low < 0 else low), min(high, 100 + spare)
+
+
+def legend(figure: Figure, axes: Axes, width: float = COLUMN) -> None:
+    """A legend of what ``axes`` shows above all of it, in as many columns as fit."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [room.cut(label, width - 0.45) for label in labels]
+    fitting = room.columns(labels, width - 0.1)
+    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1)
 
 
 def percent_ticks(axes: Axes) -> None:

@@ -20,7 +20,9 @@ from lab.significance import Interval
 from lab.similarity import similarity_matrix
 
 TEMPERATURES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
-FUSION_WEIGHTS = (0.0, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+#: Close where sound begins to count; the axis is linear up to ``LINEAR``, and shows powers of ten after it.
+FUSION_WEIGHTS = (0.0, 0.0125, 0.025, 0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0, 10.0)
+LINEAR = 0.1
 
 
 @style.styled
@@ -32,11 +34,13 @@ def recall_curve(
     flat: Mapping[str, Interval] | None = None,
     colours: Mapping[str, str] | None = None,
     scale: str = "linear",
+    mark: float | None = None,
     source: str = "",
 ) -> Figure:
     """A metric over a setting, a curve a label with its interval as a band and a ring at its best value.
 
     ``flat``: heads that do not depend on the setting, as dashed lines. ``colours`` by label, else those of the heads.
+    ``mark``: a value of the setting at which a dotted line stands.
     """
     figure = style.new(style.COLUMN, 1.9 + 0.15 * (len(curves) if len(curves) > 1 else 1), source)
     axes = figure.subplots()
@@ -45,7 +49,7 @@ def recall_curve(
         y = [one.value for one in found]
         low, high = [one.low for one in found], [one.high for one in found]
         best = int(np.argmax(y))
-        told = f"{y[best]:.1f} at {values[best]:g}"
+        told = f"{y[best]:.1f} at {values[best]:.3g}"
         name = label if len(curves) == 1 else f"{label}: best {told}"
         shape = style.marker(label) if style.head_of(label) in style.HEAD_MARKERS else "os^Dv"[place % 5]
         style.banded(axes, values, y, low, high, color=colour, marker=shape, ms=3.5, label=name)
@@ -61,13 +65,16 @@ def recall_curve(
     metric = next(iter(curves.values()))[0].metric
     axes.set(xlabel=setting, ylabel=f"{metric} (%)")
     if scale == "symlog":
-        axes.set_xscale("symlog", linthresh=1, linscale=1)
-        axes.set_xticks([v for v in (0, 0.5, 1, 2, 5, 10, 20, 50, 100) if v <= max(values)])
+        axes.set_xscale("symlog", linthresh=LINEAR, linscale=1)
+        axes.set_xticks([v for v in (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if v <= max(values)])
     elif scale == "log":
         axes.set_xscale("log")
     style.plain_ticks(axes, values if scale == "linear" else None)
     axes.margins(y=0.16)
-    axes.set_ylim(bottom=max(0, axes.get_ylim()[0]))
+    if metric.startswith("R@"):
+        axes.set_ylim(style.within_percent(*axes.get_ylim()))
+    if mark is not None:
+        axes.axvline(mark, color=style.PRINT, lw=0.8, ls=":", zorder=0)
     axes.grid(axis="y")
     figure.legend(
         *axes.get_legend_handles_labels(),
@@ -101,15 +108,17 @@ def fusion_weight(material: Material) -> Figure:
     label = next((label for label, one in material.heads.items() if hasattr(one.head, "fusion_weight")), None)
     if label is None:
         raise NoData(f"no run with sound: python -m lab.train cmfi --dataset {material.store.name}")
-    curves = {}
+    curves, head = {}, material.heads[label].head
+    weights = sorted({*FUSION_WEIGHTS, float(head.fusion_weight)})  # type: ignore[arg-type]
     for name, where in groups(material).items():
         curves[name] = [
             interval(ranks(fused, material.target), material.target, "R@1", where)
-            for fused in fusions(material, label, FUSION_WEIGHTS)
+            for fused in fusions(material, label, weights)
         ]
     colours = {"all captions": style.colour("cmfi"), **style.SOUND, **style.OWN_SOUND}
-    source = f"{material.source(label)}\nbands: 95 % intervals; {_weights_told(material.heads[label])}"
-    return recall_curve(FUSION_WEIGHTS, curves, "weight of the sound", colours=colours, scale="symlog", source=source)
+    source = f"{material.source(label)}\nbands: 95 % intervals; dotted: {_weights_told(material.heads[label])}"
+    options: dict[str, Any] = {"colours": colours, "scale": "symlog", "mark": float(head.fusion_weight)}  # type: ignore[arg-type]
+    return recall_curve(weights, curves, "weight of the sound", **options, source=source)
 
 
 def _weights_told(one: Candidate) -> str:
@@ -119,13 +128,13 @@ def _weights_told(one: Candidate) -> str:
     default = inspect.signature(type(head)).parameters.get("fusion_weight")
     trained = None if run is None or default is None else run.keywords.get("fusion_weight", default.default)
     if run is None or trained is None:
-        return f"the head's weight is {head.fusion_weight:g}"
+        return f"the head's weight, {head.fusion_weight:.3g}"
     if run.format == 1 and "fusion_weight" in run.keywords:
-        return f"the run's weight is {trained:g}, from its training or chosen after it"
+        return f"the run's weight, {trained:.3g}, from its training or chosen after it"
     chosen = run.after.get("fusion_weight", trained)
-    return f"in training the weight was {trained:g}" + (
-        f", after it {chosen:g} was chosen" if chosen != trained else ""
-    )
+    if chosen == trained:
+        return f"the weight in training, {trained:.3g}"
+    return f"the weight {chosen:.3g}, which was chosen after training with {trained:.3g}"
 
 
 def fusions(material: Material, label: str, weights: Sequence[float]) -> list[NDArray[Any]]:

@@ -13,8 +13,9 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
+from numpy.typing import NDArray
 
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
 
@@ -38,8 +39,9 @@ def importance_bars(shares: Mapping[str, float], colour: str, source: str = "") 
             f"{100 * share:.0f} %", (100 * share, row), (3, 0), textcoords="offset points", va="center",
             fontsize=style.SMALL,
         )  # fmt: skip
-    axes.set(xlabel="share of the objective's change (%)", xlim=(0, 112), xticks=range(0, 101, 20))
-    axes.set_yticks(rows, [style.shorten(name, 28) for name in shares])
+    axes.set(xlim=(0, 112), xticks=range(0, 101, 20))
+    axes.set_xlabel("share of the objective's change (%)", loc="right")  # beside long names it is wider than the axis
+    axes.set_yticks(rows, room.names(list(shares), 1.1), linespacing=0.95)
     axes.tick_params(axis="y", length=0)
     return figure
 
@@ -51,12 +53,13 @@ def history_dots(
     colour: str,
     *,
     highest: bool = True,
-    flat: tuple[str, float] | None = None,
+    flat: tuple[str, float, str] | None = None,
     source: str = "",
 ) -> Figure:
     """The objective of each trial in their order and the best so far as a line; pruned trials are crosses.
 
-    A trial that ended without a value stands at the lower edge. ``flat``: a head with its value, as a dashed line.
+    A trial that ended without a value stands at the lower edge. ``flat``: a row's name, its value and its head, as a
+    dashed line.
     """
     figure = style.new(style.COLUMN, 2.15, source)
     axes = figure.subplots()
@@ -65,10 +68,12 @@ def history_dots(
     numbers, values = zip(*done, strict=True)
     best = list(accumulate(values, max if highest else min))
     last = max(one.number for one in trials)
-    axes.step([*numbers, last], [*best, best[-1]], where="post", color=colour, lw=1.3, label="best so far")
-    axes.plot(numbers, values, "o", color=colour, ms=3.5, mec="white", mew=0.3, label="trial")
+    axes.step([*numbers, last], [*best, best[-1]], where="post", color=colour, lw=1.3, label="best so far", zorder=3)
+    axes.plot(numbers, values, "o", color=colour, label="trial", **_points(len(numbers)))
     if flat is not None:
-        axes.axhline(flat[1], color=style.colour(flat[0]), lw=1, ls="--", label=f"{flat[0]}: {flat[1]:.1f}")
+        told = f": {flat[1]:.1f}"
+        label = room.cut(flat[0], 1.6) + told
+        axes.axhline(flat[1], color=style.colour(flat[2]), lw=1, ls="--", label=label)
     axes.margins(x=0.04, y=0.2)
     edge = axes.get_ylim()
     lost = [edge[0] if one.value is None or not edge[0] < one.value < edge[1] else one.value for one in ended]
@@ -77,7 +82,7 @@ def history_dots(
         axes.plot([one.number for one in ended], lost, "x", **cross)
     axes.set_ylim(edge)
     top = int(np.argmax(values) if highest else np.argmin(values))
-    axes.plot(numbers[top], values[top], "o", ms=8, mfc="none", mec=colour, mew=1)
+    axes.plot(numbers[top], values[top], "o", ms=8, mfc="none", mec=colour, mew=1, zorder=4)
     side = "left" if numbers[top] < 0.2 * last else "right" if numbers[top] > 0.8 * last else "center"
     axes.annotate(
         f"{values[top]:.1f}", (numbers[top], values[top]), (0, 7 if highest else -13), textcoords="offset points",
@@ -86,8 +91,13 @@ def history_dots(
     axes.set(xlabel="trial", ylabel=f"val {objective}{_unit(objective)}")
     axes.grid(axis="y")
     style.plain_ticks(axes, range(last + 1))
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper left", ncols=4, columnspacing=1)
+    style.legend(figure, axes)
     return figure
+
+
+def _points(many: int) -> dict[str, Any]:
+    """How points look: so many that they cover each other are smaller, and seen through."""
+    return {"ms": 3.5, "mec": "white", "mew": 0.3} if many <= 40 else {"ms": 3.0, "mew": 0, "alpha": 0.5}
 
 
 @dataclass(frozen=True)
@@ -111,14 +121,17 @@ def tried_panels(panels: Sequence[Tried], objective: str, *, highest: bool = Tru
     """The objective over each setting, a panel a setting, with a ring at the best; shaded is what is level with it."""
     figure = style.new(style.TEXT if len(panels) > 1 else style.COLUMN, 2.0, source)
     heads = list(dict.fromkeys(panel.head for panel in panels))
+    wide = (figure.get_size_inches()[0] - 0.7) / len(panels) - 0.3
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-        _tried(axes, panel, highest)
-        axes.set_xlabel((f"{panel.head}: " if len(heads) > 1 else "") + _words(panel.setting))
+        _tried(axes, panel, highest, wide)
+        of = f"{room.MODULE.sub('', panel.head)}: " if len(heads) > 1 else ""
+        axes.set_xlabel(room.cut(of + _words(panel.setting), wide, 8))
     figure.axes[0].set_ylabel(f"val {objective}{_unit(objective)}")
     return figure
 
 
-def _tried(axes: Axes, panel: Tried, highest: bool) -> None:
+def _tried(axes: Axes, panel: Tried, highest: bool, wide: float) -> None:
+    """One panel, some ``wide`` inches."""
     choices = any(isinstance(value, str | bool) for value in panel.values)
     names = sorted({str(value) for value in panel.values}) if choices else []
     x = np.array([names.index(str(value)) if choices else value for value in panel.values], float)
@@ -128,9 +141,9 @@ def _tried(axes: Axes, panel: Tried, highest: bool) -> None:
         for end in panel.level:
             axes.axvline(end, color=colour, lw=0.7, ls=":", zorder=1)
     line = "-" if panel.alone and not choices else ""
-    axes.plot(x[order], y[order], f"{line}o", color=colour, ms=3.5, mec="white", mew=0.3)
+    axes.plot(x[order], y[order], f"{line}o", color=colour, **_points(len(x)))
     best = int(np.argmax(y) if highest else np.argmin(y))
-    axes.plot(x[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
+    axes.plot(x[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1, zorder=4)
     low, high = x.min(), x.max()
     place = x[best] / low > (high / low) ** 0.5 if panel.log and low > 0 else x[best] > (low + high) / 2
     axes.annotate(
@@ -141,20 +154,35 @@ def _tried(axes: Axes, panel: Tried, highest: bool) -> None:
     axes.margins(x=0.06, y=0.2)
     axes.grid(axis="y")
     if choices:
-        axes.set_xticks(range(len(names)), names)
+        axes.set_xlim(-0.5, len(names) - 0.5)
+        axes.set_xticks(range(len(names)), room.names(names, wide / len(names)))
         return
     if panel.log:
         axes.set_xscale("log")
-        if low > 0 and high / low < 100:
-            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    elif all(float(value).is_integer() for value in x):
-        axes.xaxis.set_major_locator(MaxNLocator(12, integer=True))
-    else:
-        axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.set_xticks(_ticks(x, axes.get_xlim(), panel.log, wide))
     style.plain_ticks(axes)
-    if panel.alone and panel.log and len(set(x.tolist())) <= 8:
-        axes.set_xticks(sorted(set(x.tolist())))
-        axes.set_xticks([], minor=True)
+
+
+def _ticks(x: NDArray[Any], ends: tuple[float, float], log: bool, wide: float) -> list[float]:
+    """Ticks between the ends of an axis: the values that were tried if they are few, else round ones, as many as fit.
+
+    They fit where their labels stand apart on so many inches.
+    """
+    tried = sorted(set(x.tolist()))
+    whole = all(value.is_integer() for value in tried)
+    choices: list[Sequence[float]] = [tried] if len(tried) <= 8 else []
+    if log:
+        choices += [LogLocator(subs=subs).tick_values(*ends) for subs in ((1, 2, 5), (1, 3), (1,))]
+        choices += [LogLocator(numticks=many).tick_values(*ends) for many in (4, 3, 2)]
+    else:
+        choices += [MaxNLocator(many, integer=whole).tick_values(*ends) for many in (12, 9, 7, 6, 5, 4, 3, 2)]
+    at = np.log if log else np.asarray
+    for choice in choices:
+        ticks = [float(tick) for tick in choice if ends[0] <= tick <= ends[1]]
+        places = (at(np.array(ticks)) - at(ends[0])) / (at(ends[1]) - at(ends[0]))
+        if len(ticks) > 1 and room.apart(places.tolist(), [f"{tick:g}" for tick in ticks], wide):
+            return ticks
+    return [tried[0], tried[-1]]
 
 
 def _words(setting: str) -> str:
@@ -185,7 +213,7 @@ def history(studies: Studies) -> Figure:
     base = next(row for row in one.rows if row["name"] == one.result["baseline"])
     best = ", ".join(f"{key} = {_plain(value)}" for key, value in told["best"]["params"].items())
     more = f"{told['finished']} trials, {told['pruned']} pruned; the best: {best}"
-    flat = (base["name"], base["val"][objective]["mean"])
+    flat = (base["name"], base["val"][objective]["mean"], base["head"])
     options: dict[str, Any] = {"highest": one.highest, "flat": flat, "source": one.source("val", more)}
     return history_dots(one.trials, objective, style.colour(one.head), **options)
 

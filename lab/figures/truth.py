@@ -14,6 +14,9 @@ from lab.figures.sweeps import fusions, groups
 from lab.metrics import ranks
 from lab.significance import Interval
 
+#: Inches for the labels of rows in a figure as wide as a column.
+LABELS = 1.05
+
 
 @style.styled
 def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "") -> Figure:
@@ -33,7 +36,7 @@ def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "
             fontsize=style.SMALL,
         )  # fmt: skip
     axes.set(xlabel="weight on the told seconds (%)", xlim=(0, 100))
-    style.dot_rows(axes, list(mass))
+    style.dot_rows(axes, list(mass), LABELS)
     return figure
 
 
@@ -50,7 +53,8 @@ def sound_dots(rows: Mapping[str, Mapping[str, Interval]], source: str = "") -> 
             shift = 0.17 * ((len(kinds) - 1) / 2 - place) * 2
             style.dot(axes, height + shift, found[kind], colours[kind], style.marker(label))
     axes.set(xlabel=f"{found[kinds[0]].metric} (%)")
-    style.dot_rows(axes, list(rows))
+    style.dot_rows(axes, list(rows), LABELS)
+    axes.set_xlim(style.within_percent(*axes.get_xlim()))
     handles = [Line2D([], [], color=colours[kind], lw=1.5, label=kind) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper left")
     return figure

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from lab.by_word import attention, cosines, looks_at_words
-from lab.figures import style
+from lab.figures import room, style
 from lab.figures.material import Material
 from lab.figures.strips import seconds_of, told_frames
 
@@ -43,21 +43,22 @@ def word_map(
     """
     W, F = values.shape
     wide = 0.5 if pictures else 0.0
-    figure = style.new(style.TEXT, 0.75 + wide + 0.21 * W, source)
+    high = max(1.3, min(0.21 * W, max(6.0, 0.11 * W)))  # a paragraph's words stand as close as their type lets them
+    figure = style.new(style.TEXT, 0.75 + wide + high, source)
     layout = {"width_ratios": (F, 2.2, 0.3) if share is not None else (F, 0.01, 0.3)}
-    grid = figure.add_gridspec(2, 3, height_ratios=(max(wide, 0.12), 0.21 * W), **layout)
+    grid = figure.add_gridspec(2, 3, height_ratios=(max(wide, 0.12), high), **layout)
     top, axes, scale = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (1, 2)))
     _pictures(top, pictures, told, F)
-    top.set_title(f"“{style.shorten(caption, 90)}”" if caption else "", style="italic")
+    top.set_title(room.cut(f"“{caption}”", 5.0, 8) if caption else "", style="italic")
     image = axes.imshow(values, aspect="auto", cmap=_shades(colour), vmin=min(0.0, float(np.nanmin(values))))
-    axes.set_yticks(range(W), [style.shorten(word, 18) for word in words])
+    axes.set_yticks(range(W), [room.cut(word, 0.9) for word in words])
     step = -(-F // 16)
     axes.set_xticks(range(0, F, step), [f"{times_s[i]:.1f}" for i in range(0, F, step)])
     axes.set_xlabel("seconds from the start")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     top.sharex(axes)
-    bar = figure.colorbar(image, cax=scale, label=meaning)
+    bar = figure.colorbar(image, cax=scale, label=room.broken(meaning, high + 0.2, 2, 8))
     bar.outline.set_visible(False)
     if share is not None:
         beside = figure.add_subplot(grid[1, 1], sharey=axes)
@@ -114,7 +115,8 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
         caption=row["text"],
         source=f"{material.source(*([label] if label else []))}\nvideo "
         + material.store.videos[int(material.video_rows[video])]["id"]
-        + ("; green: the seconds that the caption tells of" if seconds is not None else ""),
+        + ("; green: the seconds that the caption tells of" if seconds is not None else "")
+        + ("; share: what each word counts" if share is not None else ""),
     )
 
 
@@ -134,7 +136,8 @@ def _read(
     one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))
     if label is None:
         return cosines(one, clip, frames, pieces), None, "cosine of word and frame"
-    return *attention(material.heads[label].head, one, clip, frames, pieces), f"attention ({label})"
+    short = room.MODULE.sub("", label)
+    return *attention(material.heads[label].head, one, clip, frames, pieces), f"attention ({short})"
 
 
 class _Reading(torch.nn.Module):
