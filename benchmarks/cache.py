@@ -161,7 +161,7 @@ def encode_only(clip: object, panns: object, units: list[list[Clip]]) -> tuple[f
 
 
 def report(seconds: dict[str, float], given: argparse.Namespace) -> None:
-    """Prints the table and writes benchmarks/results/cache.json."""
+    """Prints the table and writes benchmarks/results/cache.json, on a GPU cache_gpu.json."""
     device = torch.cuda.get_device_name() if given.device != "cpu" else platform.processor() or platform.machine()
     print(f"{given.clips} clips of {SECONDS} s, {given.clip} and {given.panns} on {device}, torch {torch.__version__}, "
           f"{given.workers} decode processes")  # fmt: skip
@@ -170,7 +170,7 @@ def report(seconds: dict[str, float], given: argparse.Namespace) -> None:
         print(f"  {name:32}{value:8.2f}")
     print(f"  {'videos per second':32}{UNIT_VIDEOS / seconds['end to end']:8.2f}")
     settings = vars(given) | {"unit": UNIT_VIDEOS, "clip_s": SECONDS}
-    envelope.write("cache", {"seconds": seconds}, **settings)
+    envelope.write("cache" if given.device == "cpu" else "cache_gpu", {"seconds": seconds}, **settings)
 
 
 if __name__ == "__main__":
