@@ -43,9 +43,9 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         done.append(len(members))
         return stack(members, *given, **options)
 
-    def alone(*given: Any) -> Any:
+    def alone(*given: Any, **options: Any) -> Any:
         done.append(1)
-        return one(*given)
+        return one(*given, **options)
 
     monkeypatch.setattr(batched, "train_stack", counted)
     monkeypatch.setattr(trainings, "train_on", alone)

@@ -39,9 +39,9 @@ def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of what is trained."""
     done, train_on = [], trainings.train_on
 
-    def counted(task: Any, on_epoch: Any = None) -> Any:
+    def counted(task: Any, *given: Any, **options: Any) -> Any:
         done.append(task.name)
-        return train_on(task, on_epoch)
+        return train_on(task, *given, **options)
 
     monkeypatch.setattr(trainings, "train_on", counted)
     return done
