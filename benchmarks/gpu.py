@@ -10,10 +10,10 @@ numbers that are asked of an H100 hold. Says so in one line where there is no GP
 
 Synthetic features at D = 512, F = 12: scoring of MSVD's test (670 videos, 27,763 texts) in float32, the matrix left on
 the GPU and brought to the host; ViT-B/32 with random weights, decoding excluded, beside the bare model at its best
-batch; X-Pool, batch 32: 16 trials at once for an epoch, and five epochs of MSVD's size (1,200 videos, 48,774 captions)
-and MSR-VTT-9k's (9,000 videos, 180,000 captions); the pass of benchmarks/cache.py, beside its slower stage. How often
-the host waits is counted by torch.cuda.set_sync_debug_mode, in trainings that are not timed. Not run yet: no GPU was
-at hand.
+batch; X-Pool, five epochs at batch 32: of MSVD's size (1,200 videos, 48,774 captions), there 16 trials at once as well,
+and of MSR-VTT-9k's (9,000 videos, 180,000 captions); the pass of benchmarks/cache.py, beside its slower stage. How
+often the host waits is counted by torch.cuda.set_sync_debug_mode, in trainings that are not timed. Not run yet: no GPU
+was at hand.
 """
 
 from __future__ import annotations

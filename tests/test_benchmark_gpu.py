@@ -42,7 +42,7 @@ def test_training_and_trials(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found["waits of the host an epoch, eager"] is None
     assert found["waits of the host an epoch, captured"] is None
     assert len(list(parts.training(SIZE, "cpu", 1, checked=False, epochs=1, dim=16))) == 2
-    assert set(parts.many(SIZE, "cpu", 1, trials=2, dim=16)) == {"one", "2 at once", "over one"}
+    assert set(parts.many(SIZE, "cpu", 1, trials=2, epochs=1, dim=16)) == {"one", "2 at once", "over one"}
 
 
 def test_a_warm_up_is_short_and_what_is_timed_is_whole(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -56,6 +56,17 @@ def test_a_warm_up_is_short_and_what_is_timed_is_whole(monkeypatch: pytest.Monke
     list(parts.training((7, 700), "cpu", 2, checked=False, dim=16))
     short = parts.FEW * parts.BATCH + 1
     assert seen == [(short, 1, True), (700, 5, True), (700, 5, True), (short, 1, False), (700, 5, False)]
+
+
+def test_long_rounds_are_fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(0, 1000, 25))  # each look is 25 seconds after the one before
+    monkeypatch.setattr(parts, "time", SimpleNamespace(perf_counter=lambda: next(clock)))
+    rounds: list[int] = []
+    assert parts.seconds(lambda: rounds.append(1), "cpu", 9, before=1) == 25
+    assert len(rounds) == 3
+    monkeypatch.setattr(parts, "ENOUGH", 1)
+    parts.seconds(lambda: rounds.append(1), "cpu", 9, before=1)
+    assert len(rounds) == 3 + 2  # one that does not count, one that does
 
 
 def test_scoring_and_encoding(tmp_path: Path) -> None:
