@@ -9,20 +9,23 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from lab import cli
 from lab.backbones import DEFAULT_CLIP
-from lab.datasets import DATASETS
+from lab.datasets import DATASETS, SOUNDING
 from lab.errors import LabError
 from lab.extract import Spent
 from lab.plan import MODALITIES, Options, backbones, collect, place, prepare, render
-from lab.store import Store, open_store
+from lab.store import PRESENCE, Store, open_store
 from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
 from lab.units import Share
+
+#: Shares of a split's videos: as many must have been listened to, and so many may sound other than elsewhere.
+SEEN, OFF = 0.95, 0.03
 
 
 def cache(options: Options) -> tuple[Store, Spent]:
@@ -53,9 +56,30 @@ def summary(store: Store, spent: Spent) -> tuple[str, list[Entry]]:
     if broken:
         lines += ["failed:", *(f"  {line}" for line in broken[:10])]
         lines += [f"  ... and {len(broken) - 10} more, see python -m lab.inspect {store.path}"] * (len(broken) > 10)
-    lines += [f"! {warning}" for warning in store.warnings]
+    lines += [f"! {warning}" for warning in (*store.warnings, *other_sound(store))]
     lines += [f"store: {store.path}"]
     return "\n".join(lines), failed
+
+
+def other_sound(store: Store) -> Iterator[str]:
+    """What is wrong where a finished store's videos have sound much less or more often than the data set's do.
+
+    Copies that were made smaller are often without any (CLIP4Clip's script keeps the picture alone).
+    """
+    if "audio" not in store.passport:
+        return
+    presence = store.read("audio_presence")
+    for view, (sounding, videos) in SOUNDING.get(store.name, {}).items():
+        asked = [view is None or video["splits"].get(view[0]) == view[1] for video in store.videos]
+        known = presence[asked][presence[asked] != PRESENCE["unknown"]]
+        found = int((known != PRESENCE["absent"]).sum())
+        if len(known) < SEEN * sum(asked) or not len(known) or abs(found / len(known) - sounding / videos) <= OFF:
+            continue
+        where = " ".join((store.name, *(view or ())))
+        yield (
+            f"{where}: {found:,} of {len(known):,} videos have an audio stream, elsewhere {sounding:,} of {videos:,} "
+            "do: compressed copies often have lost it; take the original files"
+        )
 
 
 def parse_shard(text: str) -> tuple[int, int]:

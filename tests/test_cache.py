@@ -13,12 +13,15 @@ from typing import Any
 import numpy as np
 import pytest
 import worlds
+import zarr
 
 from lab import cli, open_store
-from lab.cache import main
+from lab.cache import main, other_sound
+from lab.datasets import DATASETS, SOUNDING
 from lab.encode import Begun, begin
 from lab.extract import Pass
 from lab.inspect import main as inspect
+from lab.store import PRESENCE
 from lab.store.find import pass_command
 from lab.store.ledger import Entry
 from lab.store.verify import problems
@@ -43,6 +46,37 @@ def cache(base: Path, *more: str, root: Path | None = None) -> int:
 
 def held(base: Path, name: str) -> dict[str, object]:
     return worlds.contents(base / "features" / f"{name}.zarr")
+
+
+def test_a_copy_that_has_lost_its_sound_is_told(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = open_store(shutil.copytree(world / "features" / "whole.zarr", tmp_path / "lost.zarr"))
+    view = store.protocols[0]
+    train = [video["splits"][view] == "train" for video in store.videos]
+    streams = store.read("audio_presence") != PRESENCE["absent"]
+    heard, total = int(streams[train].sum()), int(streams.sum())
+    assert 0 < total < 33
+    monkeypatch.setitem(SOUNDING, "folder", {None: (total, 37), (view, "train"): (heard, sum(train))})
+    assert list(other_sound(store)) == []
+    monkeypatch.setitem(SOUNDING, "folder", {None: (33, 37), (view, "train"): (1, 1), (view, "gone"): (1, 1)})
+    whole, part = other_sound(store)
+    assert whole.startswith(f"folder: {total} of 37 videos have an audio stream, elsewhere 33 of 37 do: ")
+    assert part.startswith(f"folder {view} train: {heard} of {sum(train)} videos have")
+    capsys.readouterr()
+    assert cache(world, "--name", "whole") == 0
+    assert f"! {whole}" in capsys.readouterr().out
+    every: Any = zarr.open_group(store.path, mode="a")["audio_presence"]
+    every[3:6] = PRESENCE["unknown"]  # 34 of 37 are less than 95 %
+    assert [line for line in other_sound(open_store(store.path)) if line.startswith("folder: ")] == []
+
+
+def test_the_counts_of_videos_with_sound_are_of_splits_that_there_are() -> None:
+    assert SOUNDING["msrvtt"] == {None: (8811, 10000), ("1k-A-9k", "test"): (884, 1000)}
+    for name, views in SOUNDING.items():
+        for view, (sounding, videos) in views.items():
+            assert 0 < sounding <= videos
+            assert view is None or DATASETS[name].expected[view[0]][view[1]][0] == videos
 
 
 def test_a_pass_leaves_a_store_that_verifies(world: Path) -> None:
