@@ -176,6 +176,8 @@ def _database(url: str) -> Storage:
     from sqlalchemy.exc import SQLAlchemyError
     from sqlalchemy.pool import NullPool
 
+    # Where the database is gone Optuna tells so in ten lines, tries another way, and raises what we tell in one.
+    logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
     shown = url.split("://")[0] + "://" + url.split("://", 1)[1].rpartition("@")[2]  # without a password
     try:
         known = make_url(url)
