@@ -17,10 +17,12 @@ import zarr
 
 from lab import cli, open_store
 from lab.cache import main, other_sound
-from lab.datasets import DATASETS, SOUNDING
+from lab.datasets import DATASETS, SOUNDING, get_dataset
 from lab.encode import Begun, begin
+from lab.errors import LabError
 from lab.extract import Pass
 from lab.inspect import main as inspect
+from lab.plan import Options, backbones
 from lab.store import PRESENCE
 from lab.store.find import pass_command
 from lab.store.ledger import Entry
@@ -77,6 +79,18 @@ def test_the_counts_of_videos_with_sound_are_of_splits_that_there_are() -> None:
         for view, (sounding, videos) in views.items():
             assert 0 < sounding <= videos
             assert view is None or DATASETS[name].expected[view[0]][view[1]][0] == videos
+
+
+def test_no_audio_network_is_loaded_for_a_data_set_without_sound(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RETRIEVAL_LAB_WEIGHTS", str(tmp_path))
+    assert backbones(Options("msvd", only=("audio",)), get_dataset("msvd")) == (None, None)
+    with pytest.raises(LabError, match="PANN Cnn14"):
+        backbones(Options("msrvtt", only=("audio",)), get_dataset("msrvtt"))
+    with pytest.raises(LabError, match="PANN Cnn10"):
+        backbones(Options("msvd", only=("audio",), panns="cnn10"), get_dataset("msvd"))
 
 
 def test_a_pass_leaves_a_store_that_verifies(world: Path) -> None:

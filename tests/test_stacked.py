@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import logging
+import math
 import weakref
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 from turned import SOUND, D, V, toy
+from turned import alike as nearly_alike
 
+from lab.course import course_of
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
@@ -89,6 +93,20 @@ def same_text() -> Tensor:
     """Every tenth caption says what the one before it says, which only ``twins = positives`` asks for."""
     rows = torch.arange(2 * V)
     return torch.where(rows % 10 == 9, rows - 1, rows)
+
+
+@pytest.mark.parametrize(("bound", "share"), [(None, 1.0), (math.inf, math.exp(0.2))])
+def test_each_logit_scale_is_held_at_100_against_its_gradient(
+    bound: float | None, share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if bound is not None:
+        monkeypatch.setattr("lab.lifted.MAX_LOG_SCALE", bound)
+    recipe = Recipe(epochs=2, lr=1e-9, scale_lr=0.1, logit_scale=100, precision="fp32")
+    made = [Member(build_head("mean", D, projection="linear"), replace(recipe, logit_scale=s)) for s in (100, 50)]
+    outcomes = dict(train_stack(made, *nearly_alike()))
+    found = [outcomes[number].epochs[-1].logit_scale for number in range(2)]  # type: ignore[union-attr]
+    assert found == pytest.approx([100 * share, 50 * math.exp(0.2)], rel=1e-3)  # two steps of 0.1 each
+    assert course_of(0, made[0].head, replace(recipe, logit_scale=250), torch.device("cpu")).scale.exp() <= 100.001
 
 
 @pytest.mark.parametrize(

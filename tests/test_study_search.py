@@ -23,6 +23,7 @@ from lab import cli
 from lab.errors import LabError
 from lab.studies import queue as queues
 from lab.studies.queue import Queue, me
+from lab.studies.sampling import sampler_for
 from lab.studies.space import Range
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
@@ -78,6 +79,23 @@ def queue_on(file: Path, target: int, seed: int = 0, space: dict[str, Range] = S
     storage = open_storage(file)
     study = optuna.create_study(storage=storage.optuna, study_name="s", load_if_exists=True)
     return Queue(study, storage, space, sampler=sampler, seed=seed, target=target)
+
+
+# -- what optuna is asked for ------------------------------------------------------------------------------------------
+
+
+def test_tpe_sees_settings_together_and_counts_what_still_runs() -> None:
+    sampler = sampler_for("auto", SPACE, False, 0, 0)
+    assert isinstance(sampler, optuna.samplers.TPESampler)
+    assert (sampler._multivariate, sampler._constant_liar) == (True, True)  # optuna has no other way to ask
+
+
+def test_a_study_remembers_the_optuna_that_began_it(folder: Path) -> None:
+    (folder / "mine.toml").write_text(UNTRAINED)
+    assert cli.run(main, arguments(folder, 1)) == 0
+    begun = optuna.load_study(study_name="s", storage=open_storage(folder / "runs" / "s" / "journal.log").optuna)
+    assert begun.user_attrs["versions"] == {"optuna": optuna.__version__}
+    assert int(optuna.__version__.split(".")[0]) >= 5
 
 
 # -- the queue -------------------------------------------------------------------------------------------------------

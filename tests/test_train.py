@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from turned import SOUND, D, V, toy
+from turned import SOUND, D, V, alike, toy
 
 from lab import cli
 from lab.embeddings import Texts, Videos
@@ -194,6 +194,21 @@ def test_the_kept_weights_are_those_that_were_validated() -> None:
     head = build_head("xpool", D, dropout=0.0)
     history = train(head, texts, videos, Recipe(epochs=4, lr=0.1, logit_scale=10), validation=(texts, videos))
     assert history.kept.metrics == validate(head, texts, videos)
+
+
+def test_the_logit_scale_begins_at_no_more_than_100() -> None:
+    texts, videos = toy()
+    history = train(build_head("mean", D), texts, videos, Recipe(logit_scale=250))  # a head that takes no step
+    assert history.kept.logit_scale == pytest.approx(100)
+
+
+def test_the_logit_scale_is_held_at_100_against_its_gradient(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = Recipe(epochs=2, lr=1e-9, scale_lr=0.1, logit_scale=100, precision="fp32")
+    held = train(build_head("mean", D, projection="linear"), *alike(), recipe)
+    assert [epoch.logit_scale for epoch in held.epochs] == pytest.approx([100, 100])
+    monkeypatch.setattr("lab.step.MAX_LOG_SCALE", math.inf)
+    free = train(build_head("mean", D, projection="linear"), *alike(), recipe)
+    assert free.epochs[-1].logit_scale == pytest.approx(100 * math.exp(0.2), rel=1e-3)  # two steps of 0.1
 
 
 def test_no_gradient_is_left() -> None:

@@ -11,6 +11,13 @@ from lab.embeddings import RaggedWords, Texts, Videos
 V, D, FRAMES, SOUND = 31, 13, 3, 11
 
 
+def alike() -> tuple[Texts, Videos]:
+    """Captions that are their videos' frames, and videos so near each other that any larger logit scale is better."""
+    torch.manual_seed(0)
+    frames = torch.randn(1, 1, D) + 0.05 * torch.randn(V, 1, D)
+    return Texts(frames[:, 0].clone(), video=torch.arange(V)), Videos(frames)
+
+
 def toy(seed: int = 0, *, padded: bool = False) -> tuple[Texts, Videos]:
     """Two captions a video, which see its frames through a turned and mirrored space: a linear map undoes that.
 
