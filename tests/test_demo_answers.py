@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import shutil
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 import zarr
+from eyes import EYES, distance
 from paged import CMFI, MGFI, XPOOL, Paged
 from searchable import save_heads
 
@@ -174,4 +176,10 @@ def test_runs_of_another_protocol_are_left_out(paged: Paged, tmp_path: Path) -> 
 
 
 def test_night_colours_stand_out() -> None:
-    assert all(by_night(colour) != "#000000" for colour in style.HEAD_COLOURS.values())
+    night, card = [*style.NIGHT_COLOURS.values(), "#009E73"], "#1c1e23"  # truth and card as in page/style.css
+    assert style.NIGHT_COLOURS.keys() == style.HEAD_COLOURS.keys()
+    for eyes in EYES:
+        for one, other in itertools.combinations(night, 2):
+            assert distance(one, other, eyes) > 11, f"{one} and {other}"
+        for colour in [*night, *map(by_night, style.OTHER)]:
+            assert distance(colour, card, eyes) > 20, colour

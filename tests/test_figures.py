@@ -17,7 +17,8 @@ import numpy as np
 import pytest
 import torch
 import zarr
-from matplotlib.colors import to_hex, to_rgb
+from eyes import EYES, distance
+from matplotlib.colors import to_hex
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pictured import A, D, F, jpeg, leaving, make, texts_of
@@ -149,23 +150,6 @@ def test_drawing_leaves_no_trace(material: Material) -> None:
 
 # -- the palette -----------------------------------------------------------------------------------------------------
 
-#: Machado, Oliveira and Fernandes 2009: linear RGB as a dichromat sees it.
-EYES = {
-    "most": np.eye(3),
-    "protan": [[0.152286, 1.052583, -0.204868], [0.114503, 0.786281, 0.099216], [-0.003882, -0.048116, 1.051998]],
-    "deutan": [[0.367322, 0.860646, -0.227968], [0.280085, 0.672501, 0.047413], [-0.011820, 0.042940, 0.968881]],
-    "tritan": [[1.255528, -0.076749, -0.178779], [-0.078411, 0.930809, 0.147602], [0.004733, 0.691367, 0.303900]],
-}
-
-
-def cielab(colour: str, eyes: str) -> np.ndarray:
-    rgb = np.array(to_rgb(colour))
-    linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
-    seen = np.clip(np.array(EYES[eyes]) @ linear, 0, 1)
-    xyz = np.array([[0.4125, 0.3576, 0.1804], [0.2127, 0.7152, 0.0722], [0.0193, 0.1192, 0.9503]]) @ seen
-    x, y, z = np.cbrt(np.maximum(xyz / [0.9505, 1, 1.0888], 0.009))
-    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
-
 
 @pytest.mark.parametrize("eyes", EYES)
 def test_heads_are_told_apart_by_all_eyes(eyes: str) -> None:
@@ -173,9 +157,9 @@ def test_heads_are_told_apart_by_all_eyes(eyes: str) -> None:
     assert len(set(style.HEAD_MARKERS.values())) == len(HEADS)
     colours = [*style.HEAD_COLOURS.values(), style.TRUTH]
     for one, other in itertools.combinations(colours, 2):
-        assert np.linalg.norm(cielab(one, eyes) - cielab(other, eyes)) > 15, f"{one} and {other}"
+        assert distance(one, other, eyes) > 15, f"{one} and {other}"
     for colour in colours:
-        assert np.linalg.norm(cielab(colour, eyes) - cielab("#FFFFFF", eyes)) > 20, f"{colour} on white"
+        assert distance(colour, "#FFFFFF", eyes) > 20, f"{colour} on white"
 
 
 def test_a_head_has_one_colour_in_all_figures(drawn: dict[str, Figure]) -> None:

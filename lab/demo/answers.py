@@ -95,6 +95,7 @@ class Answers:
             )
         return {
             "store": self.store.path.name, "name": self.store.name, "protocol": self.protocol, "split": self.split,
+            "others": [split for split in self.store.splits_of(self.protocol) if split != self.split],
             "videos": len(self.rows), "captions": len(self.captions), "fingerprint": self.store.fingerprint[:12],
             "heads": [entry.__json__() for entry in self.menu.entries.values()],
             "left_out": self.menu.left_out, "first": self.menu.first, "notes": notes, "typed": True,

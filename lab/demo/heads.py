@@ -30,9 +30,10 @@ class Entry:
 
     def __json__(self) -> dict[str, Any]:
         colour = style.colour(self.kind)
+        night = style.NIGHT_COLOURS.get(self.kind) or by_night(colour)
         return {
             "key": self.key, "label": self.label, "kind": self.kind, "told": self.told,
-            "colour": colour, "night": by_night(colour), "trained": self.run is not None,
+            "colour": colour, "night": night, "trained": self.run is not None,
         }  # fmt: skip
 
 
@@ -103,10 +104,10 @@ def require_known(made: Menu, names: Collection[str]) -> list[str]:
 
 
 def by_night(colour: str) -> str:
-    """A colour for a dark page: mixed with white until it stands out from it.
+    """The colour of a head of one's own for a dark page: mixed with white until it stands out from it.
 
-    >>> by_night("#000000"), by_night("#E69F00")
-    ('#999999', '#E69F00')
+    >>> by_night("#882255"), by_night("#88CCEE")
+    ('#be85a2', '#88CCEE')
     """
     channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
     for step in range(21):

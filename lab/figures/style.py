@@ -42,6 +42,15 @@ HEAD_COLOURS = {
     "cmfi": "#000000",
 }
 OTHER, OTHER_MARKERS = ("#AA4499", "#88CCEE", "#882255"), ("h", "p", "d")
+#: The same on a dark page: greys turn round, since black is not seen there, and no two come close to each other.
+NIGHT_COLOURS = HEAD_COLOURS | {
+    "mean": "#6A6A6A",
+    "seqlstm": "#A8A8A8",
+    "seqtransf": "#D2D2D2",
+    "softmax": "#A0452A",
+    "wf": "#D967A8",
+    "cmfi": "#FFFFFF",
+}
 #: What is known to be true: the seconds that a caption tells of, the right video.
 TRUTH = "#009E73"
 #: What is no head: Tol's muted colours.

@@ -380,7 +380,7 @@
     document.title = `${about.name} · retrieval-lab`;
     at("notes").replaceChildren(...about.notes.map((note) => el("p", {}, note)));
     at("source").textContent = `${about.store}, protocol ${about.protocol}, split ${about.split}, ${draw.plural(about.captions, "caption")}; passport ${about.fingerprint}. `
-      + (exported ? "Files of python -m lab.demo --export." : "No request leaves this machine.");
+      + (exported ? "Files of python -m lab.demo --export." : `No request leaves this machine.${about.others.length ? ` Other splits, by --split: ${about.others.join(", ")}.` : ""}`);
     const out = Object.entries(about.left_out);
     at("left-out").hidden = !out.length;
     at("left-out").querySelector("summary").textContent = `${draw.plural(out.length, "run")} left out`;
