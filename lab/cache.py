@@ -161,4 +161,4 @@ def _options(given: dict[str, Any]) -> Options:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(cli.run(main, goes_on=True))

@@ -21,7 +21,7 @@ from lab.errors import LabError
 
 log = logging.getLogger(__name__)
 
-_FULL = "{what}: free some space and run the same command again, it goes on from what is there"
+_FULL = "{what}: free some space and run the same command again"
 _DENIED = "{what}: choose a directory that you may write to, or change its permissions"
 _REMEDIES = {
     errno.ENOSPC: _FULL.format(what="no space left on the disk"),
@@ -36,8 +36,13 @@ _REMEDIES = {
 }
 
 
-def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None) -> int:
-    """The exit code of ``main(argv)``; what it raises becomes one line on stderr, unless it is a bug (a traceback)."""
+def run(
+    main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None = None, *, goes_on: bool = False
+) -> int:
+    """The exit code of ``main(argv)``; what it raises becomes one line on stderr, unless it is a bug (a traceback).
+
+    ``goes_on``: the same command goes on from what an earlier one has left, which is then said where one ends early.
+    """
     name = _name(main)
     handler = _Lines()
     root, level = logging.getLogger(), logging.getLogger().level
@@ -50,7 +55,8 @@ def run(main: Callable[[Sequence[str] | None], int], argv: Sequence[str] | None 
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115 - the exit flush needs somewhere to go
         return 141
     except KeyboardInterrupt:
-        return _complain(name, "interrupted: what is done is kept; run the same command to go on", 130)
+        how = ": what is done is kept; run the same command to go on" if goes_on else ""
+        return _complain(name, f"interrupted{how}", 130)
     except LabError as error:
         log.debug("raised here", exc_info=error)
         return _complain(name, f"error: {error}", 2)

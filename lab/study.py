@@ -235,4 +235,4 @@ def show(result: dict[str, Any], home: Path) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(cli.run(main))
+    sys.exit(cli.run(main, goes_on=True))

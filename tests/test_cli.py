@@ -7,6 +7,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,7 @@ from lab import cli
 from lab.errors import LabError
 
 log = logging.getLogger("lab.test")
+LAB = Path(cli.__file__).parent
 
 
 def raising(error: BaseException) -> Callable[[Sequence[str] | None], int]:
@@ -36,9 +38,21 @@ def test_a_lab_error_is_one_line_without_a_traceback(capsys: pytest.CaptureFixtu
     assert err.count("\n") == 1
 
 
-def test_ctrl_c_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
-    assert cli.run(raising(KeyboardInterrupt())) == 130
+def test_ctrl_c_says_how_to_go_on_where_a_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.run(raising(KeyboardInterrupt()), goes_on=True) == 130
     assert "what is done is kept; run the same command to go on" in capsys.readouterr().err
+    assert cli.run(raising(KeyboardInterrupt())) == 130
+    assert capsys.readouterr().err.endswith(": interrupted\n")
+
+
+def test_these_commands_go_on() -> None:
+    """The others begin anew: they write at their end, or put nothing in its place before it is whole."""
+    doors = {file.relative_to(LAB).as_posix(): file.read_text(encoding="utf-8") for file in LAB.rglob("*.py")}
+    assert {name for name, text in doors.items() if "run(main, goes_on=True)" in text} == {
+        "cache.py",
+        "study.py",
+        "toy/render.py",
+    }
 
 
 @pytest.mark.parametrize(
