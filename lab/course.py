@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from lab.recipe import Recipe
-from lab.stages import Epoch, Stage, stages_of
+from lab.stages import Epoch, History, Stage, start_of
 from lab.step import MAX_LOG_SCALE
 from lab.train import copied, mean_loss, require_falling, require_finite
 
@@ -28,6 +28,7 @@ class Course:
     scale: nn.Parameter
     chance: torch.Generator
     epochs: list[Epoch] = field(default_factory=list)
+    past: int = 0  # epochs that are over, of which not all may be known
     kept: Epoch | None = None
     weights: tuple[dict[str, Tensor], Tensor] | None = None
     first: int = 1  # the current stage's first epoch
@@ -36,7 +37,8 @@ class Course:
 
     def begin(self) -> None:
         """At the start of a stage."""
-        self.first, self.guess, self.before = len(self.epochs) + 1, math.nan, math.inf
+        self.first, self.guess, self.before = self.past + 1, math.nan, math.inf
+        self.chance.manual_seed(self.recipe.seed)
 
     def judge(self, losses: list[float], texts: int, step: int, total: int, stage: Stage) -> float:
         """The mean of an epoch's losses. Raises ``LabError`` where the member diverges."""
@@ -50,6 +52,7 @@ class Course:
     def keep(self, epoch: Epoch, *, last: bool) -> None:
         """Notes an epoch, and its weights if it is the best of its stage, or where the ``last`` one is kept."""
         self.epochs.append(epoch)
+        self.past = epoch.epoch
         if epoch.epoch == self.first or last or self.kept is None or epoch.quality > self.kept.quality:
             self.kept, self.weights = epoch, (copied(self.head), self.scale.detach().clone())
 
@@ -69,8 +72,10 @@ class Course:
             parameter.grad = None
 
 
-def course_of(number: int, head: nn.Module, recipe: Recipe, device: torch.device) -> Course:
-    """A member at its start."""
-    scale = torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device)
-    stages = [stage for stage in stages_of(head.to(device), recipe, None) if stage.parameters and stage.epochs]
-    return Course(number, head, recipe, stages, nn.Parameter(scale), torch.Generator().manual_seed(recipe.seed))
+def course_of(
+    number: int, head: nn.Module, recipe: Recipe, device: torch.device, after: History | None = None
+) -> Course:
+    """A member at its start, or ``after`` its first stage."""
+    start = start_of(head.to(device), recipe, after=after)
+    scale = nn.Parameter(torch.tensor(min(math.log(start.logit_scale), MAX_LOG_SCALE), device=device))
+    return Course(number, head, recipe, start.stages, scale, torch.Generator(), start.epochs, start.past)

@@ -48,6 +48,7 @@ class Member:
 
     head: nn.Module
     recipe: Recipe
+    after: History | None = None  # of its first stage, where that is done
 
 
 def alike(members: Sequence[Member]) -> list[list[int]]:
@@ -55,6 +56,7 @@ def alike(members: Sequence[Member]) -> list[list[int]]:
     groups: list[tuple[Any, list[int]]] = []
     for number, member in enumerate(members):
         shared = [getattr(member.recipe, each.name) for each in fields(Recipe) if each.name not in FREE]
+        shared.append(member.after is None)
         build = build_of(member.head)
         found = next((numbers for told, numbers in groups if build is not None and told == (build, shared)), None)
         if found is None:
@@ -124,7 +126,7 @@ def _one_by_one(
 
         outcome: Outcome
         try:
-            outcome = train(member.head, texts, videos, member.recipe, on_epoch=follow, **options)
+            outcome = train(member.head, texts, videos, member.recipe, on_epoch=follow, after=member.after, **options)
         except _Ended:
             outcome = None
         except LabError as error:
@@ -159,7 +161,7 @@ class _Stack:
         self.texts, self.videos, self.validation, self.on_epoch = texts, videos, validation, on_epoch
         self.recipe, self.device = first.recipe, texts.sentences.device
         self.truth = Truth(texts.video, len(videos), same_text if self.recipe.twins == "positives" else None)
-        self.courses = [course_of(number, each.head, each.recipe, self.device) for number, each in members.items()]
+        self.courses = [course_of(n, each.head, each.recipe, self.device, each.after) for n, each in members.items()]
         self.told = False
 
     def refused(self) -> str:
@@ -184,7 +186,6 @@ class _Stack:
 
     def train(self) -> Iterator[tuple[int, Outcome]]:
         """See ``train_stack``."""
-        torch.manual_seed(self.recipe.seed)  # of the dropout on a GPU
         stages = self.courses[0].stages
         per_epoch = math.ceil(len(self.texts) / self.recipe.batch)
         with cli.bar(sum(stage.epochs for stage in stages) * per_epoch, f"training {len(self.courses)}", "step") as bar:
@@ -206,6 +207,7 @@ class _Stack:
         """One stage of all; gives those that end in it."""
         if not self.courses:
             return
+        torch.manual_seed(self.recipe.seed)  # of the dropout on a GPU
         for course in self.courses:
             course.begin()
         stages = [course.stages[index] for course in self.courses]
@@ -254,10 +256,10 @@ class _Stack:
             except LabError as error:
                 ended[course.number] = error
                 continue
-            number, factor = len(course.epochs) + 1, math.exp(course.scale.item())
+            number, factor = course.past + 1, math.exp(course.scale.item())
             course.keep(Epoch(number, stage.name, mean, factor, seconds, metrics), last=self.validation is None)
             told[course.number] = metrics
         self.told = True
         if self.on_epoch is not None and told:
-            ended |= dict.fromkeys(self.on_epoch(max(len(course.epochs) for course in self.courses), told))
+            ended |= dict.fromkeys(self.on_epoch(max(course.past for course in self.courses), told))
         return ended

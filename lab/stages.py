@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from torch import nn
 
@@ -68,6 +68,33 @@ def stages_of(head: nn.Module, recipe: Recipe, parameters: Iterable[nn.Parameter
         Stage("video", head.video, _free(head.video.parameters()), recipe.lr, recipe.epochs),
         Stage("audio", head, _free(head.audio_parameters()), recipe.audio_lr, recipe.audio_epochs),  # type: ignore[operator]
     ]
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where a training begins: the stages to be done, and the epochs before them, ``past`` in number.
+
+    Of epochs that were read from disk only the kept one is known.
+    """
+
+    stages: list[Stage]
+    logit_scale: float
+    epochs: list[Epoch] = field(default_factory=list)
+    past: int = 0
+
+
+def start_of(
+    head: nn.Module, recipe: Recipe, parameters: Iterable[nn.Parameter] | None = None, after: History | None = None
+) -> Start:
+    """The stages in which there is something to train; ``after`` is the history of the first, where that is done."""
+    stages = [stage for stage in stages_of(head, recipe, parameters) if stage.parameters and stage.epochs]
+    if after is None:
+        return Start(stages, recipe.logit_scale)
+    if len(stages) != 2:
+        raise ValueError("a training goes on after its first stage where it has two")
+    first, last = stages
+    epochs = [replace(epoch, stage=first.name) for epoch in after.epochs]
+    return Start([last], after.kept.logit_scale, epochs, first.epochs)
 
 
 def _free(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

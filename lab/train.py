@@ -27,7 +27,7 @@ from lab.metrics import retrieval_metrics
 from lab.recipe import DEFAULT, PRESETS, Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
-from lab.stages import Epoch, History, Stage, only, stages_of
+from lab.stages import Epoch, History, Stage, only, start_of
 from lab.step import MAX_LOG_SCALE, Step
 from lab.store.find import given_store, store_options
 from lab.task import Task, prepare
@@ -52,6 +52,7 @@ def train(
     parameters: Iterable[nn.Parameter] | None = None,
     same_text: Tensor | None = None,
     on_epoch: OnEpoch | None = None,
+    after: History | None = None,
     capture: bool = True,
 ) -> History:
     """Trains in place, on the device of the features, and leaves the head in eval mode with the kept epoch's weights.
@@ -59,10 +60,12 @@ def train(
     That is the best epoch on ``validation`` by ``Epoch.quality``, ties going to the earlier; without a validation split
     the last, for there is nothing to choose by. ``parameters``: train these alone. Otherwise all, in one stage; a head
     with an audio side (``head.video``, ``head.audio_parameters()``) in two, as its paper does: the video-text head
-    alone, then, with that fixed, the audio side on the fused similarity, each for its own epochs. A head without
-    parameters is not trained but validated. ``same_text`` (T,) int64: texts of the same words share a number, which
-    ``twins = positives`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise to end the training.
-    ``capture``: on a GPU, whole steps are launched at once where the head allows it (see ``lab.capture``).
+    alone, then, with that fixed, the audio side on the fused similarity, each for its own epochs. Each stage begins
+    with the seed anew, so that it makes no difference who trained the first: ``after``, its history, says that it is
+    done. A head without parameters is not trained but validated. ``same_text`` (T,) int64: texts of the same words
+    share a number, which ``twins = positives`` goes by. ``on_epoch(epoch, metrics)`` follows each epoch and may raise
+    to end the training. ``capture``: on a GPU, whole steps are launched at once where the head allows it (see
+    ``lab.capture``).
 
     On a CPU the same seed gives the same bits; on a GPU, the same up to rounding. Raises ``LabError`` where head and
     features do not fit each other, for a run that diverges, and where a GPU has too little memory; ``ValueError`` for
@@ -75,29 +78,29 @@ def train(
     check_inputs(head, texts, videos)
     device, owner = texts.sentences.device, texts.video
     head.to(device)
-    torch.manual_seed(recipe.seed)
-    scale = nn.Parameter(torch.tensor(min(math.log(recipe.logit_scale), MAX_LOG_SCALE), device=device))
+    start = start_of(head, recipe, parameters, after)
+    stages, epochs, past = start.stages, start.epochs, start.past
+    scale = nn.Parameter(torch.tensor(min(math.log(start.logit_scale), MAX_LOG_SCALE), device=device))
     truth = Truth(owner, len(videos), same_text if recipe.twins == "positives" else None)
-    stages = [stage for stage in stages_of(head, recipe, parameters) if stage.parameters and stage.epochs]
     total = sum(stage.epochs for stage in stages) * math.ceil(len(texts) / recipe.batch)
-    epochs: list[Epoch] = []
     kept = Epoch(0, "untrained", math.nan, math.exp(scale.item()), 0.0)
     smaller = f"--set batch={max(2, recipe.batch // 2)}, which leaves a pair fewer negatives, or --device cpu"
     with cli.bar(total, "training", "step") as bar, memory_told(f"a step of batch={recipe.batch}", smaller):
         for stage in stages:
-            first = len(epochs) + 1
+            torch.manual_seed(recipe.seed)
             with only(head, stage):
-                for done in _epochs(stage, texts, videos, recipe, scale, truth, bar, capture):
+                for number, done in enumerate(_epochs(stage, texts, videos, recipe, scale, truth, bar, capture), 1):
                     metrics = validate(stage.module, *validation) if validation is not None else {}
-                    last = replace(done, epoch=len(epochs) + 1, metrics=metrics)
+                    last = replace(done, epoch=past + number, metrics=metrics)
                     epochs.append(last)
-                    if last.epoch == first or validation is None or last.quality > kept.quality:
-                        kept, weights, factor = last, copied(head), scale.detach().clone()
+                    if number == 1 or validation is None or last.quality > kept.quality:
+                        kept, weights, best_scale = last, copied(head), scale.detach().clone()
                     bar.set_postfix(loss=f"{last.loss:.3f}")
                     if on_epoch is not None:
                         on_epoch(last.epoch, metrics)
             head.load_state_dict(weights)
-            scale.data.copy_(factor)
+            scale.data.copy_(best_scale)
+            past += stage.epochs
             for parameter in stage.parameters:
                 parameter.grad = None  # as large as the weights, and of no more use
     head.eval()
@@ -221,11 +224,13 @@ class Trained:
     run: Run
 
 
-def train_on(task: Task, on_epoch: OnEpoch | None = None, *, capture: bool = True) -> Trained:
+def train_on(
+    task: Task, on_epoch: OnEpoch | None = None, *, after: History | None = None, capture: bool = True
+) -> Trained:
     """Trains what ``lab.task.prepare`` made. Raises what ``train`` raises."""
     begun, head = time.perf_counter(), task.head
     options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
-    history = train(head, *task.training, task.recipe, capture=capture, **options)
+    history = train(head, *task.training, task.recipe, after=after, capture=capture, **options)
     return Trained(head, history, run_of(task, history, time.perf_counter() - begun))
 
 

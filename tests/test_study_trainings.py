@@ -27,6 +27,7 @@ from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Splits
 from lab.studies.workers import claimed
 from lab.study import main
+from lab.train import train_on
 
 HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
 SEEN = Setup("seen", "xpool", HOW)
@@ -77,6 +78,26 @@ def test_it_makes_no_difference_who_comes_first(full: Path) -> None:
     after = splits.fit(HEARD, on_epoch=lambda epoch, _: reports.append(epoch))
     assert reports == [1, 2, 3]
     assert all(torch.equal(value, after.head.state_dict()[name]) for name, value in alone.head.state_dict().items())
+
+
+def test_a_study_trains_a_head_with_sound_as_the_command_does(full: Path) -> None:
+    """One recipe with one seed is one head, whoever trains its first stage, and whether it has sound beside it."""
+    splits = splits_of(full, SEEN, HEARD)
+    splits.fit(SEEN)
+    task = splits.task(HEARD)
+    alone, fitted = train_on(task), splits.fit(HEARD)
+    assert alone.head is not fitted.head
+    assert alone.run.kept["epoch"] == fitted.run.kept["epoch"] == 3
+    assert [epoch.loss for epoch in alone.history.epochs] == [epoch.loss for epoch in fitted.epochs]
+    weights = fitted.head.state_dict()
+    assert all(torch.equal(value, weights[name]) for name, value in alone.head.state_dict().items())
+
+
+def test_only_a_first_of_two_stages_can_be_over(full: Path) -> None:
+    splits = splits_of(full, SEEN)
+    done = train_on(splits.task(SEEN)).history
+    with pytest.raises(ValueError, match="after its first stage where it has two"):
+        train_on(splits.task(SEEN), after=done)
 
 
 def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, tasks: list[str]) -> None:

@@ -126,31 +126,13 @@ def train_tasks(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) ->
 
 def _in_two_stages(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
     """What ``Trainings`` does for one task: the video sides, then with those fixed the audio sides."""
-    sides, first, later = {}, {}, {}
-    for number, task in tasks.items():
-        sides[number] = side_of(task)
-    for number, outcome in _shared(splits, sides, on_epoch):
-        if not isinstance(outcome, History):
+    first = {}
+    for number, outcome in _shared(splits, {number: side_of(task) for number, task in tasks.items()}, on_epoch):
+        if isinstance(outcome, History):
+            first[number] = outcome
+        else:
             yield number, outcome
-            continue
-        first[number], task = outcome, tasks[number]
-        sides[number].head.requires_grad_(False)
-        recipe = replace(task.recipe, logit_scale=max(1.0, outcome.kept.logit_scale))
-        later[number] = replace(task, recipe=recipe)
-    for count in sorted({task.recipe.epochs for task in later.values()}):
-        some = {number: task for number, task in later.items() if task.recipe.epochs == count}
-        for number, outcome in _stacked(some, lambda epoch, told, count=count: on_epoch(count + epoch, told)):  # type: ignore[misc]
-            sides[number].head.requires_grad_(True)
-            yield number, _joined(first[number], outcome, count) if isinstance(outcome, History) else outcome
-
-
-def _joined(video: History, audio: History, count: int) -> History:
-    """Both stages of one training as one history. Of a first one that was read from disk only one epoch is known, and
-    not their ``count``.
-    """
-    epochs = [replace(epoch, epoch=count + epoch.epoch) for epoch in audio.epochs]
-    kept = epochs[audio.epochs.index(audio.kept)]
-    return History((*(replace(epoch, stage="video") for epoch in video.epochs), *epochs), kept)
+    yield from _stacked({number: tasks[number] for number in first}, on_epoch, first)
 
 
 def _shared(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
@@ -185,7 +167,9 @@ def _shared(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Ite
         yield from hand_on(first, outcome)
 
 
-def _stacked(tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int, Outcome]]:
+def _stacked(
+    tasks: Mapping[int, Task], on_epoch: OnEpoch, after: Mapping[int, History] | None = None
+) -> Iterator[tuple[int, Outcome]]:
     """``lab.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
     parts: dict[tuple[str, str], list[int]] = {}
     for number, task in tasks.items():
@@ -199,7 +183,7 @@ def _stacked(tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Iterator[tuple[int
             ended = on_epoch(epoch, {numbers[place]: metrics for place, metrics in told.items()})
             return [place for place in told if numbers[place] in ended]
 
-        members = [Member(tasks[number].head, tasks[number].recipe) for number in numbers]
+        members = [Member(tasks[n].head, tasks[n].recipe, (after or {}).get(n)) for n in numbers]
         data: dict[str, Any] = {"validation": first.validation, "same_text": first.same_text, "on_epoch": follow}
         for place, outcome in train_stack(members, *first.training, **data):
             yield numbers[place], outcome

@@ -91,30 +91,9 @@ class Trainings:
 
     def _two_stages(self, task: Task, on_epoch: OnEpoch | None) -> Trained:
         """The video side by itself, then with that fixed the audio side on the fused similarity."""
-        head, recipe = task.head, task.recipe
-        if not isinstance(head, CMFI):
-            raise ValueError("two stages are CMFI's")
         first = self.train(side_of(task), on_epoch)
-        epochs = tuple(replace(epoch, stage="video") for epoch in first.history.epochs)
-
-        def later(epoch: int, metrics: dict[str, float]) -> None:
-            if on_epoch is not None:
-                on_epoch(recipe.epochs + epoch, metrics)
-
-        asked = {parameter: parameter.requires_grad for parameter in head.video.parameters()}
-        head.video.requires_grad_(False)
-        try:
-            scale = first.history.kept.logit_scale
-            second = train_on(replace(task, recipe=replace(recipe, logit_scale=max(1.0, scale))), later)
-        finally:
-            for parameter, before in asked.items():
-                parameter.requires_grad_(before)
-        moved = [replace(epoch, epoch=recipe.epochs + epoch.epoch) for epoch in second.history.epochs]
-        kept = moved[second.history.epochs.index(second.history.kept)]
-        run = replace(
-            second.run, recipe=asdict(recipe), kept=asdict(kept), seconds=first.run.seconds + second.run.seconds
-        )
-        return Trained(head, History((*epochs, *moved), kept), run)
+        both = train_on(task, on_epoch, after=first.history)
+        return replace(both, run=replace(both.run, seconds=first.run.seconds + both.run.seconds))
 
 
 def video_of(head: str, keywords: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
