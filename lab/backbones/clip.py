@@ -155,7 +155,8 @@ class ClipBackbone:
 
         def encode(first: int, last: int) -> None:
             rows = order[first:last]
-            sentence, word = self._text(*(to_device(column, self.device) for column in _with_ends(tokens, rows)))
+            ids, counts = (to_device(column, self.device) for column in _with_ends(tokens, rows))
+            sentence, word = self._text(ids, counts, total=int(tokens.counts[rows].sum()))
             begun.append((rows, fetching(sentence), fetching(word)))
 
         with exact_numerics(self.device), memory_told("one caption", "--device cpu"):
