@@ -5,7 +5,6 @@ python tests/browser.py PAGE.html OUT.png [HASH]     # the top of a page as 1,40
 
 from __future__ import annotations
 
-import io
 import os
 import shutil
 import sys
@@ -14,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from lab.figures.style import few_colours
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 #: Of the README's picture.
@@ -47,8 +46,7 @@ def picture(page: Path, out: Path, what: str = "") -> None:
         tab.goto(f"{page.resolve().as_uri()}#{what}")
         tab.wait_for_selector(".score")
         tab.wait_for_load_state("networkidle")
-        shot = Image.open(io.BytesIO(tab.screenshot()))
-    shot.convert("RGB").quantize(256, dither=Image.Dither.NONE).save(out, optimize=True)
+        out.write_bytes(few_colours(tab.screenshot()))
 
 
 if __name__ == "__main__":

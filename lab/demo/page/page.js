@@ -199,7 +199,7 @@
     const lines = {
       sound: hearing.length ? "How close the text is to each stretch of the video's sound, from its start to its end."
         : "The video has sound. These heads do not hear it: cmfi does.",
-      silent: "The video is silent.", "no sound track": "The video has no sound track.",
+      silent: `The video is silent.${hearing.length ? " How close the text is to each stretch of this silence." : ""}`, "no sound track": "The video has no sound track.",
     };
     return [part("Sound", lines[told] || "It is not known whether the video has sound.",
       hearing.map((head) => draw.sound(head, answer.heads[head.key].sound)))];
