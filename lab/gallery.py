@@ -6,6 +6,7 @@ none: ranking them for a typed query tells nothing of how often a head is right.
 
 from __future__ import annotations
 
+import shlex
 from typing import Literal
 
 import numpy as np
@@ -23,16 +24,28 @@ def gallery_rows(store: Store, split: str | None = None, protocol: str | None = 
     """Rows of the videos that have frames: of a split, or of the whole store. Raises ``LabError`` if there are none."""
     if "frames" not in store.passport:
         raise LabError(f"{store.path} holds no frames: add them with {pass_command(store, 'frames')}")
-    kept = store.read("frame_count") > 0
-    if split is not None:
-        require_split(store, split, protocol)
-        view = protocol or store.protocols[0]
-        kept = kept & np.array([video["splits"].get(view) == split for video in store.videos], bool)
-    rows = np.flatnonzero(kept)
+    rows = np.flatnonzero(_listed(store, split, protocol) & (store.read("frame_count") > 0))
     if not len(rows):
         where = f"of split '{split}' " if split else ""
         raise LabError(f"no video {where}has features in {store.path}: run the pass on it first")
     return rows
+
+
+def not_searched(store: Store, split: str | None = None, protocol: str | None = None) -> str:
+    """What a gallery lacks, as before a pass is at its end, and what tells more; '' where it lacks nothing."""
+    held, listed = len(gallery_rows(store, split, protocol)), int(_listed(store, split, protocol).sum())
+    of = f"videos of split '{split}'" if split else "videos"
+    more = shlex.join(["python", "-m", "lab.inspect", str(store.path)])
+    told = f"{held:,} of {listed:,} {of} have features, the others cannot be found: {more} tells of them"
+    return told if held < listed else ""
+
+
+def _listed(store: Store, split: str | None, protocol: str | None) -> NDArray[np.bool_]:
+    if split is None:
+        return np.ones(len(store.videos), bool)
+    require_split(store, split, protocol)
+    view = protocol or store.protocols[0]
+    return np.array([video["splits"].get(view) == split for video in store.videos], bool)
 
 
 def load_gallery(

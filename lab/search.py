@@ -28,7 +28,7 @@ from lab.choose import choose_head, locate_run
 from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.evaluate import Candidate
-from lab.gallery import gallery_rows, load_gallery
+from lab.gallery import gallery_rows, load_gallery, not_searched
 from lab.query import Encoder, Query
 from lab.runs import RUNS, read_run
 from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
@@ -207,6 +207,8 @@ def search(
         one = Candidate(head, type(head).__name__)
     else:
         one = choose_head(found, run, head, (), runs, trust)
+    if told := not_searched(found, split, protocol):
+        log.warning("%s", told)
     return Searcher(found, one, split=split, protocol=protocol, clip=clip).search(query, top)
 
 
@@ -248,6 +250,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     hits = searcher.search(query, given.top)
     rows = [[i, hit.video, f"{hit.score:.3f}", told(hit)] for i, hit in enumerate(hits, 1)]
     cli.say(f"{one.label} over {len(searcher.rows)} videos of {store.path}")
+    if told_less := not_searched(store, given.split, given.protocol):
+        cli.say(f"! {told_less}")
     cli.say(cli.table(["", "video", "score", "seconds that the text looks at"], rows))
     for warning in store.warnings:
         cli.say(f"! {warning}")

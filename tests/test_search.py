@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import logging
+import shutil
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from searchable import HEADS, THINGS, make, save_heads, shown
 from torch import nn
 
 import lab
 from lab import cli
 from lab.choose import choose_head, locate_run, untrained_head
+from lab.demo.answers import Answers
+from lab.demo.heads import menu
 from lab.errors import LabError
 from lab.evaluate import Candidate
+from lab.gallery import not_searched
 from lab.query import READ, Encoder, foreign
 from lab.reads import log_file
 from lab.search import Searcher, attended, main
@@ -94,6 +99,24 @@ def test_the_function_is_the_command(path: Path, runs: Path, capsys: pytest.Capt
     assert lines[0].startswith("xpool-s0 over 16 videos of")
     assert [line.split()[1:3] for line in lines[2:5]] == [[hit.video, f"{hit.score:.3f}"] for hit in hits]
     assert " s (" in lines[2]
+
+
+def test_a_store_whose_pass_is_not_at_its_end_says_so(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    made = open_store(shutil.copytree(path, tmp_path / "half made.zarr"))
+    counts = zarr.open_array(made.path / "frame_count")
+    counts[:] = np.where(np.arange(16) < 7, counts[:], 0)  # five of train, two of val
+    told = "of 16 videos have features, the others cannot be found: python -m lab.inspect '"
+    assert main([THINGS[3], "--store", str(made.path), "--head", "mean"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith(f"! 7 {told}"), lines
+    lab.search(THINGS[3], store=made, head="mean")
+    assert f"7 {told}" in caplog.text
+    assert not_searched(made, "val").startswith("2 of 7 videos of split 'val' have features")
+    assert not_searched(made, "train") == ""
+    about = Answers(made, menu(made, tmp_path), "val").about()
+    assert [note[:11] for note in about["notes"]] == ["2 of 7 vide"]
 
 
 def test_lab_search_can_be_called_before_and_after_its_import(path: Path) -> None:

@@ -23,7 +23,7 @@ from lab.demo.files import Files
 from lab.demo.heads import Menu
 from lab.embeddings import Texts
 from lab.errors import LabError
-from lab.gallery import gallery_rows
+from lab.gallery import gallery_rows, not_searched
 from lab.metrics import best_own_rank, rank_of
 from lab.query import Encoder, Query
 from lab.reads import OPEN, Reader, count_reads, load_split
@@ -87,7 +87,7 @@ class Answers:
 
     def about(self) -> dict[str, Any]:
         """The page's head: store, split, heads, and what must be said."""
-        notes = list(self.store.warnings)
+        notes = [*self.store.warnings, *filter(None, [not_searched(self.store, self.split, self.protocol)])]
         if self.split not in OPEN:
             notes.append(
                 f"The split '{self.split}' is held out: a look at a caption's own video is logged, once for each head "
