@@ -348,6 +348,11 @@ def test_text_and_audio_as_well(tmp_path: Path) -> None:
     video = made.videos[int(videos.rows[int(texts.video[3])])]["id"]  # type: ignore[index]
     assert video == f"v{q % 5}"
     assert made.passport["text"]["logit_scale"] == 100.0
+    for q in range(19):
+        np.savez(tmp_path / f"text/qid{q}.npz", last_hidden_state=vector(2, D + 1), pooler_output=vector(D + 1))
+    with pytest.raises(LabError, match=rf"text has {D + 1} dims and .*npz {D}: take both from one network"):
+        import_features(source, tmp_path / "t.zarr", origin)
+    assert not (tmp_path / "t.zarr").exists()
 
 
 def test_frames_are_thinned_on_demand(tmp_path: Path) -> None:

@@ -219,6 +219,39 @@ def test_another_passport_is_refused_and_changes_nothing(world: World, full: Pat
     same(path, full)
 
 
+@pytest.mark.parametrize(("first", "second"), [("frames", "text"), ("text", "frames")])
+def test_frames_and_text_share_a_space(
+    first: str, second: str, world: World, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Two towers that cannot be one network's would leave a store that no head can score."""
+    path = tmp_path / "s.zarr"
+    tokens = np.zeros(int(world.counts.sum()))
+
+    def add(modality: str, name: str, dim: int) -> None:
+        writer = StoreWriter(path)
+        if modality == "frames":
+            writer.add_frames({"name": name}, F, dim)
+        else:
+            writer.add_text({"name": name}, dim, world.counts, tokens, tokens)
+
+    world.create(path)
+    add(first, "unknown", D)
+    before = arrays(path)
+    with pytest.raises(LabError) as error:
+        add(second, "CLIP", D + 4)
+    assert f"has {first} by 'unknown' with {D} dims, {second} by 'CLIP' would have {D + 4}: name the" in str(
+        error.value
+    )
+    assert arrays(path).keys() == before.keys()
+    assert second not in open_store(path).passport
+    assert not caplog.text
+    add(second, "CLIP", D)
+    assert f"its {first} is by 'unknown', the {second} by 'CLIP': nothing tells whether they belong" in caplog.text
+    caplog.clear()
+    add(second, "CLIP", D)  # a pass that goes on has said so before
+    assert not caplog.text
+
+
 def test_room_that_is_there_is_not_made_again(world: World, full: Path, tmp_path: Path) -> None:
     """Two shards open the store before either makes room; the slower must not wipe what the faster has written."""
     path = tmp_path / "s.zarr"

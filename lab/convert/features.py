@@ -5,7 +5,6 @@ Everything is read twice: once for its shapes and its sanity, before anything is
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -24,8 +23,6 @@ from lab.errors import LabError
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS, Store, open_store
 from lab.store.ledger import Entry
 from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +65,11 @@ def import_features(source: Path, target: Path, origin: Origin, *, force: bool =
             heard = Survey(sound, match(collection, sound), origin.frames)
         if origin.text and qids:
             spoken = Spoken(origin.text, collection, qids)
+            if spoken.dim != seen.dim:
+                raise LabError(
+                    f"texts and frames must be as wide as each other, {origin.text} has {spoken.dim} dims and {source} "
+                    f"{seen.dim}: take both from one network, or leave --text out"
+                )
         with fresh_store(target, force) as fresh:
             create_store(fresh, collection, {"name": collection.name, "version": collection.version})
             writer = StoreWriter(fresh)
@@ -76,8 +78,6 @@ def import_features(source: Path, target: Path, origin: Origin, *, force: bool =
                 _audio(writer, heard)
             if spoken:
                 write_texts(writer, spoken, {"name": origin.clip_name, "logit_scale": origin.logit_scale})
-                if spoken.dim != seen.dim:
-                    log.warning("texts have %d dims and frames %d: heads need one space for both", spoken.dim, seen.dim)
     return open_store(target)
 
 

@@ -8,6 +8,7 @@ chunk with another shard's, since concurrent writes to one chunk lose data silen
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import shutil
@@ -30,6 +31,8 @@ from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIO
 
 if TYPE_CHECKING:
     from lab.datasets import Caption, Collection
+
+log = logging.getLogger(__name__)
 
 NAN = float("nan")
 
@@ -122,9 +125,13 @@ class StoreWriter:
     # -- making room ---------------------------------------------------------------------------------------------
 
     def add_frames(self, section: Mapping[str, Any], frames: int, dim: int) -> None:
-        """Makes room for F frames of D a video, unless there is some. Raises ``LabError`` on another passport."""
+        """Makes room for F frames of D a video, unless there is some.
+
+        Raises ``LabError`` on another passport, and where texts of another width are there.
+        """
         with self._room("frames", section) as missing:
             if missing:
+                self._require_one_space("frames", section, dim)
                 V = len(self.store.videos)
                 self._array("frames", (V, frames, dim), "f2", (CHUNK_VIDEOS, frames, dim), NAN)
                 self._array("frame_times_s", (V, frames), "f4", (CHUNK_VIDEOS, frames), NAN)
@@ -137,6 +144,7 @@ class StoreWriter:
         """Makes room for the captions: ``counts`` (T,) word tokens each, ``ids`` and ``word`` of all tokens in a row.
 
         Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
+        Raises ``LabError`` on another passport, and where frames of another width are there.
         """
         count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
         if len(self.store.captions) != len(count):
@@ -145,6 +153,7 @@ class StoreWriter:
         rows = token_rows(start, count)
         with self._room("text", section) as missing:
             if missing:
+                self._require_one_space("text", section, dim)
                 T = len(count)
                 self._array("sentences", (T, dim), "f2", (UNIT_CAPTIONS, dim), NAN)
                 self._array("words", (N, dim), "f2", (width, dim), NAN)
@@ -180,6 +189,23 @@ class StoreWriter:
             if missing:
                 self.group.attrs.update({"passport": self.store.passport | {modality: dict(section)}})
                 self.store = Store(self.store.path)
+
+    def _require_one_space(self, modality: str, section: Mapping[str, Any], dim: int) -> None:
+        """Frames and texts are compared, so they must be of two towers of one network, as far as can be told."""
+        other = "text" if modality == "frames" else "frames"
+        if other not in self.store.passport:
+            return
+        theirs, ours = (about.get("name", "unknown") for about in (self.store.passport[other], section))
+        held = self.store.array("sentences" if other == "text" else "frames").shape[-1]
+        if held != dim:
+            raise LabError(
+                f"frames and text must be as wide as each other: {self.store.path} has {other} by '{theirs}' with "
+                f"{held} dims, {modality} by '{ours}' would have {dim}: name the CLIP of the {other} with --clip, or "
+                "make another store with --name"
+            )
+        if theirs != ours:
+            log.warning("%s: its %s is by '%s', the %s by '%s': nothing tells whether they belong together",
+                        self.store.path, other, theirs, modality, ours)  # fmt: skip
 
     def _held(self, name: str) -> Any:
         return self.group[name]
