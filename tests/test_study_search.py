@@ -392,7 +392,7 @@ def test_trials_that_fall_behind_are_pruned(
         for epoch in (1, 2, 3):
             reached[-1] = epoch
             on_epoch(epoch, metrics)
-        return SimpleNamespace(metrics=metrics, seconds=0.1, run=SimpleNamespace(kept={"epoch": 3}))
+        return SimpleNamespace(metrics=metrics, run=SimpleNamespace(kept={"epoch": 3}, seconds=0.1))
 
     monkeypatch.setattr(Splits, "fit", worse_each_time)
     assert run(folder, 8, "--set", "pruner=median") == 0

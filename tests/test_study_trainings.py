@@ -60,7 +60,7 @@ def test_a_video_side_is_trained_once(full: Path, tasks: list[str]) -> None:
     weights = seen.head.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in side.state_dict().items())
     assert [(epoch.epoch, epoch.stage) for epoch in heard.epochs] == [(1, "video"), (2, "video"), (3, "audio")]
-    assert heard.seconds > seen.seconds
+    assert heard.run.seconds > seen.run.seconds
     assert heard.run.recipe["logit_scale"] == seen.run.recipe["logit_scale"]
     again = splits.fit(HEARD)
     assert tasks == ["xpool", "cmfi"]

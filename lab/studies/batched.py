@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
@@ -19,7 +18,7 @@ from lab.stacked import Member, OnEpoch, Outcome, train_stack
 from lab.stages import History
 from lab.studies.cached import settle
 from lab.studies.setups import Setup, Study, quality
-from lab.studies.splits import Fitted, Splits
+from lab.studies.splits import Splits
 from lab.studies.trainings import key_of, side_of, two_stages
 from lab.task import Task
 from lab.train import Trained, run_of
@@ -56,14 +55,14 @@ def train_batch(study: Study, splits: Splits, trials: Sequence[Trial], finish: F
         return _report({number: tasks[number][0] for number in told}, study, epoch, told)
 
     for number, outcome in train_together(splits, {number: task for number, (_, _, task) in tasks.items()}, on_epoch):
-        trial, setup, task = tasks[number]
+        trial, setup, _ = tasks[number]
         told: dict[str, Any] = {"seconds": (time.perf_counter() - begun) / len(trials)}
         value: float | None = None
         if isinstance(outcome, LabError):
             log.warning("trial %d: %s", number, outcome)
             told["diverged"] = str(outcome)
         elif outcome is not None:
-            made = fitted(setup, splits, task, outcome)
+            made = splits.fitted(setup, outcome)
             if setup.choose:
                 made = settle(setup, splits, [made], study.objective)[0][0]
             told |= {"metrics": made.metrics, "epoch": made.run.kept["epoch"]}
@@ -104,13 +103,6 @@ def train_together(
             continue
         task, seconds = tasks[number], (time.perf_counter() - begun) / len(tasks)
         yield number, Trained(task.head, outcome, run_of(task, outcome, seconds + before.get(number, 0.0)))
-
-
-def fitted(setup: Setup, splits: Splits, task: Task, trained: Trained) -> Fitted:
-    """What ``Splits.fit`` gives, of a task of the setup that is trained."""
-    run, history = trained.run, trained.history
-    made = Fitted(setup, trained.head, task.recipe, history.kept.metrics, run.seconds, run, history.epochs)
-    return replace(splits.settled(made, {}), setup=setup) if setup.after else made
 
 
 # -- tasks -----------------------------------------------------------------------------------------------------------

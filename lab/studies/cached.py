@@ -73,7 +73,7 @@ class Cached:
             # Pooling has nothing to train, and need not be built with its keywords; CMFI is, and only once.
             fitted = splits.fit(setup.with_after(first) if setup.head == "cmfi" else setup.at(first))
         self.head = fitted.head
-        texts, videos = splits.load("val", fitted.recipe.audio_level)
+        texts, videos = splits.load("val", fitted.run.audio_level)
         if texts.video is None:
             raise ValueError("validation texts must name their videos")
         self.target = texts.video.cpu().numpy()

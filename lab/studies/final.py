@@ -52,15 +52,13 @@ def read_test(
     A sweep changes the videos that were read, and ranks again.
     """
     require_split(sealed, "test", splits.protocol)
-    val = {
-        level: splits.load("val", level) for level in {fit.recipe.audio_level for fits in trained for fit, _ in fits}
-    }
+    val = {level: splits.load("val", level) for level in {fit.run.audio_level for fits in trained for fit, _ in fits}}
     with cli.bar(sum(map(len, trained)), "validation split", "head") as bar:
         on_val = [np.stack([_ranks(fit, val, bar)["t2v"] for fit, _ in fits]) for fits in trained]
     before = count_reads(sealed, "test")
     names = ", ".join(fits[0][0].setup.name for fits in trained)
     store = sealed.unseal()
-    levels = {fit.recipe.audio_level for fits in trained for fit, _ in fits} if splits.needs.needs_audio else {"clip"}
+    levels = {fit.run.audio_level for fits in trained for fit, _ in fits} if splits.needs.needs_audio else {"clip"}
     test = load_levels(
         store, "test", splits.protocol, splits.needs, levels, splits.device, Reader(command, names, study.name)
     )
@@ -82,7 +80,7 @@ def read_test(
 
 
 def _ranks(fit: Fitted, splits: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
-    level = fit.recipe.audio_level
+    level = fit.run.audio_level
     split = splits[level] if level in splits else next(iter(splits.values()))
     ranks = evaluate(fit.head, *split)
     bar.update()

@@ -181,7 +181,7 @@ def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, di
     except LabError as error:
         log.warning("trial %d: %s", trial.number, error)
         return None, {"seconds": time.perf_counter() - begun, "diverged": str(error)}
-    told = {"metrics": fitted.metrics, "epoch": fitted.run.kept["epoch"], "seconds": fitted.seconds}
+    told = {"metrics": fitted.metrics, "epoch": fitted.run.kept["epoch"], "seconds": fitted.run.seconds}
     if setup.choose:
         told["after"] = fitted.setup.after
     return quality(fitted.metrics, study.objective), told

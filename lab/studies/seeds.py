@@ -22,7 +22,7 @@ from lab.lifted import build_of, obstacle
 from lab.recipe import divide, merged
 from lab.runs import load_run, read_run, save_run
 from lab.store.ledger import replace_bytes
-from lab.studies.batched import fitted, train_together
+from lab.studies.batched import train_together
 from lab.studies.cached import settle
 from lab.studies.grid import Chosen
 from lab.studies.setups import Setup, Study
@@ -157,7 +157,7 @@ def _together(setup: Setup, seeds: Sequence[int], splits: Splits, runs: Path) ->
             yield seed, done
         for seed, trained in _stacked(setup, tasks, splits):
             splits.trainings.keep(tasks[seed], trained)
-            yield seed, _saved(fitted(setup, splits, tasks[seed], trained), _path(setup, seed, runs))
+            yield seed, _saved(splits.fitted(setup, trained), _path(setup, seed, runs))
 
 
 def _stacked(setup: Setup, tasks: Mapping[int, Task], splits: Splits) -> Iterator[tuple[int, Trained]]:
@@ -231,7 +231,7 @@ def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None
     log.info("%s was trained before", path)
     if not run.after:  # as it was trained
         splits.trainings.remember(setup.head, keywords, recipe, head, run)
-    return Fitted(setup, head.to(splits.device), recipe, run.metrics, run.seconds, run)
+    return Fitted(setup, head.to(splits.device), run)
 
 
 def _names(setup: Setup) -> Iterator[str]:

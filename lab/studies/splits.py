@@ -32,7 +32,7 @@ from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
 from lab.task import Task, head_for, same_texts
-from lab.train import OnEpoch, validate
+from lab.train import OnEpoch, Trained, validate
 
 log = logging.getLogger(__name__)
 
@@ -55,11 +55,13 @@ class Fitted:
 
     setup: Setup
     head: nn.Module
-    recipe: Recipe
-    metrics: dict[str, float]
-    seconds: float
     run: Run
     epochs: tuple[Epoch, ...] = ()
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """On validation."""
+        return self.run.metrics
 
     @property
     def trained(self) -> bool:
@@ -136,21 +138,13 @@ class Splits:
         """Trains a setup and validates it. Raises what ``lab.train.train`` raises, and what ``on_epoch`` raises."""
         begun = time.perf_counter()
         head, keywords, recipe = self.build(setup, seed)
-        validation = self.load("val", recipe.audio_level)
         if hasattr(head, "fit"):
             head.fit(*self.load("train", recipe.audio_level))  # type: ignore[operator]
         elif any(parameter.requires_grad for parameter in head.parameters()):
-            task = self._task(setup, head, keywords, recipe)
-            trained = self.trainings.train(task, on_epoch)
-            run, metrics = trained.run, trained.history.kept.metrics
-            if setup.after:
-                put(head, setup.after)
-                metrics = validate(head, *validation)
-                run = replace(run, after=setup.after, kept={**run.kept, "metrics": metrics})
-            return Fitted(setup, head, recipe, metrics, run.seconds, run, trained.history.epochs)
+            return self.fitted(setup, self.trainings.train(self._task(setup, head, keywords, recipe), on_epoch))
+        validation = self.load("val", recipe.audio_level)
         put(head, setup.after)
         metrics = validate(head.to(self.device).eval(), *validation)
-        seconds = time.perf_counter() - begun
         kept = Epoch(0, "untrained", float("nan"), recipe.logit_scale, 0.0, metrics)
         run = Run(
             head=setup.head,
@@ -164,10 +158,15 @@ class Splits:
             kept=asdict(kept),
             chosen="nothing was trained by gradients",
             parameters=sum(each.numel() for each in (*head.parameters(), *head.buffers())),
-            seconds=seconds,
+            seconds=time.perf_counter() - begun,
             after=setup.after,
         )
-        return Fitted(setup, head, recipe, metrics, seconds, run)
+        return Fitted(setup, head, run)
+
+    def fitted(self, setup: Setup, trained: Trained) -> Fitted:
+        """A setup whose training is over; settings that take effect after it are set."""
+        made = Fitted(setup, trained.head, trained.run, trained.history.epochs)
+        return replace(self.settled(made, {}), setup=setup) if setup.after else made
 
     def task(self, setup: Setup, seed: int | None = None) -> Task:
         """A setup with a new head as what ``lab.train.train_on`` takes."""
@@ -182,9 +181,9 @@ class Splits:
         """The same trained head with keywords set that take effect after the training."""
         setup = fitted.setup.with_after(point)
         put(fitted.head, setup.after)
-        metrics = validate(fitted.head, *self.load("val", fitted.recipe.audio_level))
+        metrics = validate(fitted.head, *self.load("val", fitted.run.audio_level))
         run = replace(fitted.run, after=setup.after, kept={**fitted.run.kept, "metrics": metrics})
-        return replace(fitted, setup=setup, metrics=metrics, run=run)
+        return replace(fitted, setup=setup, run=run)
 
     def try_out(self, setup: Setup) -> None:
         """Scores a few validation pairs at the ends of every range of a setup.
