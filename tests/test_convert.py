@@ -314,6 +314,22 @@ def test_matched_to_a_data_set(tmp_path: Path, caplog: pytest.LogCaptureFixture)
         import_features(source, tmp_path / "t.zarr", Origin(collection=other))
 
 
+def test_captions_meet_features_though_only_one_writes_the_suffix(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    source = lay_pickle(tmp_path)  # v0 to v70
+    sheet = tmp_path / "captions.csv"
+    sheet.write_text("video,caption\nv3.mp4,a\nv7.WMV,b\nv3,c\nw.mp4,d\n")
+    made = import_features(source, tmp_path / "s.zarr", Origin(captions=sheet))
+    assert len(made.videos) == V + 1
+    assert [made.videos[row["video"]]["id"] for row in made.captions] == ["v3", "v3", "v7", "w.mp4"]
+    assert "1 of 3 captioned videos have no features (w.mp4, ...)" in caplog.text
+    sheet.write_text("video,caption\nbears_3.mp4,a\nbears_7.mp4,b\n")
+    with pytest.raises(LabError, match=r"videos like 'bears_3.mp4', the features of videos like 'v0': write"):
+        import_features(source, tmp_path / "t.zarr", Origin(captions=sheet))
+    assert not (tmp_path / "t.zarr").exists()
+
+
 def test_text_and_audio_as_well(tmp_path: Path) -> None:
     source = lay_npz(tmp_path)
     (tmp_path / "text").mkdir()

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lab.convert.layouts.survey import less_suffix
 from lab.datasets import Caption, Collection, Video
 from lab.datasets.reading import read_csv, read_lines
 from lab.errors import LabError
+
+log = logging.getLogger(__name__)
 
 ORDER = ("train", "val", "test")
 
@@ -56,10 +60,13 @@ def _first(row: dict[str, Any], names: Sequence[str]) -> Any:
 def collection_of(ids: Iterable[str], queries: Sequence[Query], root: Path) -> tuple[Collection, list[str]]:
     """A collection of the videos that have features or captions, and the query number of each of its captions.
 
-    With splits in the queries the protocol is ``given``; without any, all is in ``all``. Raises LabError for a video
-    in two splits.
+    A caption's video is that of its id, else the one whose id differs by a file's suffix alone. With splits in the
+    queries the protocol is ``given``; without any, all is in ``all``. Raises LabError for a video in two splits, and
+    where no captioned video has features.
     """
-    splits: dict[str, str] = dict.fromkeys([*ids, *(query.video for query in queries)], "")
+    known_ids = list(ids)
+    queries = _joined(known_ids, queries)
+    splits: dict[str, str] = dict.fromkeys([*known_ids, *(query.video for query in queries)], "")
     for query in queries:
         known = splits[query.video]
         if known and query.split and known != query.split:
@@ -77,3 +84,28 @@ def collection_of(ids: Iterable[str], queries: Sequence[Query], root: Path) -> t
     captions = tuple(Caption(rows[query.video], query.text, views[splits[query.video]]) for query in told)
     videos = tuple(Video(video, None, views[splits[video]]) for video in order)
     return Collection("imported", root, videos, captions, (protocol,), ()), [query.qid for query in told]
+
+
+def _joined(ids: Sequence[str], queries: Sequence[Query]) -> list[Query]:
+    """The queries with the ids that their videos' features have. Raises LabError where none has any."""
+    exact = set(ids)
+    bare: dict[str, list[str]] = {}
+    for name in ids:
+        bare.setdefault(less_suffix(name), []).append(name)
+
+    def meant(video: str) -> str:
+        near = bare.get(less_suffix(video), [])
+        return near[0] if video not in exact and len(near) == 1 else video
+
+    joined = [replace(query, video=meant(query.video)) for query in queries]
+    told = dict.fromkeys(query.video for query in joined)
+    without = [video for video in told if video not in exact]
+    if told and len(without) == len(told):
+        raise LabError(
+            f"no captioned video has features: the captions are of videos like '{without[0]}', the features of videos "
+            f"like '{ids[0]}': write the one as the other"
+        )
+    if without:
+        log.warning("%d of %d captioned videos have no features (%s, ...)",
+                    len(without), len(told), ", ".join(without[:3]))  # fmt: skip
+    return joined

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,13 @@ from numpy.typing import NDArray
 from lab.cli import bar
 from lab.convert.layouts.features import Features
 from lab.datasets import Collection
+from lab.datasets.tree import VIDEO_SUFFIXES, stem, suffix
 from lab.errors import LabError
 from lab.sampling import MAX_FRAMES, Sampling
 
 log = logging.getLogger(__name__)
 
 Rows = NDArray[np.floating[Any]]
-VIDEO_SUFFIXES = (".mp4", ".avi", ".mkv", ".webm", ".mov")
 
 
 def match(collection: Collection, features: Features) -> dict[int, str]:
@@ -28,13 +27,13 @@ def match(collection: Collection, features: Features) -> dict[int, str]:
     Raises LabError where no id fits; ids that fit no video are counted in a warning.
     """
     rows = {video.id: row for row, video in enumerate(collection.videos)}
-    stems: dict[str, list[int]] = {}
+    bare: dict[str, list[int]] = {}
     for video, place in rows.items():
-        stems.setdefault(_stem(video), []).append(place)
+        bare.setdefault(less_suffix(video), []).append(place)
     found: dict[int, str] = {}
     strays: list[str] = []
     for name in features.ids:
-        near = stems.get(_stem(name), [])
+        near = bare.get(less_suffix(name), [])
         row = rows[name] if name in rows else near[0] if len(near) == 1 else None
         if row is None:
             strays.append(name)
@@ -53,9 +52,9 @@ def match(collection: Collection, features: Features) -> dict[int, str]:
     return found
 
 
-def _stem(name: str) -> str:
-    path = PurePosixPath(name)
-    return path.with_suffix("").as_posix() if path.suffix.lower() in VIDEO_SUFFIXES else name
+def less_suffix(name: str) -> str:
+    """A video's id less the suffix of a video file, if it has one: lists are written with it and without."""
+    return stem(name) if suffix(name) in VIDEO_SUFFIXES else name
 
 
 class Survey:
