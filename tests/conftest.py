@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+from machines import Network, network
 from synthetic import World, make_world
 
 if TYPE_CHECKING:
@@ -32,3 +34,13 @@ def paged(full: Path, tmp_path_factory: pytest.TempPathFactory) -> Paged:
     from paged import make_paged  # here, for it imports text towers
 
     return make_paged(tmp_path_factory.mktemp("page"), full)
+
+
+@pytest.fixture
+def net() -> Iterator[Network]:
+    """A network that has no machines yet."""
+    try:
+        with network() as made:
+            yield made
+    except OSError as error:
+        pytest.skip(f"no machines out of namespaces: {error}")

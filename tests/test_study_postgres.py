@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import subprocess
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import optuna
 import pytest
 from forked import start_study
+from postgres import database
 
 from lab.errors import LabError
 from lab.studies.queue import Queue, me
@@ -30,31 +28,12 @@ temperature = { log = [1e-3, 1.0] }
 """
 
 
-def _binary(name: str) -> str | None:
-    places = sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)
-    return shutil.which(name) or next((str(p / name) for p in places if (p / name).is_file()), None)
-
-
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
     """The URL of a fresh server that listens on a socket of its own."""
-    pytest.importorskip("psycopg", reason="psycopg, SQLAlchemy's driver of PostgreSQL, is not installed")
-    initdb, postgres = _binary("initdb"), _binary("postgres")
-    if initdb is None or postgres is None:
-        pytest.skip("PostgreSQL is not installed (Debian: apt install postgresql)")
-    options: dict[str, Any] = {}
-    with tempfile.TemporaryDirectory(prefix="pg", dir="/tmp") as folder:  # a socket's path must be short
-        if os.geteuid() == 0:  # which PostgreSQL refuses
-            try:
-                shutil.chown(folder, "postgres")
-            except LookupError:
-                pytest.skip("there is no user 'postgres' to run the server as, and root may not")
-            options["user"] = "postgres"
-        quiet: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": folder, **options}
-        data = f"{folder}/data"
-        subprocess.run([initdb, "-D", data, "-U", "postgres", "--auth=trust", "--no-sync"], check=True, **quiet)
-        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}", "-c", "fsync=off"]
-        running = subprocess.Popen([postgres, "-D", data, *settings], **quiet)
+    with database() as (serve, folder, quiet):
+        settings = ["-c", "listen_addresses=", "-c", f"unix_socket_directories={folder}"]
+        running = subprocess.Popen([*serve, *settings], **quiet)
         try:
             url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
             for _ in range(100):
