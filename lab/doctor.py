@@ -17,10 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import cli
+from lab.atomic import replace_text
 from lab.datasets import DATASETS, get_dataset
 from lab.errors import LabError
 from lab.examine import Finding, examine
-from lab.store.ledger import replace_text
 from lab.workers import DecodePool, WorkerTimeout
 
 DEADLINE_S = 60.0

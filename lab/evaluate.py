@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab import cli
+from lab.atomic import replace_bytes
 from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
@@ -31,7 +32,6 @@ from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
-from lab.store.ledger import replace_bytes
 from lab.task import head_for
 
 log = logging.getLogger(__name__)

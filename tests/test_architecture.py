@@ -18,6 +18,7 @@ LAB = ROOT / "lab"
 
 #: What reads stores. It must run where neither a codec nor a backbone is installed.
 STUDY_SIDE = (
+    "atomic",
     "",
     "by_word",
     "capture",

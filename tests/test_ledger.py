@@ -9,8 +9,9 @@ from pathlib import Path
 import polars
 import pytest
 
+from lab.atomic import replace_bytes, replace_text
 from lab.errors import LabError
-from lab.store.ledger import FACTS, STORED, Entry, Ledger, replace_bytes, replace_text
+from lab.store.ledger import FACTS, STORED, Entry, Ledger
 
 
 def test_update_puts_rows_in_place_of_their_like(tmp_path: Path) -> None:

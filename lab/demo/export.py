@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from lab import cli
+from lab.atomic import replace_bytes, replace_text
 from lab.demo.answers import Answers
 from lab.demo.server import PAGE
 from lab.errors import LabError
 from lab.reads import require_captions
-from lab.store.ledger import replace_bytes, replace_text
 
 #: What marks a directory as made here, so that it may be written to again: this file, if it begins like this.
 DATA, BEGINS = "data.js", "window.exported = {"

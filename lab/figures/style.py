@@ -24,9 +24,9 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
+from lab.atomic import replace_bytes
 from lab.figures import room
 from lab.significance import Interval
-from lab.store.ledger import replace_bytes
 
 #: One colour a head, the same in every figure; ``OTHER`` for heads of your own, see ``own``.
 HEAD_COLOURS = {

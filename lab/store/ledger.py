@@ -9,13 +9,12 @@ decoding), ``bytes`` (the file's size then).
 from __future__ import annotations
 
 import json
-import os
-import secrets
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from lab.atomic import replace_text
 from lab.errors import LabError
 
 #: Statuses after which the modality's features are in the store.
@@ -88,23 +87,3 @@ def complaints(entries: Iterable[Entry]) -> list[str]:
         if entry.failed:
             told.setdefault((entry.video, entry.status, entry.reason), []).append(entry.modality)
     return [f"{video}  {'+'.join(names)}  {status}: {reason}" for (video, status, reason), names in told.items()]
-
-
-def replace_text(file: Path, text: str) -> None:
-    """``replace_bytes`` in UTF-8; the odd bytes of a file name (lone surrogates here) become the escapes of JSON."""
-    replace_bytes(file, text.encode("utf-8", "backslashreplace"))
-
-
-def replace_bytes(file: Path, data: bytes) -> None:
-    """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left."""
-    # Not the pid: shards on two machines may share it, and the directory.
-    fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
-    try:
-        with fresh.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
-        fresh.replace(file)
-    except BaseException:
-        fresh.unlink(missing_ok=True)
-        raise

@@ -11,8 +11,8 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from lab.atomic import replace_bytes
 from lab.errors import LabError
-from lab.store.ledger import replace_bytes
 
 
 def read(file: Path) -> dict[int, list[bytes]]:

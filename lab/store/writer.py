@@ -22,10 +22,11 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
+from lab.atomic import replace_text
 from lab.errors import LabError
 from lab.store import passport as passports
 from lab.store import thumbnails
-from lab.store.ledger import Entry, Ledger, replace_text
+from lab.store.ledger import Entry, Ledger
 from lab.store.lock import alone
 from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store, token_rows
 

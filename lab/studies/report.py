@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from lab import cli
+from lab.atomic import replace_bytes, replace_text
 from lab.errors import LabError
-from lab.store.ledger import replace_bytes, replace_text
 from lab.studies.final import Final
 from lab.studies.published import published_for
 from lab.studies.setups import Study

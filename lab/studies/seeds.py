@@ -17,11 +17,11 @@ from pathlib import Path
 from typing import Any
 
 from lab import cli
+from lab.atomic import replace_bytes
 from lab.errors import LabError
 from lab.lifted import build_of, obstacle
 from lab.recipe import divide, merged
 from lab.runs import load_run, read_run, save_run
-from lab.store.ledger import replace_bytes
 from lab.studies.batched import train_together
 from lab.studies.cached import settle
 from lab.studies.grid import Chosen
