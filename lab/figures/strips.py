@@ -134,8 +134,10 @@ def _bars(
     axes.bar(range(frames), weights, width=0.8, color=colour, zorder=2)
     axes.axhline(1 / frames, color=style.CHANCE, lw=0.8, ls=":", zorder=3)
     if told is not None:
-        for i in np.flatnonzero(told):
-            axes.add_patch(Rectangle((i - 0.5, 0), 1, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0))
+        edges = np.flatnonzero(np.diff(np.r_[False, told, False]))  # one area a stretch: between two there is a seam
+        for start, end in edges.reshape(-1, 2).tolist():
+            area = Rectangle((start - 0.5, 0), end - start, peak, color=style.TRUTH, alpha=0.16, lw=0, zorder=0)
+            axes.add_patch(area)
     axes.set(ylim=(0, peak), xticks=[], yticks=[])
     axes.tick_params(axis="y", length=1.5, pad=1)
     axes.text(
