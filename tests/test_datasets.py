@@ -307,12 +307,22 @@ def test_csv_takes_quotes_commas_a_mark_and_other_cases(tmp_path: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("mark", [";", "\t"])
+def test_csv_of_a_spreadsheet_may_be_parted_by_semicolons_or_tabs(tmp_path: Path, mark: str) -> None:
+    lines = [("Video", "note", "caption"), ("x.mp4", "", "a dog, barking"), ("y.mp4", "", f'"one{mark} two"')]
+    touch(tmp_path, "f.csv", data="\r\n".join(map(mark.join, lines)).encode())
+    assert [row for _, row in read_csv(tmp_path / "f.csv", ("video", "caption"))] == [
+        {"video": "x.mp4", "caption": "a dog, barking"},
+        {"video": "y.mp4", "caption": f"one{mark} two"},
+    ]
+
+
 @pytest.mark.parametrize(
     ("data", "message"),
     [
         (
-            "video;caption\na;b",
-            "needs the columns video, caption; its first line has 'video;caption': add video, caption",
+            "video;text\na;b",
+            "needs the columns video, caption; its first line has 'video;text': add video, caption",
         ),
         ("video\na", "needs the columns video, caption; its first line has 'video': add caption"),
         ("", "needs the columns video, caption; its first line has none: add video, caption"),
@@ -320,7 +330,10 @@ def test_csv_takes_quotes_commas_a_mark_and_other_cases(tmp_path: Path) -> None:
             "video,caption\na,b\na,b, c",
             "line 3 has 3 fields, its header 2: put a text that holds a comma in double quotes",
         ),
+        ("video;caption\na;b;c", "line 2 has 3 fields, its header 2: put a text that holds a semicolon in double"),
+        ("video,caption;video\na;b", "needs the columns video, caption; its first line has 'video', 'caption;video'"),
         ("video,caption\na", "line 2 has 1 fields, its header 2"),
+        ("b" * 200_000, "must be CSV, line 1 is not: field larger than field limit"),
         ('video,caption\na,"b', "must be CSV, line 2 is not: unexpected end of data"),
         ("video,caption\na," + "b" * 200_000, "must be CSV, line 2 is not: field larger than field limit"),
     ],

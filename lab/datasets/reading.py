@@ -16,6 +16,7 @@ from lab.errors import LabError
 
 # A value in a message: bounded, also for what is nested a million times or holds itself.
 short = reprlib.repr
+_MARKS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
 def read_text(path: Path) -> str:
@@ -49,18 +50,33 @@ def read_json(path: Path) -> Any:
 
 
 def read_csv(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
-    """Rows as (line number, column -> text). Raises LabError naming the columns found, or the line that is wrong."""
-    rows = csv.reader(io.StringIO(read_text(path), newline=""), strict=True)
+    """Rows as (line number, column -> text). Raises LabError naming the columns found, or the line that is wrong.
+
+    Fields are parted by commas, or by what parts the columns in the first line: spreadsheets write semicolons or tabs.
+    """
+    text = read_text(path)
+    mark = _mark(text[:4096].partition("\n")[0], columns)
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=mark, strict=True)
     try:
-        return list(_csv_rows(path, rows, columns, optional))
+        return list(_csv_rows(path, rows, columns, optional, _MARKS[mark]))
     except csv.Error as error:
         raise LabError(f"{path} must be CSV, line {rows.line_num} is not: {error}") from error
 
 
+def _mark(first: str, columns: Sequence[str]) -> str:
+    """What parts the fields, by the first line: the mark with which it has all columns, else the comma."""
+    fitting = [mark for mark in _MARKS if {*columns} <= {*_names(next(csv.reader([first], delimiter=mark), []))}]
+    return fitting[0] if fitting else ","
+
+
+def _names(header: Iterable[str]) -> list[str]:
+    return [name.strip().lower() for name in header]
+
+
 def _csv_rows(
-    path: Path, rows: Any, columns: Sequence[str], optional: Sequence[str]
+    path: Path, rows: Any, columns: Sequence[str], optional: Sequence[str], mark: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
-    header = [name.strip().lower() for name in next(rows, [])]
+    header = _names(next(rows, []))
     absent = [name for name in columns if name not in header]
     if absent:
         found = ", ".join(repr(name) for name in header) or "none"
@@ -74,7 +90,7 @@ def _csv_rows(
         if len(row) != len(header):
             raise LabError(
                 f"{path} line {rows.line_num} has {len(row)} fields, its header {len(header)}: "
-                "put a text that holds a comma in double quotes"
+                f"put a text that holds a {mark} in double quotes"
             )
         yield rows.line_num, {name: row[place].strip() for name, place in at.items()}
 
