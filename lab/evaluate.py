@@ -74,7 +74,8 @@ def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Can
     how = Recipe(**recipe)
     head, _ = head_for(store, name, keywords, how.seed)
     if any(True for _ in head.parameters()):
-        log.warning("%s has parameters, and they are as they begin: python -m lab.train %s", name, name)
+        trains = shlex.join(["python", "-m", "lab.train", name, "--store", str(store.path)])
+        log.warning("%s has parameters, and they are as they begin: %s", name, trains)
     label = "-".join([name, *(f"{key}={value}" for key, value in sorted(known.items()))])
     return Candidate(head.eval(), label, None, how.audio_level)
 
@@ -233,7 +234,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         run = read_run(path)
         if given.dataset is None and given.store is None:
             given.dataset = run.dataset
-        store = given_store(given)
+        store = given_store(given, run.passport, run.store)
         protocol = given.protocol or (run.protocol if run.protocol in store.protocols else store.protocols[0])
         if given.set:
             raise LabError(f"{path} is trained, its settings are fixed: leave --set out, or give a head's name")

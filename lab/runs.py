@@ -178,13 +178,13 @@ def load_run(path: str | Path, store: Store | None = None, *, trusted: Collectio
     run = read_run(path)
     if store is not None:
         _require_passport(run, store, path)
-    for name in _foreign(run.head, run.settings):
+    for name in own_code(run.head, run.settings):
         if name not in trusted:
             raise UntrustedError(path, name)
     weights = _weights(path / "head.safetensors")
     try:
         keywords = _without_start(run.head, run.settings)
-        if not _foreign(run.head, keywords):  # nothing of the size that a file claims is made before it is checked
+        if not own_code(run.head, keywords):  # nothing of the size that a file claims is made before it is checked
             with torch.device("meta"):
                 _require_shapes(build_head(run.head, run.dim, **keywords), weights, path)
         head = build_head(run.head, run.dim, **keywords)
@@ -235,7 +235,7 @@ def _require_passport(run: Run, store: Store, path: Path) -> None:
     passport.require_same(store.passport, run.passport, str(store.path), remedy)
 
 
-def _foreign(head: str, keywords: Mapping[str, Any]) -> list[str]:
+def own_code(head: str, keywords: Mapping[str, Any]) -> list[str]:
     """All that could name a class outside the lab: a head that ``HEADS`` lacks, and any ``x:y`` among its keywords."""
 
     def names(value: Any) -> Iterator[str]:

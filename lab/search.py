@@ -200,7 +200,8 @@ def search(
     without it, that of ``dataset`` (by default the run's) below ``features``. Raises ``LabError`` as the command does.
     """
     if store is None:
-        found = find_store(features, dataset or _dataset_of(run, runs))
+        name, passport, path = _trained_on(run, runs)
+        found = find_store(features, dataset or name, passport, path)
     else:
         found = store if isinstance(store, Store) else open_store(store)
     if isinstance(head, nn.Module):
@@ -212,8 +213,12 @@ def search(
     return Searcher(found, one, split=split, protocol=protocol, clip=clip).search(query, top)
 
 
-def _dataset_of(run: str | Path | None, runs: Path) -> str | None:
-    return None if run is None else read_run(locate_run(run, runs)).dataset
+def _trained_on(run: str | Path | None, runs: Path) -> tuple[str | None, dict[str, Any] | None, str]:
+    """The data set, the passport and the store of a run, if one is named."""
+    if run is None:
+        return None, None, ""
+    told = read_run(locate_run(run, runs))
+    return told.dataset, told.passport, told.store
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -239,9 +244,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     given = parser.parse_args(argv)
-    if given.dataset is None and given.store is None:
-        given.dataset = _dataset_of(given.run, given.runs)
-    store = given_store(given)
+    name, passport, path = _trained_on(given.run if given.store is None else None, given.runs)
+    given.dataset = given.dataset or name
+    store = given_store(given, passport, path)
     one = choose_head(store, given.run, given.head, given.set, given.runs, given.trust)
     searcher = Searcher(store, one, split=given.split, protocol=given.protocol, clip=given.clip)
     query = searcher.encoder(given.query)

@@ -7,6 +7,7 @@ run (see ``lab.runs``). It reads ``train`` and ``val`` and no other split; ``pyt
 from __future__ import annotations
 
 import math
+import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,7 +26,7 @@ from lab.errors import LabError
 from lab.loss import Truth
 from lab.metrics import retrieval_metrics
 from lab.recipe import DEFAULT, PRESETS, Recipe, divide, parse_settings
-from lab.runs import RUNS, Run, require_free, save_run, sections
+from lab.runs import RUNS, Run, own_code, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch, History, Stage, only, start_of
 from lab.step import MAX_LOG_SCALE, Step
@@ -280,8 +281,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     cli.say(epochs_table(trained.history))
     run = trained.run
     cli.say(f"{run.parameters:,} parameters, trained in {run.seconds:.1f} s; kept is the {run.chosen}")
-    cli.say(f"saved as {path}; the test split: python -m lab.evaluate {path} --split test")
+    test = "test" in task.store.splits_of(task.protocol)
+    cli.say(f"saved as {path}" + (f"; the test split: {evaluation(path, run)}" if test else ""))
     return 0
+
+
+def evaluation(path: Path, run: Run) -> str:
+    """The command that reads a run's test split, to be pasted: it names the store, and trusts a head of one's own."""
+    trust = [word for name in own_code(run.head, run.settings) for word in ("--trust", name)]
+    return shlex.join(["python", "-m", "lab.evaluate", str(path), "--store", run.store, *trust, "--split", "test"])
 
 
 def epochs_table(history: History) -> str:

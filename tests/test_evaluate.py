@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from pathlib import Path
@@ -168,8 +169,7 @@ def test_a_trained_run(store: Store, tmp_path: Path, capsys: pytest.CaptureFixtu
     features = ["--features", str(store.path.parent)]
     train = ["xpool", *features, *runs, "--name", "mine", "--set", "epochs=1", "--set", "batch=256"]
     assert cli.run(train_main, train) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
-    assert last.endswith(f"the test split: python -m lab.evaluate {tmp_path / 'runs' / 'mine'} --split test")
+    assert f"saved as {tmp_path / 'runs' / 'mine'}; the test split: " in capsys.readouterr().out.splitlines()[-1]
     assert cli.run(main, ["mine", *features, *runs, "--split", "val", "--dataset", "toy"]) == 0
     out, err = capsys.readouterr()
     assert out.startswith(f"mine on the split 'val' of {store.path} (whole), 6 videos\n")
@@ -269,10 +269,57 @@ def test_where_two_stores_fit_one_must_be_chosen(
     assert cli.run(main, ["mean", "--store", str(other), "--split", "val", *arguments]) == 0
 
 
+def test_where_several_stores_fit_a_run_means_its_own(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    features, runs = store.path.parent, tmp_path / "runs"
+    for name in ("copied", "anew made"):
+        shutil.copytree(store.path, features / f"{name}.zarr")
+    anew = features / "anew made.zarr"
+    zarr.open_group(anew, mode="a").attrs["passport"] = {
+        **store.passport,
+        "frames": {**store.passport["frames"], "sampling": "other-5"},
+    }
+    train = ["xpool", "--set", "epochs=1", "--set", "batch=512", "--runs", str(runs)]
+    for path in (anew, store.path):
+        assert cli.run(train_main, [*train, "--store", str(path), "--name", path.stem]) == 0
+        pasted = shlex.split(capsys.readouterr().out.splitlines()[-1].rpartition("the test split: ")[2])
+        assert cli.run(main, pasted[3:]) == 0
+        assert f" on the split 'test' of {path} " in capsys.readouterr().out
+        for dataset in ([], ["--dataset", "toy"]):
+            asked = [
+                path.stem.replace(" ", "-"),
+                *dataset,
+                "--features",
+                str(features),
+                "--runs",
+                str(runs),
+                "--split",
+                "val",
+            ]
+            assert cli.run(main, asked) == 0
+            assert f" on the split 'val' of {path} " in capsys.readouterr().out
+    shutil.rmtree(store.path)
+    shutil.copytree(features / "copied.zarr", features / "again.zarr")
+    said = f"2 stores fit, choose one with --store PATH: {features / 'again.zarr'}, {features / 'copied.zarr'}"
+    assert told(capsys, "toy", "--features", str(features), "--runs", str(runs)) == said
+
+
+def test_a_store_without_a_test_split_has_none_to_offer(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    splits = Store.splits_of
+    monkeypatch.setattr(Store, "splits_of", lambda *asked: tuple(s for s in splits(*asked) if s != "test"))
+    where = ["--store", str(store.path), "--runs", str(tmp_path), "--name", "mine"]
+    assert cli.run(train_main, ["mean", *where]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == f"saved as {tmp_path / 'mine'}"
+
+
 def test_untrained_weights_are_said_to_be_so(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["--store", str(store.path), "--split", "val", "--runs", str(tmp_path / "runs")]
     assert cli.run(main, ["xpool", *arguments]) == 0
-    assert "warning: xpool has parameters, and they are as they begin" in capsys.readouterr().err
+    said = "warning: xpool has parameters, and they are as they begin: python -m lab.train xpool --store "
+    assert f"{said}{store.path}\n" in capsys.readouterr().err
     assert told(capsys, "xpool", *arguments, "--set", "lr=1") == (
         "'lr' is for training, which python -m lab.train does: leave it out here"
     )
@@ -317,8 +364,10 @@ def test_a_head_of_ones_own_trains_and_evaluates(
     arguments = ["--store", str(store.path), "--runs", str(tmp_path / "runs")]
     train = ["own_head:First", *arguments, "--set", "scale=2", "--set", "epochs=1", "--name", "own"]
     assert cli.run(train_main, train) == 0
-    capsys.readouterr()
+    pasted = shlex.split(capsys.readouterr().out.splitlines()[-1].rpartition("the test split: ")[2])
     assert "which is code that the lab does not know" in told(capsys, "own", *arguments)
-    assert cli.run(main, ["own", *arguments, "--trust", "own_head:First"]) == 0
+    assert pasted[:3] == ["python", "-m", "lab.evaluate"]
+    assert cli.run(main, pasted[3:]) == 0
+    assert "own on the split 'test'" in capsys.readouterr().out
     assert cli.run(main, ["own_head:First", *arguments, "--set", "scale=3"]) == 0
     assert "own_head:First-scale=3 on the split 'test'" in capsys.readouterr().out

@@ -101,6 +101,22 @@ def test_the_function_is_the_command(path: Path, runs: Path, capsys: pytest.Capt
     assert " s (" in lines[2]
 
 
+def test_where_several_stores_fit_a_run_means_its_own(
+    path: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        shutil.copytree(path, tmp_path / f"{name}.zarr")
+    passport = open_store(path).passport
+    frames = {**passport["frames"], "sampling": "other-6"}
+    zarr.open_group(tmp_path / "a.zarr", mode="a").attrs["passport"] = {**passport, "frames": frames}
+    where = ["--features", str(tmp_path), "--runs", str(runs)]
+    assert main([THINGS[3], "--run", "xpool-s0", *where]) == 0
+    assert f"of {tmp_path / 'b.zarr'}" in capsys.readouterr().out
+    assert lab.search(THINGS[3], run="xpool-s0", features=tmp_path, runs=runs)
+    assert cli.run(main, [THINGS[3], "--dataset", "made", *where]) == 2
+    assert "2 stores fit, choose one with --store PATH" in capsys.readouterr().err
+
+
 def test_a_store_whose_pass_is_not_at_its_end_says_so(
     path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import argparse
 import logging
 import shlex
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from lab.errors import LabError
+from lab.store.passport import differences
 from lab.store.reader import TABLES, Store, open_store
 
 log = logging.getLogger(__name__)
@@ -21,18 +24,21 @@ def store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--protocol", help="for data sets with several (default: the first)")
 
 
-def given_store(given: argparse.Namespace) -> Store:
-    """The store that a command's options name. Raises ``LabError`` if there is none, or if several fit."""
+def given_store(given: argparse.Namespace, passport: Mapping[str, Any] | None = None, at: str = "") -> Store:
+    """The store that a command's options name; among several as ``find_store`` does. Raises what that raises."""
     if given.store is None:
-        return find_store(given.features, given.dataset)
+        return find_store(given.features, given.dataset, passport, at)
     store = open_store(given.store)
     if given.dataset not in (None, store.name):
         raise LabError(f"{store.path} is a store of {store.name}, not of {given.dataset}: leave one of the two out")
     return store
 
 
-def find_store(features: Path, dataset: str | None) -> Store:
-    """The one store under ``features`` (of a data set, if named). Raises ``LabError`` if there is none or several."""
+def find_store(features: Path, dataset: str | None, passport: Mapping[str, Any] | None = None, at: str = "") -> Store:
+    """The one store under ``features`` (of a data set, if named). Raises ``LabError`` if there is none or several.
+
+    Among several the one of a run's ``passport``, and where that has copies the one ``at`` its place.
+    """
     fitting = []
     for path in sorted(features.glob("*.zarr")):
         try:
@@ -42,6 +48,10 @@ def find_store(features: Path, dataset: str | None) -> Store:
     if not fitting:
         of = f" of {dataset}" if dataset else ""
         raise LabError(f"no store{of} in {features}: make one with python -m lab.cache --dataset {dataset or 'NAME'}")
+    if len(fitting) > 1 and passport is not None:
+        whole = [store for store in fitting if passport.keys() <= store.passport.keys()]
+        same = [store for store in whole if not differences(store.passport, passport)]
+        fitting = [store for store in same if store.path.resolve() == Path(at).resolve()] or same or fitting
     if len(fitting) > 1:
         names = ", ".join(str(store.path) for store in fitting)
         raise LabError(f"{len(fitting)} stores fit, choose one with --store PATH: {names}")
