@@ -10,6 +10,7 @@ import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,7 @@ from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
 from lab.metrics import ranks, summarise
 from lab.recipe import divide
 from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
-from lab.studies.setups import Setup, better, quality
+from lab.studies.setups import Setup, best_by, quality
 from lab.studies.splits import Fitted, Splits, put
 
 #: Keywords of heads that may change after the training.
@@ -109,11 +110,8 @@ def settle(
         (point, statistics.fmean(quality(each.metrics(point), objective) for each in scorers))
         for point in setup.options
     ]
-    best = tried[0]
-    for each in tried[1:]:
-        if better(each[1], best[1], objective):
-            best = each
-    return [splits.settled(fitted, best[0]) for fitted in fits], tried
+    point, _ = best_by(objective, tried, itemgetter(1))
+    return [splits.settled(fitted, point) for fitted in fits], tried
 
 
 @dataclass(frozen=True)

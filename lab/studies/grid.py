@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from operator import itemgetter
 from typing import Any
 
 from lab import cli
 from lab.errors import LabError
 from lab.studies.cached import Cached, after_training
-from lab.studies.setups import Setup, Study, better, quality
+from lab.studies.setups import Setup, Study, best_by, quality
 from lab.studies.space import points
 from lab.studies.splits import Splits
 
@@ -34,16 +35,12 @@ def _chosen(study: Study, row: Setup, splits: Splits, bar: Any) -> Chosen:
     free = after_training(row)
     cached = Cached(row, splits) if free else None
     tried: list[tuple[dict[str, Any], float]] = []
-    best: tuple[dict[str, Any], float] | None = None
     for point in points(row.search):
         try:
             metrics = cached.metrics(point) if cached is not None else splits.fit(row.at(point)).metrics
         except LabError as error:
             raise LabError(f"row '{row.name}' at {point}: {error}") from None
         tried.append((point, quality(metrics, study.objective)))
-        if best is None or better(tried[-1][1], best[1], study.objective):
-            best = tried[-1]
         bar.update()
-    if best is None:
-        raise ValueError("a row that is searched must have points")
-    return Chosen(row.with_after(best[0]) if free else row.at(best[0]), tried)
+    best, _ = best_by(study.objective, tried, itemgetter(1))
+    return Chosen(row.with_after(best) if free else row.at(best), tried)

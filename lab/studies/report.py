@@ -7,6 +7,7 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ from lab.atomic import replace_bytes, replace_text
 from lab.errors import LabError
 from lab.studies.final import Final
 from lab.studies.published import published_for
-from lab.studies.setups import Study
+from lab.studies.setups import Study, best_by
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -217,7 +218,7 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
         f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
         f"among {len(tried)}"
         for name, tried in result.get("choices", {}).items()
-        for best in [_best(tried, result["objective"])]
+        for best in [best_by(result["objective"], tried, itemgetter("value"))]
     ]
     if not told:
         return choices
@@ -237,12 +238,6 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
         lines.append(f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best, {how}: {spans}")
     return lines + choices
-
-
-def _best(tried: Sequence[Mapping[str, Any]], objective: str) -> Mapping[str, Any]:
-    from lab.studies.setups import OBJECTIVES
-
-    return (max if OBJECTIVES[objective] else min)(tried, key=lambda each: each["value"])
 
 
 def _span(span: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from lab import cli
@@ -22,7 +23,7 @@ from lab.studies.cached import Cached, after_training, settle
 from lab.studies.learned import level_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
-from lab.studies.setups import OBJECTIVES, Setup, Study, better, quality
+from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, quality
 from lab.studies.splits import Splits
 from lab.studies.storage import Storage
 
@@ -204,13 +205,8 @@ def _show(study: Study, queue: Queue, bar: Any) -> None:
 
 def best_of(trials: list[FrozenTrial], objective: str) -> FrozenTrial | None:
     """The best trial that was trained to its end; the first of several that are level. None where there is none."""
-    best: FrozenTrial | None = None
-    for trial in trials:
-        if trial.state.name != "COMPLETE" or trial.value is None:
-            continue
-        if best is None or best.value is None or better(trial.value, best.value, objective):
-            best = trial
-    return best
+    ended = [trial for trial in trials if trial.state.name == "COMPLETE" and trial.value is not None]
+    return best_by(objective, ended, attrgetter("value")) if ended else None
 
 
 def _found(study: Study, queue: Queue, cached: Cached | None) -> Found:

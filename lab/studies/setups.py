@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from lab.metrics import geometric_mean
 from lab.recipe import DEFAULT, divide, merged
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies.space import Range, Value
+
+T = TypeVar("T")
 
 #: What may be optimised, and whether more of it is better.
 OBJECTIVES = {
@@ -117,6 +119,6 @@ def quality(metrics: Mapping[str, float], objective: str) -> float:
     return geometric_mean(dict(metrics)) if objective == GEOMETRIC_MEAN else float(metrics[objective])
 
 
-def better(value: float, other: float, objective: str) -> bool:
-    """Whether a value of an objective is better than another."""
-    return value > other if OBJECTIVES[objective] else value < other
+def best_by(objective: str, items: Iterable[T], value: Callable[[T], float]) -> T:
+    """The item whose value of an objective is best; of several that are level the first."""
+    return (max if OBJECTIVES[objective] else min)(items, key=value)
