@@ -118,6 +118,33 @@ def test_no_captions_file_leaves_videos_to_search(tmp_path: Path) -> None:
         read(tmp_path, split="70/10/20")
 
 
+def test_a_captions_file_under_another_name_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "annotations.csv", "captions.jsonl", "notes.txt", "sub/more.csv", ".hidden.csv")
+    assert read(tmp_path).notes[0] == (
+        "no captions.csv is there (but annotations.csv, captions.jsonl: what has the captions must be called "
+        "captions.csv): the videos can be searched, not studied"
+    )
+    make(tmp_path, "Captions.CSV")
+    with pytest.raises(LabError, match=r"/Captions.CSV is not read under that name: rename it captions.csv$"):
+        read(tmp_path)
+
+
+def test_capitals_that_differ_are_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "Sub/Bee.mkv", csv="video,caption\nA.MP4,x\nsub/bee,y\n")
+    if (tmp_path / "A.MP4").exists():
+        pytest.skip("this file system does not tell capitals apart")
+    with pytest.raises(LabError, match=r"none exists \(A.MP4 \(but a.mp4\), sub/bee \(but Sub/Bee.mkv\)\): write them"):
+        read(tmp_path)
+    make(tmp_path, csv="video,caption\na.mp4,x\nSub/bee.mkv,y\nc,z\n")
+    told = "2 of 3 videos that captions.csv names do not exist: Sub/bee.mkv (but Sub/Bee.mkv), c"
+    assert told in read(tmp_path).notes
+
+
+def test_a_root_that_is_none_is_named_and_nothing_to_download(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"folder with your videos, .*/no does not exist: name it with --root DIR$"):
+        read(tmp_path / "no")
+
+
 def test_a_folder_without_any_video(tmp_path: Path) -> None:
     with pytest.raises(LabError, match=f"--root must be a folder with videos, {tmp_path} has none: name the folder"):
         read(make(tmp_path, "a.txt"))
@@ -198,6 +225,22 @@ def test_a_split_by_shares_is_named_and_stable_and_captions_follow(tmp_path: Pat
     other = read(tmp_path, split="70/10/20", seed=4)
     assert other.protocols[0] == "70/10/20-seed4"
     assert other.version != again.version
+
+
+def test_a_split_that_got_no_file_with_content_is_told(tmp_path: Path) -> None:
+    names = [f"{letter}.mp4" for letter in "abcdefghij"]
+    make(tmp_path, *names, csv="video,caption\n" + "".join(f"{name},x\n" for name in names))
+    whole = read(tmp_path, split="70/10/20")
+    assert not [note for note in whole.notes if note.startswith("--split")]
+    of = {part: [v.id for v in whole.videos if v.splits["70/10/20-seed0"] == part] for part in ("val", "test")}
+    (tmp_path / of["test"][0]).unlink()  # the other one of test is there
+    (tmp_path / of["val"][0]).write_bytes(b"")
+    torn = read(tmp_path, split="70/10/20")
+    assert [note for note in torn.notes if note.startswith("--split")] == [
+        "--split 70/10/20: no video of val (1) has a file with content: mend captions.csv and the files, or take "
+        "another --seed"
+    ]
+    assert torn.version == whole.version  # a file that comes later moves no other
 
 
 def test_the_version_does_not_depend_on_place_or_presence(tmp_path: Path) -> None:

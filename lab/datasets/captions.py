@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath, PureWindowsPath
 from lab.datasets.reading import read_csv, read_json, short
 from lab.errors import LabError
 
+_LISTS = (".csv", ".tsv", ".jsonl")
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "dev": "val", "test": "test"}
 
 
@@ -65,6 +66,18 @@ def read_captions_file(root: Path, notes: list[str]) -> CaptionsFile | None:
         found = [(f"line {number}", row["video"], row["caption"], row.get("split", "")) for number, row in rows]
         return _clean(table, found)
     return _clean(tagged, _json_rows(tagged)) if tagged.is_file() else None
+
+
+def other_lists(root: Path, files: Iterable[str]) -> list[str]:
+    """Those of the ``files`` in the root that may hold captions under a name that is not read.
+
+    Raises LabError for one whose name differs by capitals alone.
+    """
+    near = [name for name in files if name.lower().startswith("captions.") or name.lower().endswith(_LISTS)]
+    for name in near:
+        if name.lower() in ("captions.csv", "captions.json"):
+            raise LabError(f"{root / name} is not read under that name: rename it {name.lower()}")
+    return near
 
 
 def _json_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:

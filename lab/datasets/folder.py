@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from lab.datasets.assemble import Row, assemble
-from lab.datasets.captions import CaptionsFile, read_captions_file
+from lab.datasets.captions import CaptionsFile, other_lists, read_captions_file
 from lab.datasets.collection import Collection, Expected, Splits
 from lab.datasets.divide import divide, parse_shares
 from lab.datasets.tree import VIDEO_SUFFIXES, Tree, Videos, some, stem, suffix
@@ -48,7 +48,7 @@ class Folder:
         named: dict[str, Path | None] = {}
         alias: dict[str, str] = {}
         if sheet is None:
-            notes.append("no captions.csv is there: the videos can be searched, not studied")
+            notes.append(_no_sheet(tree))
         else:
             named, alias = _match(tree, files, sheet, notes)
         found = named | {key: tree.root / key for key in _others(tree, sheet, named, notes)}
@@ -62,6 +62,7 @@ class Folder:
                 notes.append(f"the split column is set aside for --split {split}")
             protocol = "/".join(f"{share:g}" for share in shares.values()) + f"-seed{seed}"
             chosen = divide(list(named), shares, seed)
+            notes += _without_files(named, chosen, split)
         views: dict[str, Splits] = {name: {protocol: name, **_ALL} for name in set(chosen.values())}
         videos = {key: views[chosen[key]] if key in chosen else _ALL for key in sorted(found)}
         return assemble(
@@ -98,16 +99,53 @@ def _match(
         )
     if len(absent) == len(named):
         raise LabError(
-            f"{sheet.name} must name videos below {tree.root}, of its {len(named):,} none exists ({some(absent)}): "
-            "write them as paths relative to that folder"
+            f"{sheet.name} must name videos below {tree.root}, of its {len(named):,} none exists "
+            f"({some(_cased(tree, absent))}): write them as paths relative to that folder"
         )
     absent = [key for key in absent if key not in several]
     if doubts:
         notes.append(f"{len(doubts):,} of {len(named):,} videos that {sheet.name} names are unclear, {some(doubts)}: "
                      "write the path")  # fmt: skip
     if absent:
-        notes.append(f"{len(absent):,} of {len(named):,} videos that {sheet.name} names do not exist: {some(absent)}")
+        notes.append(f"{len(absent):,} of {len(named):,} videos that {sheet.name} names do not exist: "
+                     f"{some(_cased(tree, absent))}")  # fmt: skip
     return named, alias
+
+
+def _no_sheet(tree: Tree) -> str:
+    near = other_lists(tree.root, [path for path, is_dir in tree.entries.items() if not (is_dir or "/" in path)])
+    but = f" (but {some(near)}: what has the captions must be called captions.csv)" if near else ""
+    return f"no captions.csv is there{but}: the videos can be searched, not studied"
+
+
+def _without_files(named: Mapping[str, Path | None], chosen: Mapping[str, str], split: str | None) -> Iterable[str]:
+    """A note for each split that was dealt nothing to look at.
+
+    Not only the files that are there are dealt: one that comes later would move others between splits.
+    """
+    for name in dict.fromkeys(chosen.values()):
+        dealt = [named[key] for key, part in chosen.items() if part == name]
+        if not any(map(_has_bytes, dealt)):
+            yield (
+                f"--split {split}: no video of {name} ({len(dealt):,}) has a file with content: mend captions.csv and "
+                "the files, or take another --seed"
+            )
+
+
+def _cased(tree: Tree, absent: Iterable[str]) -> list[str]:
+    """Names of no file, each with the video whose path differs from it by capitals alone, if there is one."""
+    near: dict[str, str] = {}
+    for path in tree.entries:
+        if suffix(path) in VIDEO_SUFFIXES:
+            near |= {path.lower(): path, stem(path).lower(): path}
+    return [f"{name} (but {near[name.lower()]})" if name.lower() in near else name for name in absent]
+
+
+def _has_bytes(path: Path | None) -> bool:
+    try:
+        return path is not None and path.stat().st_size > 0
+    except OSError:
+        return False
 
 
 def _file(tree: Tree, files: Videos, written: str) -> tuple[Path | None, list[str]]:

@@ -204,6 +204,8 @@ def _require(root: Path, dataset: str) -> Path:
     if root.is_dir():
         return root.resolve()
     wrong = "is not a folder" if root.exists() else "does not exist"
+    if dataset == "folder":  # nobody else has it
+        raise LabError(f"--root must be the folder with your videos, {root} {wrong}: name it with --root DIR")
     raise LabError(f"--root must be the folder with {dataset}, {root} {wrong}: name another, or see --download")
 
 
