@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator, Sequence
+import shlex
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from lab.errors import LabError
 from lab.evaluate import Candidate, trained_head, untrained_head
-from lab.runs import RUNS, Run, find_below, find_run, load_run, read_run
+from lab.runs import RUNS, Run, UntrustedError, find_below, find_run, load_run, read_run
 from lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ def all_runs(runs: Path = RUNS) -> list[tuple[Path, Run]]:
 
 def fitting_runs(
     store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol: str | None = None
-) -> Iterator[tuple[Path, str]]:
-    """The runs on a store's data set, the newest first, each with why it does not fit this store ('' if it does).
+) -> Iterator[tuple[Path, LabError | None]]:
+    """The runs on a store's data set, the newest first, each with why it does not fit this store (None if it does).
 
     With ``protocol``, runs under another one do not fit: their train split may hold what this one tests on.
     """
@@ -37,10 +38,28 @@ def fitting_runs(
             try:
                 load_run(path, store, trusted=trust)
             except LabError as error:
-                yield path, str(error)
+                yield path, error
                 continue
-            other = protocol is not None and run.protocol != protocol
-            yield path, f"{path} was trained under protocol '{run.protocol}', not '{protocol}'" if other else ""
+            other = LabError(f"{path} was trained under protocol '{run.protocol}', not '{protocol}'")
+            yield path, other if protocol is not None and run.protocol != protocol else None
+
+
+def say_left_out(store: Store, left_out: Mapping[Path, LabError]) -> None:
+    """A line on runs that do not fit a store, with their reasons for -v alone; one for each name that wants trust."""
+    for error in left_out.values():
+        log.debug("left out: %s", error)
+    wanted = {path: error.name for path, error in left_out.items() if isinstance(error, UntrustedError)}
+    for name in sorted(set(wanted.values())):
+        log.info("left out, code that the lab does not know: add --trust %s if you know it", name)
+    if others := len(left_out) - len(wanted):
+        runs = "1 run that does" if others == 1 else f"{others} runs that do"
+        log.info("left out: %s not fit %s (-v says why)", runs, store.path)
+
+
+def training(store: Store) -> str:
+    """``; COMMAND trains a head`` for a line that lacks one; '' for a store without a train split."""
+    command = shlex.join(["python", "-m", "lab.train", "xpool", "--store", str(store.path)])
+    return f"; {command} trains a head" if "train" in store.splits else ""
 
 
 def locate_run(name: str | Path, runs: Path = RUNS) -> Path:
@@ -70,13 +89,13 @@ def choose_head(
         return untrained_head(head, store, settings)
     if settings:
         raise LabError(f"--set {settings[0]} is for a head without training, and none is named: give --head NAME, too")
+    left_out: dict[Path, LabError] = {}
     for path, wrong in fitting_runs(store, runs, trust):
-        if not wrong:
+        if wrong is None:
+            say_left_out(store, left_out)
             log.info("the newest run on %s: %s", store.name, path)
             return trained_head(path, store, trust)
-        log.info("left out: %s", wrong)
-    log.info(
-        "no run of %s in %s: mean pooling, untrained; python -m lab.train xpool --dataset %s trains a head",
-        *(store.name, runs, store.name),
-    )
+        left_out[path] = wrong
+    say_left_out(store, left_out)
+    log.info("no run on %s in %s: mean pooling, untrained%s", store.path, runs, training(store))
     return untrained_head("mean", store)

@@ -454,7 +454,7 @@ def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest
         "attention_truth left out: the captions of bare.zarr know no truth: only a made world's do (toy)",
         "fusion_weight left out: no run with sound: python -m lab.train cmfi --dataset made",
         "projection left out: no run of mean with a trained projection: python -m lab.train mean --set projection=",
-        "no run of made in ",
+        f"no run on {tmp_path / 'bare.zarr'} in ",
     ):
         assert line in told
     assert figures("sound", "--store", bare, "--runs", tmp_path, "--out", tmp_path / "out") == 1

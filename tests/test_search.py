@@ -176,7 +176,39 @@ def test_without_a_run_the_mean_is_taken_and_said(
 ) -> None:
     caplog.set_level(logging.INFO)
     assert choose_head(store, runs=tmp_path).label == "mean"
-    assert "mean pooling, untrained; python -m lab.train" in caplog.text
+    assert f"mean pooling, untrained; python -m lab.train xpool --store {store.path} trains a head" in caplog.text
+    whole = open_store(store.path)
+    whole.__dict__["videos"] = [row | {"splits": {"made": "all"}} for row in store.videos]
+    assert choose_head(whole, runs=tmp_path).label == "mean"
+    assert caplog.text.endswith(": mean pooling, untrained\n")  # there is nothing to train on
+
+
+def test_runs_that_do_not_fit_are_one_line(
+    path: Path, runs: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Every folder's store is of the data set ``folder``, so another folder's runs are met again and again."""
+    other = open_store(path)
+    other.passport = {**other.passport, "dataset": {"name": "made", "version": "another"}}
+    own = tmp_path / "runs"
+    shutil.copytree(runs, own)
+    save_heads(path, own, {"mean": {}})
+    told = own / "mean-s0" / "run.json"
+    told.write_text(told.read_text().replace('"head": "mean"', '"head": "my_head:MyHead"'))
+    caplog.set_level(logging.INFO)
+    for choose in (lambda: choose_head(other, runs=own).label, lambda: menu(other, own).first):
+        caplog.clear()
+        assert choose() in ("mean", "topk")
+        assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
+            f"left out: 4 runs that do not fit {path} (-v says why)"
+        ]
+    assert [why for name, why in menu(other, own).left_out.items() if name == "mean-s0" and "'another' in" in why]
+    caplog.clear()
+    caplog.set_level(logging.DEBUG)
+    choose_head(other, runs=own)
+    assert caplog.text.count("dataset.version: 'another' in the store") == 4
+    caplog.clear()
+    assert "mean-s0" in menu(open_store(path), own).left_out
+    assert "left out, code that the lab does not know: add --trust my_head:MyHead if you know it" in caplog.text
 
 
 def test_runs_and_heads_that_there_are_not(store: Store, runs: Path, full: Path, tmp_path: Path) -> None:

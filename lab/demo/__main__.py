@@ -43,6 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise LabError(f"the page needs {' and '.join(lacking)}: pip install 'retrieval-lab[demo]'")
     if not 1 <= given.port <= 65535:
         raise LabError(f"1 <= port <= 65535 must hold, got --port {given.port}")
+    from lab.choose import training
     from lab.demo.answers import Answers  # after the check, because these import the server
     from lab.demo.export import export
     from lab.demo.files import Files
@@ -57,11 +58,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.head:
         keys = require_known(made, given.head)
         made.entries = {key: made.entries[key] for key in keys}
-    for name, why in made.left_out.items():
-        log.info("left out: %s: %s", name, why)
     if not any(entry.run for entry in made.entries.values()):
-        log.info("no run of %s in %s: heads without training alone; python -m lab.train xpool --dataset %s",
-                 store.name, given.runs, store.name)  # fmt: skip
+        log.info("no run on %s in %s: heads without training alone%s", store.path, given.runs, training(store))
     command = shlex.join(["python", "-m", "lab.demo", *(sys.argv[1:] if argv is None else argv)])
     answers = Answers(
         store, made, split, given.protocol, command=command, clip=given.clip, files=Files(store, given.root)

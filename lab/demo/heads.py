@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.choose import fitting_runs
+from lab.choose import fitting_runs, say_left_out
 from lab.errors import LabError, unknown
 from lab.evaluate import Candidate, trained_head, untrained_head
 from lab.figures import style
@@ -70,11 +70,11 @@ class Menu:
 def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol: str | None = None) -> Menu:
     """All heads for a store: runs that fit it and its protocol (None: the first), the newest first, then the rest."""
     entries: dict[str, Entry] = {}
-    left_out: dict[str, str] = {}
+    left_out: dict[Path, LabError] = {}
     for path, wrong in fitting_runs(store, runs, trust, protocol or store.protocols[0]):
         name = path.relative_to(runs).as_posix()
-        if wrong:
-            left_out[name] = wrong
+        if wrong is not None:
+            left_out[path] = wrong
             continue
         run = read_run(path)
         told = f"{run.head}, trained {run.time[:10]}"
@@ -87,7 +87,8 @@ def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol:
             entries[key] = Entry(key, key.replace("/runs/", "/"), entry.kind, entry.told, entry.run)
     for name in UNTRAINED:
         entries[name] = Entry(name, name, name, "no training")
-    return Menu(store, entries, left_out, trust)
+    say_left_out(store, left_out)
+    return Menu(store, entries, {path.relative_to(runs).as_posix(): str(why) for path, why in left_out.items()}, trust)
 
 
 def require_known(made: Menu, names: Collection[str]) -> list[str]:

@@ -13,7 +13,7 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lab import cli
-from lab.choose import locate_run
+from lab.choose import locate_run, training
 from lab.errors import unknown
 from lab.evaluate import Candidate
 from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
@@ -117,10 +117,7 @@ def _heads(store: Store, given: Any) -> list[Candidate]:
     if not asked:
         paths = newest_runs(store, runs, given.protocol, trust)
         if not paths:
-            log.info(
-                "no run of %s in %s: heads without training alone; python -m lab.train xpool --dataset %s",
-                *(store.name, runs, store.name),
-            )
+            log.info("no run on %s in %s: heads without training alone%s", store.path, runs, training(store))
         return [*plain, *trained(store, paths, trust)]
     names = {style.head_of(one.label): one for one in plain}
     found: list[Candidate] = [names[name] for name in dict.fromkeys(["mean", "topk", *asked]) if name in names]
