@@ -26,8 +26,7 @@ def gallery_rows(store: Store, split: str | None = None, protocol: str | None = 
         raise LabError(f"{store.path} holds no frames: add them with {pass_command(store, 'frames')}")
     rows = np.flatnonzero(_listed(store, split, protocol) & (store.read("frame_count") > 0))
     if not len(rows):
-        where = f"of split '{split}' " if split else ""
-        raise LabError(f"no video {where}has features in {store.path}: run the pass on it first")
+        raise store.nothing_of(split, protocol)
     return rows
 
 

@@ -62,9 +62,10 @@ def load_split(
     require_captions(store)
     _require_modalities(store, head)
     held = store.coverage(split, protocol)
-    if not (held.videos and held.captions):
-        what = "caption" if held.videos else "video"
-        raise LabError(f"no {what} of split '{split}' has features in {store.path}: run the pass on it first")
+    if not held.videos:
+        raise store.nothing_of(split, protocol)
+    if not held.captions:
+        raise LabError(f"no caption of split '{split}' has features in {store.path}: run the pass on it first")
     if split not in OPEN:
         if reader is None:
             raise ValueError(f"split '{split}' is held out: only a final evaluation reads it, and says who reads")
@@ -94,9 +95,10 @@ def require_split(store: Store, split: str, protocol: str | None = None) -> None
     if split not in known and split not in ("train", "val", "test"):
         raise unknown(f"split of {store.name}", split, known)
     if split not in known:
+        column = "a split column" if known == ("all",) else f"rows of split {split} too"
         raise LabError(
-            f"there is no split '{split}', {store.path} has {', '.join(known)}: "
-            "give captions.csv a split column, or cache the folder with --split 70/10/20"
+            f"there is no split '{split}', {store.path} has {', '.join(known)}: give captions.csv {column}, or let "
+            "--split 70/10/20 deal (in place of a column), and cache the folder again with another --name"
         )
 
 

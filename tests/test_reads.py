@@ -13,9 +13,11 @@ from synthetic import SECTIONS, A, D, F, S, World
 
 from lab.embeddings import RaggedWords
 from lab.errors import LabError
+from lab.gallery import gallery_rows
 from lab.heads import build_head
 from lab.reads import Reader, count_reads, load_split, log_file
 from lab.store import Store, open_store
+from lab.store.ledger import Entry
 
 ME = Reader("a test", "mean")
 
@@ -74,10 +76,37 @@ def test_a_look_that_fails_is_none(store: Store, world: World, tmp_path: Path) -
         load_split(half, "test", head=build_head("mean", D), reader=ME)
     half.__dict__["videos"] = [video | {"splits": {"whole": "train"}} for video in half.videos]
     with pytest.raises(
-        LabError, match=r"there is no split 'test', .*half.zarr has train: give captions.csv a split col"
+        LabError, match=r"there is no split 'test', .*half.zarr has train: give captions.csv rows of split test too, or"
     ):
         load_split(half, "test", head=build_head("mean", D), reader=ME)
+    half.__dict__["videos"] = [video | {"splits": {"whole": "all"}} for video in half.videos]
+    with pytest.raises(LabError, match=r"has all: give captions.csv a split column, or let --split 70/10/20 deal"):
+        load_split(half, "test", head=build_head("mean", D), reader=ME)
     assert count_reads(half, "test") == 0
+
+
+def test_a_split_whose_files_are_all_broken_is_not_sent_back_to_the_pass(world: World, tmp_path: Path) -> None:
+    writer = world.create(tmp_path / "s.zarr")
+    world.make_room(writer)
+    store = open_store(tmp_path / "s.zarr")
+    val = [video["id"] for video in store.videos if video["splits"]["whole"] == "val"]
+    ways = (
+        lambda: load_split(store, "val", head=build_head("mean", D)),
+        lambda: store.load("val"),
+        lambda: gallery_rows(store, "val"),
+    )
+    writer.record("videos-000000", [Entry(name, "frames", "undecodable", "torn") for name in val[1:]])
+    for look in ways:
+        with pytest.raises(LabError, match=r"no video of split 'val' has features in .*: run the pass on it first$"):
+            look()
+    writer.record("videos-000000", [Entry(val[0], "frames", "empty", "0 bytes")])
+    for look in ways:
+        with pytest.raises(LabError) as error:
+            look()
+        assert f", of {len(val)} the pass could read none: mend what python -m" in str(error.value)
+        assert f"lab.inspect {store.path} --all names" in str(error.value)
+    with pytest.raises(LabError, match=r"^no video has features in .*: run the pass on it first$"):
+        gallery_rows(store)
 
 
 def test_a_log_that_was_cut_short_counts_and_goes_on(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import shlex
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -177,8 +178,22 @@ class Store:
                 *(self.name, split, held.videos, held.videos_listed, held.captions, held.captions_listed, self.path),
             )
         if not len(videos):
-            raise LabError(f"no video of split '{split}' has features in {self.path}: run the pass on it first")
+            raise self.nothing_of(split, protocol)
         return self._texts(texts, videos, words, dtype).to(device), self._videos(videos, audio, dtype).to(device)
+
+    def nothing_of(self, split: str | None = None, protocol: str | None = None) -> LabError:
+        """The error for a split, or a whole store, of which no video has frames: not begun, or no file was readable."""
+        view = self._protocol(protocol)
+        listed = {video["id"] for video in self.videos if split in (None, video["splits"].get(view))}
+        failed = {entry.video for entry in self.ledger if entry.modality == "frames" and entry.failed}
+        where = f"no video of split '{split}'" if split else "no video"
+        if listed and listed <= failed:
+            more = shlex.join(["python", "-m", "lab.inspect", str(self.path), "--all"])
+            return LabError(
+                f"{where} has features in {self.path}, of {len(listed):,} the pass could read none: mend what "
+                f"{more} names, and run it again"
+            )
+        return LabError(f"{where} has features in {self.path}: run the pass on it first")
 
     def frame_times_s(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Seconds from the start at which the frames (len(rows), F) are shown; NaN where a video has fewer."""
