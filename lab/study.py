@@ -41,6 +41,9 @@ from lab.studies.workers import JOIN, helpers
 
 log = logging.getLogger(__name__)
 
+#: Data sets whose name says nothing of the collection: that of the store does.
+ANY_COLLECTION = ("folder", "imported")
+
 
 def run(
     study: Study,
@@ -133,9 +136,7 @@ def _run(
 
 
 def _require_place(home: Path, store: Store) -> None:
-    """Every folder's store is called ``folder``, so two collections may mean one place: the first one's runs and result
-    would give way to the second's.
-    """
+    """Two stores of a data set mean one place: the first one's runs and result would give way to the second's."""
     told = report.read_result(home)
     held = [] if told is None else [(told["store"]["path"], told["store"]["passport"])]
     for file in sorted(home.glob("runs/*/run.json")):
@@ -179,7 +180,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")
     add("--storage", metavar="PATH_OR_URL", help="where trials are kept (default: a journal file beside the result)")
     add("--workers", type=int, default=1, metavar="N", help="processes that work together (default: %(default)s)")
-    add("--name", help="of the run, by which it is found again (default: study and data set)")
+    add("--name", help="of the run, by which it is found again (default: study and data set; of a folder's, the store)")
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
@@ -192,7 +193,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     store = given_store(given)
     protocol = given.protocol or store.protocols[0]
-    name = given.name or "-".join([study.name, store.name, *([protocol] if len(store.protocols) > 1 else [])])
+    name = given.name or default_name(study, store, protocol)
     command = shlex.join(["python", "-m", "lab.study", *arguments])
     home = given.runs / file_name(name)  # a protocol may be called 70/10/20-seed0
     options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
@@ -203,6 +204,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         result = run(study, store, command=command, test=not given.no_test, **options)
     show(result, home)
     return 0
+
+
+def default_name(study: Study, store: Store, protocol: str) -> str:
+    """Of a study's run, by which it is found again: study, data set, and the protocol where there are several."""
+    what = store.path.name.removesuffix(".zarr") if store.name in ANY_COLLECTION else store.name
+    return "-".join([study.name, what, *([protocol] if len(store.protocols) > 1 else [])])
 
 
 def _compare(arguments: Sequence[str]) -> int:

@@ -214,7 +214,7 @@ def test_a_store_that_lacks_what_a_study_needs(
     for first, rows in world.units():
         writer.write_frames(first, [world.frames[row] for row in rows])
     command = pass_command(open_store(path), "text")
-    assert told(capsys, file, "--store", str(path)) == f"{path} holds no captions: add them with {command}"
+    assert told(capsys, file, "--store", str(path)) == f"{path} has captions that are not encoded: do it with {command}"
     world.add_text(writer)
     world.write_text(writer, np.arange(512))
     fused = write(tmp_path, 'kind = "grid"\n[[rows]]\nname = "all of it"\nhead = "cmfi"\n', "fused")
@@ -262,6 +262,21 @@ def test_a_grid_does_not_take_the_place_of_one_on_other_features(
         (home / "result.json").unlink(missing_ok=True)  # as if it had been killed before its end
     assert reads(other) == []
     assert study(file, other, "--name", "another") == 0
+
+
+@pytest.mark.parametrize("dataset", ["folder", "imported"])
+def test_two_folders_have_a_place_each(dataset: str, store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(store.parent, 'kind = "grid"\nseeds = 1\n[[rows]]\nhead = "mean"\n')
+    runs = store.parent / "runs"
+    for name in ("folder-cats", "folder-dogs"):
+        path = store.parent / f"{name}.zarr"
+        shutil.copytree(store, path)
+        group = json.loads((path / "zarr.json").read_text())
+        group["attributes"]["name"] = dataset
+        group["attributes"]["passport"]["dataset"]["version"] = name
+        (path / "zarr.json").write_text(json.dumps(group))
+        assert study(file, path) == 0
+    assert sorted(each.name for each in runs.iterdir()) == ["mine-folder-cats-whole", "mine-folder-dogs-whole"]
 
 
 def test_an_unknown_study_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
