@@ -1,4 +1,4 @@
-"""How far one member of a stack is: what ``lab.train.train`` keeps of a training, for many of them side by side."""
+"""The state of one training among many: its stages, its epochs so far, its best weights, whether it diverges."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where a network computes, by name."""
+"""Choosing a device, exact float32 on it, and smaller batches where a GPU's memory is full."""
 
 from __future__ import annotations
 

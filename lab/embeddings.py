@@ -202,7 +202,7 @@ _unseen = ContextVar("unseen", default=False)
 
 @contextmanager
 def unseen() -> Iterator[None]:
-    """Within it no value is looked at on the host, as under ``torch.vmap``, where a tensor stands for many."""
+    """Inside, ``may_look`` says no, as under ``torch.vmap``, where one tensor stands for many and has no values."""
     before = _unseen.set(True)
     try:
         yield

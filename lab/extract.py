@@ -26,9 +26,9 @@ from lab.media import Clip, MediaError, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.ledger import Entry
+from lab.store.ledger import Entry, text_block, videos_block
 from lab.store.writer import StoreWriter, require_finite
-from lab.units import Share, Unit, units, videos_block
+from lab.units import Share, Unit, units
 from lab.workers import DecodePool
 
 if TYPE_CHECKING:
@@ -219,7 +219,7 @@ class Pass:
                     self.writer.write_text(rows, encoded.sentences, encoded.words)
                     owners, counts = np.unique([self.collection.captions[r].video for r in rows], return_counts=True)
                     self.writer.record(
-                        _text_block(int(rows[0])),
+                        text_block(int(rows[0]) // UNIT_CAPTIONS),
                         [
                             Entry(self.collection.videos[owner].id, "text", "ok", f"{count} captions")
                             for owner, count in zip(owners, counts, strict=True)
@@ -239,7 +239,7 @@ class Pass:
         for first in range(0, len(captions), UNIT_CAPTIONS):
             if not self.share.has(first // UNIT_CAPTIONS):
                 continue
-            done = {e.video for e in self.writer.ledger.read(_text_block(first)) if not e.failed}
+            done = {e.video for e in self.writer.ledger.read(text_block(first // UNIT_CAPTIONS)) if not e.failed}
             owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
             if any(wanted[owner] and videos[owner].id not in done for owner in owners):
                 yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
@@ -275,7 +275,3 @@ def timed(spent: Spent, stage: str) -> Iterator[None]:
         yield
     finally:
         setattr(spent, stage, getattr(spent, stage) + time.perf_counter() - start)
-
-
-def _text_block(first: int) -> str:
-    return f"text-{first // UNIT_CAPTIONS:06d}"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS
-from lab.store.ledger import Entry, Ledger
+from lab.store.ledger import Entry, Ledger, videos_block
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -87,11 +87,6 @@ def _of_this_file(entry: Entry, size: int) -> bool:
     made elsewhere and converted have 0 bytes in the ledger: of which file they are is not known.
     """
     return not entry.failed and (size == 0 or entry.bytes in (0, size))
-
-
-def videos_block(block: int) -> str:
-    """The name of a block of videos in the ledger."""
-    return f"videos-{block:06d}"
 
 
 def _size(file: Path) -> int:

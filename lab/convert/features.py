@@ -21,7 +21,7 @@ from lab.convert.text import Spoken, write_texts
 from lab.datasets import Collection
 from lab.errors import LabError
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS, Store, open_store
-from lab.store.ledger import Entry
+from lab.store.ledger import Entry, videos_block
 from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
 
 
@@ -131,4 +131,4 @@ def _record(writer: StoreWriter, block: range, modality: str, here: Sequence[boo
             ("ok", "imported") if held else marked if row in source.names else ("missing", f"not in {name}")
         )
         entries.append(Entry(writer.store.videos[row]["id"], modality, status, reason))
-    writer.record(f"videos-{block.start // CHUNK_VIDEOS:06d}", entries)
+    writer.record(videos_block(block.start // CHUNK_VIDEOS), entries)

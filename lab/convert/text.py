@@ -15,7 +15,7 @@ from lab.convert.layouts.folders import load_query
 from lab.datasets import Collection
 from lab.errors import LabError
 from lab.store import UNIT_CAPTIONS
-from lab.store.ledger import Entry
+from lab.store.ledger import Entry, text_block
 from lab.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -67,4 +67,4 @@ def write_texts(writer: StoreWriter, spoken: Spoken, about: Mapping[str, Any]) -
         writer.write_text(rows, sentences.astype(np.float32), words.astype(np.float32))
         told = Counter(spoken.collection.captions[row].video for row in rows.tolist())
         entries = [Entry(spoken.collection.videos[v].id, "text", "ok", f"{n} captions") for v, n in told.items()]
-        writer.record(f"text-{first // UNIT_CAPTIONS:06d}", entries)
+        writer.record(text_block(first // UNIT_CAPTIONS), entries)

@@ -89,7 +89,7 @@ def _chosen(row: Row) -> NDArray[np.int64]:
 
 
 def _tracks(told: Sequence[NDArray[np.bool_]]) -> list[int]:
-    """In which row of bars each caption's stand: the first one in which it covers no other's."""
+    """The row of bars of each caption: the first one in which its bars overlap with no other's."""
     found: list[int] = []
     for frames in told:
         taken = {track for track, other in zip(found, told, strict=False) if (frames & other).any()}

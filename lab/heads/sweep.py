@@ -112,7 +112,7 @@ def _settings(
     mean = product.sum(1) / frames.length
 
     def over_length(sums: Tensor | None, found: Tensor) -> None:
-        """Σ a_f x_f · t, if it is not given in ``sums``, over |Σ a_f x_f|, into ``found``; both (V, T)."""
+        """Writes the cosines of texts with pooled frames to ``found`` (V, T); ``sums``: their numerators, if known."""
         torch.bmm(frames.root, weights, out=vector)
         torch.sum(vector.mul_(vector), 1, out=squared)
         if sums is None:

@@ -40,6 +40,16 @@ class Entry:
         return self.status not in FACTS
 
 
+def videos_block(block: int) -> str:
+    """The name of a block of videos."""
+    return f"videos-{block:06d}"
+
+
+def text_block(unit: int) -> str:
+    """The name of the block of a unit of captions."""
+    return f"text-{unit:06d}"
+
+
 class Ledger:
     """The rows of a store, in files under ``folder``."""
 

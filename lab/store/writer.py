@@ -310,7 +310,7 @@ class StoreWriter:
         self._held("encoded")[unit] = flags
 
     def record(self, block: str, entries: Iterable[Entry]) -> None:
-        """Commits a unit: its ledger rows, in the block's file (``videos-00012`` or ``text-00012``)."""
+        """Commits a unit: its ledger rows, in the block's file (``videos_block``, ``text_block``)."""
         self.ledger.update(block, entries)
 
 
