@@ -80,9 +80,13 @@ class Machine:
             time.sleep(0.01)
         raise TimeoutError(f"no {name} on {self.name} within {within_s:g} s")
 
+    def runs(self) -> bool:
+        """Whether it has power."""
+        return self._holder.poll() is None
+
     def end(self) -> None:
         """All its processes end at once."""
-        if self._holder.poll() is not None:
+        if not self.runs():
             return
         self._holder.kill()
         self._holder.communicate()
@@ -124,8 +128,9 @@ class Network:
 
     def power_off(self, machine: Machine) -> None:
         """It is gone without a word: a process that is only killed still has its connections closed by the kernel."""
-        self.unplug(machine)
-        machine.end()
+        if machine.runs():
+            self.unplug(machine)
+            machine.end()
 
     def close(self) -> None:
         for machine in [*self.machines, self._switch]:

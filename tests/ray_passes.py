@@ -16,8 +16,7 @@ from pathlib import Path
 
 from lab import cli
 from lab.cache import main
-from lab.cluster import connected
-from lab.plan import Options
+from lab.workers.connection import connected
 
 
 def family() -> dict[int, str]:
@@ -67,7 +66,7 @@ def run(arguments: list[str], store: Path, kills: list[list[str]]) -> tuple[int,
 
 def script(features: Path, arguments: list[str]) -> None:
     told = {}
-    with connected(Options("", ray="local", decoders=1)):
+    with connected("local", decoders=1):
         told["killed"] = run(arguments, features / "killed.zarr", [["ray::Encoder"], ["ray::decode"]])
         told["left"] = run(arguments, features / "left.zarr", [["gcs/gcs_server", "raylet/raylet"]])
     end = time.monotonic() + 60

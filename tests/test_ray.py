@@ -9,6 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+from socket import gethostname
 from types import SimpleNamespace
 
 import pytest
@@ -17,11 +18,13 @@ from worker_jobs import job
 
 from lab import cli, open_store
 from lab.cache import main
-from lab.cluster import _Hands, connected
+from lab.cluster import _Hands
 from lab.errors import LabError
 from lab.plan import Options
 from lab.store.verify import problems
 from lab.workers.cluster import decode, needs
+from lab.workers.connection import connected
+from lab.workers.encoder import Given
 
 VIDEOS = 90  # two blocks
 
@@ -79,7 +82,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
         monkeypatch.setenv(name, "")
     with (
         pytest.raises(LabError, match=r"^--ray needs Ray: pip install 'retrieval-lab\[ray\]'$"),
-        connected(Options("")),
+        connected("local"),
     ):
         pass
 
@@ -88,7 +91,7 @@ def test_without_ray_one_line_says_what_to_install(monkeypatch: pytest.MonkeyPat
 def test_an_address_where_nobody_is(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace())
-    with pytest.raises(LabError, match=f"^--ray {address}: nobody is there"), connected(Options("", ray=address)):
+    with pytest.raises(LabError, match=f"^--ray {address}: nobody is there"), connected(address):
         pass
 
 
@@ -109,14 +112,16 @@ def test_options_that_do_not_go_together(arguments: list[str], told: str, capsys
 @pytest.mark.parametrize(("gpus", "encoders"), [(0, None), (2, 3)])
 def test_more_encoders_than_gpus(gpus: int, encoders: int | None) -> None:
     ray = SimpleNamespace(cluster_resources=lambda: {"CPU": 8.0, "GPU": float(gpus)}, nodes=lambda: [{}])
-    options = Options("folder", device="cuda", encoders=encoders)
+    given = Given(Options("folder", device="cuda", encoders=encoders), *[None] * 4)  # type: ignore[arg-type]
     with pytest.raises(LabError, match=f"the cluster has {gpus} GPUs for {encoders or 1} encoders"):
-        _Hands(ray, options, None)  # type: ignore[arg-type]
+        _Hands(ray, given)
 
 
 def test_a_machine_that_would_decode_something_else_says_so(tmp_path: Path) -> None:
-    assert decode(job, b"squares", 20.0, needs(tmp_path), 3) == 9  # type: ignore[arg-type]
-    with pytest.raises(LabError, match=r"has no .*/away: all machines need the files at one path"):
-        decode(job, b"other", 20.0, needs(tmp_path / "away"), 3)  # type: ignore[arg-type]
+    assert decode(job, b"squares", 20.0, needs(tmp_path), 3, seen=False) == 9  # type: ignore[arg-type]
+    with pytest.raises(
+        LabError, match=rf"^{gethostname()} has no .*/away.mp4: all machines need the files at one path"
+    ):
+        decode(job, b"squares", 20.0, needs(tmp_path), tmp_path / "away.mp4")
     with pytest.raises(LabError, match=r"'av': '1\.0'.*: install the same"):
-        decode(job, b"other", 20.0, {**needs(tmp_path), "av": "1.0"}, 3)  # type: ignore[arg-type]
+        decode(job, b"other", 20.0, {**needs(tmp_path), "av": "1.0"}, tmp_path)

@@ -19,6 +19,8 @@ from typing import Any
 from lab.errors import LabError
 from lab.workers import DecodePool
 
+#: How often a file that takes long is looked after.
+LOOK_S = 10.0
 _pools: dict[bytes, DecodePool[Path, Any]] = {}
 
 
@@ -27,11 +29,25 @@ def needs(root: Path) -> dict[str, str]:
     return {"root": str(root), **{package: version(package) for package in ("av", "pillow")}}
 
 
-def decode(job: Callable[[Path], Any], key: bytes, deadline_s: float, needed: dict[str, str], file: Path) -> Any:
-    """What ``job`` makes of a file, or the exception that stands for it; in a child, which may hang or crash."""
+def is_there(file: Path) -> bool:
+    """Whether this machine sees a file, or a directory; a disk that does not answer has none."""
+    try:
+        return file.exists()
+    except OSError:
+        return False
+
+
+def decode(
+    job: Callable[[Path], Any], key: bytes, deadline_s: float, needed: dict[str, str], file: Path, seen: bool = True
+) -> Any:
+    """What ``job`` makes of a file, or the exception that stands for it; in a child, which may hang or crash.
+
+    ``seen``: by the machine that asks. A file that is not there is a row in the ledger where nobody sees it; where only
+    this machine does not, it lacks the disk, and its word must not stand.
+    """
+    if seen and not is_there(file):
+        raise LabError(f"{socket.gethostname()} has no {file}: all machines need the files at one path")
     if key not in _pools:
-        if not Path(needed["root"]).is_dir():
-            raise LabError(f"{socket.gethostname()} has no {needed['root']}: all machines need the files at one path")
         if (here := needs(Path(needed["root"]))) != needed:
             raise LabError(f"{socket.gethostname()} decodes with {here}, this pass with {needed}: install the same")
         while _pools:
@@ -51,6 +67,7 @@ class ClusterPool:
         self._task = self._ray.remote(num_cpus=1, max_retries=-1, scheduling_strategy="SPREAD")(decode)
         self._given = (job, pickle.dumps(job), deadline_s, needs(root))
         self._threads = ThreadPoolExecutor(workers)
+        self._alive = self._machines()
 
     def __enter__(self) -> ClusterPool:
         """The pool itself."""
@@ -75,14 +92,28 @@ class ClusterPool:
             yield item, future.result()
 
     def _decode(self, file: Path) -> Any:
+        """Asked again where a machine is gone that may have had it: Ray, too, notices in the end, minutes later."""
         with plain_errors():
-            return self._ray.get(self._task.remote(*self._given, file))
+            while True:
+                before, asked = self._alive, self._task.remote(*self._given, file, is_there(file))
+                while before <= self._alive:
+                    try:
+                        return self._ray.get(asked, timeout=LOOK_S)
+                    except self._ray.exceptions.GetTimeoutError:
+                        self._alive = self._machines()
+
+    def _machines(self) -> frozenset[str]:
+        return frozenset(node["NodeID"] for node in self._ray.nodes() if node["Alive"])
 
 
 @contextmanager
 def plain_errors() -> Iterator[None]:
     """What a task of ours raised is raised as it was, without Ray's wrapping and the traceback in its text."""
+    told = import_module("ray").exceptions
     try:
         yield
-    except import_module("ray").exceptions.RayTaskError as error:
+    except told.RayTaskError as error:
+        if isinstance(error.cause, told.RayError):  # it could not even read what it was asked
+            first = str(error.cause).strip().splitlines()[0]
+            raise LabError(f"the machine {error.ip} cannot take part ({first}): install the same lab there") from None
         raise error.cause from None
