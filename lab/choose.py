@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.evaluate import Candidate, trained_head, untrained_head
-from lab.runs import RUNS, Run, UntrustedError, find_below, find_run, load_run, read_run
+from lab.runs import RUNS, Run, UntrustedError, find_below, find_run, load_run, read_run, runs_below
 from lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -18,9 +18,9 @@ log = logging.getLogger(__name__)
 def all_runs(runs: Path = RUNS) -> list[tuple[Path, Run]]:
     """All runs below a directory, those of studies too, the newest first; damaged ones are left out with a line."""
     found = []
-    for file in runs.rglob("run.json"):
+    for path in runs_below(runs):
         try:
-            found.append((file.parent, read_run(file.parent)))
+            found.append((path, read_run(path)))
         except LabError as error:
             log.warning("left out: %s", error)
     return sorted(found, key=lambda one: (one[1].time, str(one[0])), reverse=True)

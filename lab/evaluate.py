@@ -28,7 +28,7 @@ from lab.heads import HEADS
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
-from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run
+from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
@@ -243,7 +243,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         store = given_store(given)
         protocol = given.protocol or store.protocols[0]
         if given.what not in HEADS and ":" not in given.what:
-            runs = sorted({file.parent.name for file in given.runs.rglob("run.json")})
+            runs = sorted({path.name for path in runs_below(given.runs)})
             raise unknown("head or run", given.what, [*HEADS, *runs])
         one = untrained_head(given.what, store, given.set)
     one.head.to(pick_device(given.device))

@@ -162,10 +162,19 @@ def find_run(name: str | Path, runs: Path = RUNS) -> Path | None:
 
 def find_below(name: str | Path, runs: Path = RUNS) -> Path | None:
     """The directory of the run of that name anywhere below ``runs``, as studies have them. ``LabError`` for several."""
-    named = sorted(file.parent for file in runs.rglob("run.json") if file.parent.name == str(name))
+    named = [path for path in runs_below(runs) if path.name == str(name)]
     if len(named) > 1:
         raise LabError(f"{len(named)} runs are called '{name}', give one's path: {', '.join(map(str, named))}")
     return named[0] if named else None
+
+
+def runs_below(runs: Path = RUNS) -> list[Path]:
+    """The directories of all runs below a directory, those of studies too.
+
+    Not those that a dot hides there: a run that was killed while it was saved, or while it was removed.
+    """
+    files = (file for file in runs.rglob("run.json") if not re.search(r"(^|/)\.", file.relative_to(runs).as_posix()))
+    return sorted(file.parent for file in files)
 
 
 def load_run(path: str | Path, store: Store | None = None, *, trusted: Collection[str] = ()) -> tuple[nn.Module, Run]:

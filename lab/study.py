@@ -21,7 +21,7 @@ from lab.errors import LabError
 from lab.evaluate import caveats
 from lab.reads import require_split
 from lab.recipe import DEFAULT
-from lab.runs import RUNS, file_name, read_run
+from lab.runs import RUNS, file_name, read_run, runs_below
 from lab.store import Store
 from lab.store.find import given_store, store_options
 from lab.store.passport import differences
@@ -139,9 +139,9 @@ def _require_place(home: Path, store: Store) -> None:
     """Two stores of a data set mean one place: the first one's runs and result would give way to the second's."""
     told = report.read_result(home)
     held = [] if told is None else [(told["store"]["path"], told["store"]["passport"])]
-    for file in sorted(home.glob("runs/*/run.json")):
+    for place in runs_below(home / "runs"):
         with suppress(LabError):  # a damaged one is nobody's
-            run = read_run(file.parent)
+            run = read_run(place)
             held.append((run.store, run.passport))
     for path, passport in held:
         others = differences(store.passport, passport)

@@ -17,13 +17,17 @@ from safetensors.torch import load_file, save_file
 from synthetic import A, D, F, S
 from torch import Tensor, nn
 
+from lab import cli
+from lab.choose import all_runs
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
+from lab.evaluate import main as evaluate
 from lab.heads import HEADS, build_head
-from lab.runs import Run, find_run, load_run, read_run, save_run
+from lab.runs import Run, find_below, find_run, load_run, read_run, runs_below, save_run
 from lab.similarity import similarity_matrix
 from lab.stages import Epoch
 from lab.store import open_store
+from lab.study import main as study
 
 KEYWORDS: dict[str, dict[str, Any]] = {
     "cmfi": {"audio_dim": A, "video": "mgfi", "video_keywords": {"width": 3}},
@@ -149,6 +153,30 @@ def test_a_run_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(LabError, match=r"plain values, so that they can be saved: .* is a Tensor"):
         saved(tmp_path, keywords={"bad": torch.zeros(1)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_run_that_was_killed_while_it_was_saved_is_met_by_nobody(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It may have its run.json already, but not its log, nor its name."""
+    runs = tmp_path / ".hidden" / "runs"  # what the user hides is looked into
+    _, whole = saved(runs)
+    with monkeypatch.context() as killed:
+        killed.setattr("lab.runs._placed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr("lab.runs.shutil.rmtree", lambda *_, **__: None)
+        with pytest.raises(KeyboardInterrupt):
+            saved(runs, passport={"frames": {"sampling": "another"}})
+    (litter,) = (path for path in runs.iterdir() if path != whole)
+    assert (litter / "run.json").is_file()
+    assert runs_below(runs) == [whole] == [path for path, _ in all_runs(runs)]
+    assert find_below(litter.name, runs) is None
+    assert cli.run(evaluate, ["nothing", "--store", str(full), "--runs", str(runs)]) == 2
+    assert ".new-" not in capsys.readouterr().err
+    grid = tmp_path / "mine.toml"
+    grid.write_text('kind = "grid"\nseeds = 1\n[[rows]]\nhead = "mean"\n')
+    home = tmp_path / "mine-toy-whole"
+    shutil.copytree(litter, home / "runs" / litter.name)
+    assert cli.run(study, [str(grid), "--store", str(full), "--runs", str(tmp_path), "--no-test"]) == 0
 
 
 def test_layers_that_share_their_weights_can_be_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
