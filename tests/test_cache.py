@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import shlex
 import shutil
 from dataclasses import replace
@@ -332,6 +333,36 @@ def test_the_command_that_adds_a_modality_can_be_pasted(tmp_path: Path) -> None:
     assert cli.run(main, given[3:]) == 0
     texts, _ = open_store(store.path).load("train")
     assert len(texts) == 6
+
+
+def test_the_command_that_adds_text_to_features_from_elsewhere_can_be_pasted(tmp_path: Path) -> None:
+    """It tells how the splits were dealt, and leaves a place where nobody knows which CLIP made the frames."""
+    from lab.convert import main as convert
+
+    root = worlds.folder(tmp_path / "root", 5)
+    features = {f"clip{i:03d}": np.random.default_rng(i).standard_normal((2, 256)) for i in range(5)}
+    (tmp_path / "x.pkl").write_bytes(pickle.dumps({name: rows.astype(np.float32) for name, rows in features.items()}))
+    target = tmp_path / "features" / "s.zarr"
+    source = [str(tmp_path / "x.pkl"), str(target)]
+    assert cli.run(convert, [*source, "--captions", str(root / "captions.csv")]) == 0
+    told = pass_command(open_store(target), "text")
+    assert "--captions FILE --text DIR where DIR has their features, or, where the videos are on this disk" in told
+    again = shlex.split(told.partition(", with ")[2].partition(" and a pass of --only text")[0])
+    assert again[:3] == ["python", "-m", "lab.convert"]
+    given = {"FEATURES": source[0], "VIDEOS": str(root)}
+    dealt = ["--split", "60/20/20", "--seed", "3"]
+    assert cli.run(convert, [given.get(word, word) for word in again[3:]] + dealt) == 0
+    command, _, word = pass_command(open_store(target), "text").partition(" (")
+    assert word == "MODEL:TAG: the CLIP that made its frames, by name 'unknown')"
+    given = {"MODEL:TAG": "toy"}
+    assert cli.run(main, [given.get(word, word) for word in shlex.split(command)[3:]]) == 0
+    store = open_store(target)
+    assert store.protocols == ("60/20/20-seed3", "all")
+    texts, videos = store.load("train")
+    assert (len(texts), len(videos)) == (6, 3)
+    audio = shlex.split(pass_command(store, "audio"))
+    assert cli.run(main, [*audio[3:], "--panns", "toy"]) == 0
+    assert open_store(target).load("train")[1].audio is not None
 
 
 def test_videos_without_captions_are_said_to_be_such_by_whoever_needs_some(

@@ -17,6 +17,7 @@ from lab.gallery import gallery_rows
 from lab.heads import build_head
 from lab.reads import Reader, count_reads, load_split, log_file
 from lab.store import Store, open_store
+from lab.store.find import find_store
 from lab.store.ledger import Entry
 
 ME = Reader("a test", "mean")
@@ -44,6 +45,16 @@ def test_a_read_of_a_held_out_split_leaves_a_line(store: Store) -> None:
     assert log_file(store) == store.path.with_name("toy.reads.jsonl")
 
 
+def test_a_store_that_is_not_there_is_told_with_a_command_that_makes_it(tmp_path: Path) -> None:
+    for name, made in (("folder", "cache --dataset folder --root DIR"), ("msvd", "cache --dataset msvd"),
+                       ("imported", f"convert FEATURES {tmp_path}/NAME.zarr --captions FILE")):  # fmt: skip
+        with pytest.raises(LabError) as error:
+            find_store(tmp_path, name)
+        assert str(error.value) == f"no store of {name} in {tmp_path}: make one with python -m lab.{made}"
+    with pytest.raises(LabError, match=r"^unknown dataset 'fodler': did you mean 'folder'"):
+        find_store(tmp_path, "fodler")
+
+
 def test_training_cannot_reach_it(store: Store) -> None:
     with pytest.raises(ValueError, match="split 'test' is held out: only a final evaluation reads it"):
         load_split(store, "test", head=build_head("mean", D))
@@ -60,7 +71,7 @@ def test_a_look_that_fails_is_none(store: Store, world: World, tmp_path: Path) -
     writer = world.create(path)
     with pytest.raises(
         LabError,
-        match=r"half.zarr holds no captions: add them with python -m lab.cache --dataset toy .*--name half --only text",
+        match=r"half.zarr has captions without features: add those with python -m lab.cache .* toy .*--only text",
     ):
         load_split(open_store(path), "test", head=build_head("mean", D), reader=ME)
     world.add_text(writer)

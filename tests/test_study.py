@@ -214,7 +214,7 @@ def test_a_store_that_lacks_what_a_study_needs(
     for first, rows in world.units():
         writer.write_frames(first, [world.frames[row] for row in rows])
     command = pass_command(open_store(path), "text")
-    assert told(capsys, file, "--store", str(path)) == f"{path} has captions that are not encoded: do it with {command}"
+    assert told(capsys, file, "--store", str(path)) == f"{path} has captions without features: add those with {command}"
     world.add_text(writer)
     world.write_text(writer, np.arange(512))
     fused = write(tmp_path, 'kind = "grid"\n[[rows]]\nname = "all of it"\nhead = "cmfi"\n', "fused")

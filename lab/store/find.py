@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import logging
+import re
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, unknown
 from lab.store.passport import differences
 from lab.store.reader import TABLES, Store, open_store
 
 log = logging.getLogger(__name__)
+
+#: The name of stores that ``lab.convert`` made of features and captions alone.
+IMPORTED = "imported"
+#: The name that ``lab.datasets.folder`` gives to a protocol by --split and --seed.
+_DEALT = re.compile(r"([\d.e+-]+/[\d.e+-]+/[\d.e+-]+)-seed(-?\d+)")
 
 
 def store_options(parser: argparse.ArgumentParser) -> None:
@@ -46,8 +52,7 @@ def find_store(features: Path, dataset: str | None, passport: Mapping[str, Any] 
         except LabError as error:
             log.warning("%s", error)
     if not fitting:
-        of = f" of {dataset}" if dataset else ""
-        raise LabError(f"no store{of} in {features}: make one with python -m lab.cache --dataset {dataset or 'NAME'}")
+        raise _none(features, dataset)
     if len(fitting) > 1 and passport is not None:
         whole = [store for store in fitting if passport.keys() <= store.passport.keys()]
         same = [store for store in whole if not differences(store.passport, passport)]
@@ -58,15 +63,50 @@ def find_store(features: Path, dataset: str | None, passport: Mapping[str, Any] 
     return fitting[0]
 
 
+def _none(features: Path, dataset: str | None) -> LabError:
+    from lab.datasets import DATASETS  # here, for reading a store needs none of them
+
+    if dataset not in (None, IMPORTED, *DATASETS):
+        return unknown("dataset", str(dataset), DATASETS)
+    root = " --root DIR" if dataset == "folder" else ""
+    make = f"cache --dataset {dataset or 'NAME'}{root}"
+    if dataset == IMPORTED:
+        make = f"convert FEATURES {shlex.quote(str(features / 'NAME.zarr'))} --captions FILE"
+    return LabError(f"no store{f' of {dataset}' if dataset else ''} in {features}: make one with python -m lab.{make}")
+
+
 def pass_command(store: Store, modality: str) -> str:
-    """The command that adds a modality to a store, with what the store knows of the pass that made it."""
-    root = last_root(store)
-    encoder = next((store.passport[m]["name"] for m in ("frames", "text") if "name" in store.passport.get(m, {})), None)
-    words = ["python", "-m", "lab.cache", "--dataset", store.name]
-    words += [] if root is None else ["--root", str(root)]
-    words += ["--clip", str(encoder)] if encoder and modality != "audio" else []
+    """The command that adds a modality to a store, with what the store knows of the pass that made it.
+
+    What it does not know stands there in capitals, with a word on it behind the command.
+    """
+    if store.name == IMPORTED:
+        return _conversion(store, modality)
+    words, told = ["python", "-m", "lab.cache", "--dataset", store.name], ""
+    root, dealt = last_root(store), _DEALT.fullmatch(store.protocols[0])
+    if root is not None or store.name == "folder":
+        words += ["--root", str(root or "DIR")]
+    if dealt and store.name == "folder":
+        words += ["--split", dealt[1], "--seed", dealt[2]]
+    about = store.passport.get("frames") or store.passport.get("text") or {}
+    if "imported" in about and modality != "audio":
+        words += ["--clip", "MODEL:TAG"]
+        told = f" (MODEL:TAG: the CLIP that made its frames, by name '{about.get('name')}')"
+    elif "name" in about and modality != "audio":
+        words += ["--clip", str(about["name"])]
     words += ["--features", str(store.path.parent), "--name", store.path.name.removesuffix(".zarr"), "--only", modality]
-    return shlex.join(words)
+    return shlex.join(words) + told
+
+
+def _conversion(store: Store, modality: str) -> str:
+    """What adds to a store that was made of features and is of no data set, so that no pass can go on with it."""
+    again = shlex.join(["python", "-m", "lab.convert", "FEATURES", str(store.path), "--force"])
+    if modality == "audio":
+        return f"{again} --audio PATH, and the other options that made it"
+    return (
+        f"{again} --captions FILE --text DIR where DIR has their features, or, where the videos are on this disk with "
+        f"captions.csv beside them, with {again} --dataset folder --root VIDEOS and a pass of --only text over that"
+    )
 
 
 def last_root(store: Store) -> Path | None:
