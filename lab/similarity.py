@@ -107,7 +107,7 @@ def similarity_matrix(
         share_out(lambda rows: tiles.share_out(lambda a, b: score(rows[a:b]), len(rows)), order.split(step))
 
     told = memory_told("one text and one video at a time", "--device cpu")
-    with told, full_float32(), evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
+    with told, evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:
         blocks.share_out(fill, len(videos))
     return result.to(to)
 
@@ -125,11 +125,14 @@ def score_texts(head: nn.Module, texts: Texts, index: Any) -> Tensor:
 
 @contextmanager
 def evaluating(head: nn.Module) -> Iterator[None]:
-    """Eval mode without gradients; afterwards every module is in the mode it was in, also where modes are mixed."""
+    """How a head is asked: eval mode, no gradients, products of full float32.
+
+    Afterwards every module is in the mode it was in, also where modes are mixed.
+    """
     modes = {module: module.training for module in head.modules()}
     head.eval()
     try:
-        with torch.no_grad():
+        with torch.no_grad(), full_float32():
             yield
     finally:
         for module, training in modes.items():

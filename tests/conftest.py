@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
+import torch
 from machines import Network, network
 from synthetic import World, make_world
 
@@ -44,3 +45,13 @@ def net() -> Iterator[Network]:
             yield made
     except OSError as error:
         pytest.skip(f"no machines out of namespaces: {error}")
+
+
+@pytest.fixture
+def tf32() -> Iterator[None]:
+    """A program that allows TF32."""
+    torch.set_float32_matmul_precision("high")
+    yield
+    torch.set_float32_matmul_precision("highest")
+    for backend in (torch.backends.cuda, torch.backends.mkldnn):
+        backend.matmul.fp32_precision = "none"

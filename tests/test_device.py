@@ -16,6 +16,7 @@ from lab.backbones.devices import exact_numerics
 from lab.device import Room, free_bytes, full_float32, memory_told, pick_device
 from lab.errors import LabError
 from lab.recipe import Recipe
+from lab.similarity import evaluating
 from lab.train import train
 
 NO_GPU = "--device cuda needs a GPU that torch can use, and it sees 0"
@@ -180,10 +181,12 @@ def test_products_are_of_float32_whatever_a_program_asks_for(
 
     texts, videos = Texts(torch.randn(5, 3), video=torch.arange(5)), Videos(torch.randn(5, 2, 3))
     similarity_matrix(Looks(), texts, videos)
+    with evaluating(looks := Looks()):  # whose weights are looked at, or that is asked by a search
+        looks(texts, videos)
     train(Looks(), texts, videos, Recipe(epochs=1, batch=5))
     with exact_numerics(torch.device("cpu")):
         Looks()(texts, videos)
-    assert seen == [(("ieee", "ieee"), "highest")] * 3
+    assert seen == [(("ieee", "ieee"), "highest")] * 4
     assert (precision(), torch.get_float32_matmul_precision()) == (outside, host)
 
 

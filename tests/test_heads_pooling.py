@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -183,16 +182,6 @@ def test_a_sweep_of_several_parts_and_with_ties() -> None:
     found = torch.cat([x for _, x in sweep(build_head("mean", D), texts, videos, top_k=range(1, 6), tile=64)], 1)
     for k in range(1, 6):
         assert torch.allclose(found[k - 1], build_head("topk", D, top_k=k)(texts, videos), atol=1e-5, rtol=0)
-
-
-@pytest.fixture
-def tf32() -> Iterator[None]:
-    """A program that allows TF32."""
-    torch.set_float32_matmul_precision("high")
-    yield
-    torch.set_float32_matmul_precision("highest")
-    for backend in (torch.backends.cuda, torch.backends.mkldnn):
-        backend.matmul.fp32_precision = "none"
 
 
 @pytest.mark.usefixtures("tf32")

@@ -150,6 +150,24 @@ def test_a_head_of_ones_own_has_no_seconds(store: Store, encoder: Encoder) -> No
     assert hit.weights == () == hit.attended
 
 
+@pytest.mark.usefixtures("tf32")
+def test_a_search_is_of_float32_whatever_a_program_asks_for(store: Store, encoder: Encoder) -> None:
+    seen = []
+
+    class Looks(nn.Module):
+        def index(self, videos: lab.Videos) -> torch.Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            return videos.frames.nan_to_num(0).mean(1)
+
+        def score(self, texts: lab.Texts, index: torch.Tensor) -> torch.Tensor:
+            seen.append(torch.get_float32_matmul_precision())
+            return texts.sentences @ index.T
+
+    Searcher(store, Candidate(Looks(), "looks"), encoder=encoder).search("a dog", top=1)
+    assert seen == ["highest", "highest"]
+    assert torch.get_float32_matmul_precision() == "high"
+
+
 def test_an_index_that_is_too_large_is_not_kept(
     store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

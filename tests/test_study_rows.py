@@ -6,6 +6,7 @@ import itertools
 import json
 import math
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from lab.metrics import retrieval_metrics
 from lab.recipe import DEFAULT
 from lab.similarity import similarity_matrix
 from lab.store import open_store
-from lab.studies.cached import Cached, Side, after_training
+from lab.studies.cached import Cached, Part, Side, _part, after_training
 from lab.studies.classic import CCA, PCA, Ridge
 from lab.studies.diversity import lengthened, pick, timeline
 from lab.studies.guard import SealedStore
@@ -67,6 +68,26 @@ def test_kept_products_score_as_the_head_does(full: Path, name: str) -> None:
         assert texts.video is not None
         wanted = retrieval_metrics(similarity.numpy(), texts.video.numpy())
         assert metrics == pytest.approx(wanted)
+
+
+@pytest.mark.usefixtures("tf32")
+def test_kept_products_are_of_float32_whatever_a_program_asks_for(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str] = []
+
+    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+        def look(*given: Any) -> Any:
+            seen.append(torch.get_float32_matmul_precision())
+            return call(*given)
+
+        return look
+
+    monkeypatch.setattr("lab.studies.cached._part", watched(_part))
+    monkeypatch.setattr(Part, "similarity", watched(Part.similarity))
+    cached = Cached(POOLING["raw"], splits_of(full, POOLING["raw"]))
+    cached.metrics({"temperature": 0.1})
+    assert len(seen) >= 2
+    assert set(seen) == {"highest"}
+    assert torch.get_float32_matmul_precision() == "high"
 
 
 def agree(texts: Texts, videos: Videos, name: str, built: dict[str, Any], **settings: Any) -> None:

@@ -77,7 +77,7 @@ def sweep(
         raise LabError(f"tile >= 1 must hold, got tile={tile}")
     check_inputs(head, texts, videos)
     # Neither is around the yield: what is done with a tile keeps its own mode and precision.
-    with full_float32(), evaluating(head):
+    with evaluating(head):
         index, units = _Frames.of(head.space.frames(videos)), head.space.texts(texts)
     for rows in torch.arange(len(texts)).split(tile):
         unit = units[rows]
