@@ -12,13 +12,13 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import cli
 from lab.atomic import replace_text
-from lab.datasets import DATASETS, get_dataset
+from lab.datasets import DATASETS, Collection, get_dataset
 from lab.errors import LabError
 from lab.examine import Finding, examine
 from lab.workers import DecodePool, WorkerTimeout
@@ -41,13 +41,21 @@ class Report:
 
 
 def doctor_dataset(
-    name: str, root: Path, *, deep: bool = False, workers: int | None = None, limit: int | None = None
+    name: str,
+    root: Path,
+    *,
+    split: str | None = None,
+    seed: int = 0,
+    deep: bool = False,
+    workers: int | None = None,
+    limit: int | None = None,
 ) -> Report:
     """Looks at every video that a data set lists, or at the first ``limit`` that have a file.
 
-    Raises ``LabError`` where its lists or its root are not there.
+    ``split`` and ``seed`` deal out a folder, as a pass with them would. Raises ``LabError`` where its lists or its root
+    are not there.
     """
-    collection = get_dataset(name).read(root)
+    collection = get_dataset(name).read(root, split=split, seed=seed)
     videos = collection.videos
     missing = [
         Finding(video.id, "", "missing", "no file of this name below the root") for video in videos if not video.file
@@ -55,7 +63,19 @@ def doctor_dataset(
     present = [(video.id, str(video.file)) for video in videos if video.file]
     found = doctor_files(present[:limit], deep=deep, workers=workers)
     ranks = {video.id: rank for rank, video in enumerate(videos)}
-    return Report(tuple(sorted([*missing, *found], key=lambda finding: ranks[finding.video])), collection.notes)
+    findings = sorted([*missing, *found], key=lambda finding: ranks[finding.video])
+    return Report(tuple(findings), (*collection.notes, *_unstudied(collection)))
+
+
+def _unstudied(collection: Collection) -> Iterator[str]:
+    """A note where a folder has captions and not the splits that a study takes."""
+    found = collection.splits(collection.protocols[0])
+    absent = [name for name in ("train", "val") if not found.get(name, (0, 0))[1]]
+    if collection.name == "folder" and collection.captions and absent:
+        yield (
+            f"no {' and no '.join(absent)} split: searchable, no study (give captions.csv a split column with train, "
+            "val and test, or deal them with --split 70/10/20, with the pass too)"
+        )
 
 
 def doctor_files(
@@ -151,6 +171,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("files", nargs="*", metavar="FILE", help="video files, in place of a data set")
     add("--dataset", help=f"one of {', '.join(DATASETS)}")
     add("--root", type=Path, help="where its videos and captions are (default: data/DATASET)")
+    add("--split", help="folder without splits: percentages of train/val/test, as in 70/10/20")
+    add("--seed", type=int, default=0, help="seed of --split (default: %(default)s)")
     add("--deep", action="store_true", help="decode the last frame and all sound too (slower)")
     add("--workers", type=int, help="processes (default: one a core)")
     add("--limit", type=int, help="look at no more than so many files")
@@ -158,6 +180,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     if bool(given.files) == bool(given.dataset):
         raise LabError("either FILEs or --dataset, and not both: name what to look at")
+    if given.files and given.split:
+        raise LabError("--split is for --dataset folder: leave it out")
     for name in ("workers", "limit"):
         if getattr(given, name) is not None and getattr(given, name) < 1:
             raise LabError(f"--{name} must be at least 1, got {getattr(given, name)}")
@@ -165,7 +189,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise LabError(f"--json {given.json}: its directory does not exist; make it first")
     if given.dataset:
         root = given.root or Path("data") / get_dataset(given.dataset).name
-        report = doctor_dataset(given.dataset, root, deep=given.deep, workers=given.workers, limit=given.limit)
+        kind = {"split": given.split, "seed": given.seed}
+        report = doctor_dataset(given.dataset, root, **kind, deep=given.deep, workers=given.workers, limit=given.limit)
     else:
         items = [(file, file) for file in given.files[: given.limit]]
         report = Report(tuple(doctor_files(items, deep=given.deep, workers=given.workers)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,29 @@ def test_the_command_on_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture
     assert out.endswith("1 of 2 will fail\n")
 
 
+def test_splits_that_a_study_would_miss_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Before the pass, whose store's rows are fixed."""
+    write_clip(tmp_path / "a.mp4", [numbered(i) for i in range(10)])
+    for name in "bc":
+        shutil.copy(tmp_path / "a.mp4", tmp_path / f"{name}.mp4")
+
+    def told(splits: str, *more: str) -> str:
+        rows = [f"{name}.mp4,{name},{split}" for name, split in zip("abc", splits.split(","), strict=True)]
+        (tmp_path / "captions.csv").write_text("\n".join(["video,caption,split", *rows]))
+        assert cli.run(doctor.main, ["--dataset", "folder", "--root", str(tmp_path), *more]) == 0
+        return capsys.readouterr().out
+
+    assert "no val split: searchable, no study (give captions.csv a split column with train" in told("train,train,test")
+    assert "no train and no val split: searchable, no study" in told(",,")
+    assert "no study" not in told("train,val,test")
+    assert "no study" not in told(",,", "--split", "34/33/33")
+    (tmp_path / "captions.csv").unlink()
+    assert cli.run(doctor.main, ["--dataset", "folder", "--root", str(tmp_path)]) == 0
+    out = capsys.readouterr().out
+    assert "searched, not studied" in out
+    assert "no study" not in out
+
+
 def _crash(item: tuple[str, str], **_: Any) -> Finding:
     os._exit(3)
 
@@ -121,6 +145,7 @@ def test_a_decoder_that_crashes_is_a_finding(monkeypatch: pytest.MonkeyPatch) ->
         (["a.mp4", "--dataset", "msvd"], "either FILEs or --dataset, and not both"),
         (["--dataset", "mvsd"], "unknown dataset 'mvsd': did you mean 'msvd'?"),
         (["--dataset", "msvd", "--root", "/nowhere"], "/nowhere"),
+        (["a.mp4", "--split", "70/10/20"], "--split is for --dataset folder: leave it out"),
         (["a.mp4", "--workers", "0"], "--workers must be at least 1, got 0"),
         (["a.mp4", "--json", "/nowhere/x.json"], "its directory does not exist; make it first"),
     ],
