@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import statistics
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from lab.errors import LabError
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies import learned
 from lab.studies.published import published, published_for
-from lab.studies.report import latex, markdown, read_result, read_trials, write_result, write_trials
+from lab.studies.report import latex, learned_lines, markdown, read_result, read_trials, write_result, write_trials
 from lab.studies.space import Range
 from lab.study import main
 
@@ -40,6 +41,38 @@ def test_the_noise_floor_is_the_spread_between_seeds_and_no_less_than_a_query() 
     assert learned.noise_floor(seeds, "MRR", 1000) == pytest.approx(0.02)
     assert learned.noise_floor([metrics(40.0)] * 3, "R@1", 500) == pytest.approx(0.2)
     assert learned.noise_floor([metrics(40.0)], "R@1", 500) is None
+
+
+@pytest.mark.parametrize(
+    ("seeds", "queries", "said"),
+    [
+        (
+            [38.0, 40.0, 42.0],
+            1000,
+            "3 of 3 completed trials cannot be told from the best, within twice the 2.00 between ",
+        ),
+        (
+            [62.5, 62.5],
+            8,
+            "3 of 3 completed trials cannot be told from the best, within twice the 12.50 that one query ",
+        ),
+    ],
+)
+def test_what_one_query_is_worth_is_not_called_a_spread(seeds: list[float], queries: int, said: str) -> None:
+    fits = [metrics(value) for value in seeds]
+    flat = {"trials": 3, "of": 3, "settings": {"lr": {"low": 0.1, "high": 0.2, "width": 0.5}}}
+    search = {
+        "finished": 3, "pruned": 0, "diverged": 0, "objective": "R@1", "exhausted": False, "importance": {},
+        "best": {"number": 0, "value": 62.5, "params": {"lr": 0.1}}, "plateau": flat,
+        "noise_floor": learned.noise_floor(fits, "R@1", queries),
+    }  # fmt: skip
+    row = {"val": {"R@1": {"mean": statistics.fmean(seeds), "std": statistics.stdev(seeds)}}}
+    result = {"objective": "R@1", "search": search, "rows": [{"val": {}}, row]}
+    assert learned_lines(result)[-1].startswith(said)
+    search["plateau"] = flat | {"trials": 1, "of": 1}
+    assert len(learned_lines(result)) == 1, "of one trial there is nothing to say"
+    search["plateau"], search["noise_floor"] = flat, None
+    assert "cannot be told from the best, by a paired test on validation: lr" in learned_lines(result)[-1]
 
 
 def test_the_plateau_is_what_cannot_be_told_from_the_best() -> None:

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from lab.figures import room, style
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
+from lab.studies.report import what_is_level
 
 log = logging.getLogger(__name__)
 
@@ -231,11 +232,10 @@ def plateau(studies: Studies) -> Figure:
         return bool(panels) + 2 * pools + (pools and any(panel.level is not None for panel in panels))
 
     one = studies.first(fits, "study that tried a setting's values", "topk")
-    told, flat = one.searched or {}, (one.searched or {}).get("plateau")
+    flat = (one.searched or {}).get("plateau")
     more = "ring: the best"
-    if flat:
-        floor = told.get("noise_floor")
-        how = "by a paired test" if floor is None else f"within twice the {floor:.2f} between seeds"
+    if flat and flat["of"] > 1:
+        how = what_is_level(one.result)
         many = f"shaded: spanned by the {flat['trials']} of {flat['of']} trials that are level with it {how}"
         more += f"; {many if flat['trials'] > 1 else 'no other trial is level with it ' + how}"
     options: dict[str, Any] = {"highest": one.highest, "source": one.source("val", more)}

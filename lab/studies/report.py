@@ -232,12 +232,21 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
     if len(told["importance"]) > 1:
         lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
     flat = told.get("plateau")
-    if flat:
-        floor = told.get("noise_floor")
-        how = "by a paired test on validation" if floor is None else f"within twice the {floor:.2f} between seeds"
+    if flat and flat["of"] > 1:
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
-        lines.append(f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best, {how}: {spans}")
+        many = f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best"
+        lines.append(f"{many}, {what_is_level(result)}: {spans}")
     return lines + choices
+
+
+def what_is_level(result: Mapping[str, Any]) -> str:
+    """By what a search's trials are level with the best: see ``lab.studies.learned.noise_floor``."""
+    floor = result["search"].get("noise_floor")
+    if floor is None:
+        return "by a paired test on validation"
+    spread = result["rows"][-1]["val"][result["objective"]]["std"]
+    apart = "that one query is worth" if floor > spread else "between seeds"
+    return f"within twice the {floor:.2f} {apart}"
 
 
 def _span(span: Mapping[str, Any]) -> str:
