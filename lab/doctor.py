@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -22,6 +23,8 @@ from lab.datasets import DATASETS, Collection, get_dataset
 from lab.errors import LabError
 from lab.examine import Finding, examine
 from lab.workers import DecodePool, WorkerTimeout
+
+log = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0
 SHOWN = 10  # of a kind; --json has all
@@ -160,6 +163,16 @@ def _clock(seconds: float) -> str:
     return f"{minutes // 60}:{minutes % 60:02d}:{second:02d}"
 
 
+def _say_of_weights() -> None:
+    """Whether a pass would stop for the weights of its usual image tower, on this machine."""
+    from lab.backbones.weights import AbsentWeightsError, require_default_clip
+
+    try:
+        require_default_clip(download=False)
+    except AbsentWeightsError as error:
+        log.warning("a pass here needs weights: %s", error)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit code 1 if any video will fail."""
     parser = cli.parser(
@@ -198,6 +211,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         rows = [asdict(finding) | {"fails": finding.fails} for finding in report.findings]
         replace_text(given.json, json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
     cli.say(render(report))
+    if given.dataset not in (None, "toy"):
+        _say_of_weights()
     return 1 if report.failing else 0
 
 

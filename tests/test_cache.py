@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import worlds
 import zarr
+from huggingface_hub import constants
 
 from lab import cli, open_store
 from lab.cache import main, other_sound
@@ -496,6 +497,33 @@ def test_dry_run_tells_and_writes_nothing(world: Path, capsys: pytest.CaptureFix
     assert "videos with a file" in out
     assert "expected for videos" in out
     assert not (world / "features" / "dry.zarr").exists()
+
+
+def test_dry_run_without_weights_tells_all_but_the_time(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RETRIEVAL_LAB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    plain = ["--dataset", "folder", "--root", str(world / "root"), "--features", str(tmp_path / "f"), "--dry-run"]
+    assert cli.run(main, plain) == 0
+    out = capsys.readouterr().out
+    told = dict(line.split("  ", 1) for line in out.splitlines() if "  " in line)
+    assert {key: value.strip() for key, value in told.items()} == {
+        "videos with a file": "37",
+        "videos missing": "0",
+        "bytes of video": f"{sum(file.stat().st_size for file in (world / 'root').glob('*.mp4')):,}",
+        "captions to encode": "74",
+        "store": str(tmp_path / "f/folder-root-ViT-B-32-quickgelu-openai-midpoints-12.zarr"),
+        "expected time": "unknown, 2 of the networks cannot be tried",
+    }
+    clip, panns = (line for line in out.splitlines() if line.startswith("! "))
+    assert "the weights of OpenAI CLIP ViT-B/32" in clip
+    assert clip.endswith("; --clip random tries the chain, its features mean nothing")
+    assert "the weights of PANN Cnn14" in panns
+    assert panns.endswith("; --panns random tries the chain, its features mean nothing")
+    assert cli.run(main, [*plain, "--clip", "ViT-B-23:openai"]) == 2  # a wrong name is no lack of weights
+    assert not (tmp_path / "f").exists()
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from huggingface_hub import constants
 
 from lab import cli, doctor
 from lab.examine import Finding, examine
@@ -102,6 +103,22 @@ def test_the_command_on_a_data_set(tmp_path: Path, capsys: pytest.CaptureFixture
     assert "will fail, missing: no file of this name below the root (1)\n  b.mp4\n" in out
     assert "the data set:\n" in out
     assert out.endswith("1 of 2 will fail\n")
+
+
+def test_weights_that_a_pass_would_miss_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "root").mkdir()
+    write_clip(tmp_path / "root/a.mp4", [numbered(i) for i in range(10)])
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RETRIEVAL_LAB_WEIGHTS", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    assert cli.run(doctor.main, ["--dataset", "folder", "--root", str(tmp_path / "root")]) == 0
+    assert "a pass here needs weights: the weights of OpenAI CLIP ViT-B/32 (" in capsys.readouterr().err
+    (tmp_path / "clip").mkdir()
+    (tmp_path / "clip/ViT-B-32-quickgelu-openai.pt").touch()
+    assert cli.run(doctor.main, ["--dataset", "folder", "--root", str(tmp_path / "root")]) == 0
+    assert "weights" not in capsys.readouterr().err
 
 
 def test_splits_that_a_study_would_miss_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

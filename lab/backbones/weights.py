@@ -18,6 +18,11 @@ from lab.errors import LabError
 
 PROBE_S = 3.0
 
+
+class AbsentWeightsError(LabError):
+    """The network has a name, and its weights are not to be had here."""
+
+
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
 _ZENODO = "https://zenodo.org/record/3987831/files"  # CC BY 4.0
 _B32 = "40d365715913c9da98579312b702a82c18be219cc2a73407c4526f58eba950af"
@@ -88,7 +93,10 @@ def locate(name: str, *, option: str, download: bool, elsewhere: Iterable[Path] 
             return path
     if not download:
         raise _absent(f"{source.what} ({name})", source.url, root / source.file, option)
-    return fetch(source, root)
+    try:
+        return fetch(source, root)
+    except LabError as error:
+        raise _without(str(error), option) from error
 
 
 def locate_tag(model: str, tag: str, pretrained: Mapping[str, Any], *, download: bool) -> Path:
@@ -118,10 +126,16 @@ def locate_tag(model: str, tag: str, pretrained: Mapping[str, Any], *, download:
 
 
 def _absent(what: str, url: str, place: Path, option: str) -> LabError:
-    return LabError(
+    return _without(
         f"the weights of {what} are not on this machine: add --download to fetch {url}, or put that file at {place}, "
-        f"or name your own with {option}"
+        f"or name your own with {option}",
+        option,
     )
+
+
+def _without(told: str, option: str) -> AbsentWeightsError:
+    """``told``, with the way to try everything on a machine that will not get the weights."""
+    return AbsentWeightsError(f"{told}; {option.split()[0]} random tries the chain, its features mean nothing")
 
 
 def _hub_files(pretrained: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -154,7 +168,7 @@ def _from_hub(pretrained: Mapping[str, Any], what: str, place: Path) -> Path:
     address = f"{constants.ENDPOINT}/{repository}"
     # The hub's client retries for the better part of a minute before it says that there is no network.
     if constants.HF_HUB_OFFLINE or unreachable([constants.ENDPOINT], PROBE_S):
-        raise LabError(f"cannot reach {address} for the weights of {what}: put them at {place}")
+        raise _without(f"cannot reach {address} for the weights of {what}: put them at {place}", "--clip")
     error: Exception | None = None
     for file in files:
         try:
