@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +11,34 @@ from torch import nn
 from torch.nn import functional
 
 from lab.embeddings import Texts, Videos
+from lab.errors import LabError
 from lab.similarity import evaluating
+from lab.store import Store
+
+
+def stored_words(store: Store, caption: int) -> tuple[list[str], NDArray[np.int64]]:
+    """A caption's words as the tokenizer cuts them, and which of them each token belongs to (tokens,).
+
+    No words where open_clip, whose tokenizer it is, is not installed; nothing where the store does not tell.
+    """
+    try:
+        one = slice(caption, caption + 1)
+        start, count = (int(store.read(name, one)[0]) for name in ("word_start", "word_count"))
+        tokens = slice(start, start + count)
+        ids, numbers = store.read("token_ids", tokens), store.read("token_word", tokens).astype(np.int64)
+    except LabError:
+        return [], np.zeros(0, np.int64)
+    try:
+        from lab.backbones.words import tokens_to_words
+    except ModuleNotFoundError:
+        return [], numbers
+    return tokens_to_words(ids.tolist()), numbers
+
+
+def names_of(words: Sequence[str], word_of_token: NDArray[np.int64]) -> list[str]:
+    """A name for each row of words × frames: the word, or its number where it is not known or cannot be shown."""
+    shown = {n: word for n, word in enumerate(words) if word.isprintable()}
+    return [shown.get(n, f"word {n + 1}") for n in np.unique(word_of_token).tolist()]
 
 
 def looks_at_words(head: nn.Module) -> bool:

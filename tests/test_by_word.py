@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.by_word import attention, cosines, looks_at_words
+from lab.by_word import attention, cosines, looks_at_words, names_of
 from lab.embeddings import Texts, Videos
 
 #: Three words, of which the second has two pieces; the last frame is padding.
@@ -59,3 +59,13 @@ def test_pieces_count_by_their_share(
 def test_without_a_head_there_are_cosines() -> None:
     assert not looks_at_words(nn.Linear(2, 2))
     assert np.allclose(cosines(TEXT, CLIP, 2, OF_TOKEN), [[1, 0], [0.5, 0.5], [0, -1]])
+
+
+def test_rows_are_named_as_the_tokenizer_cuts_a_caption() -> None:
+    """Character references are read before a caption is cut; no expression over its letters would find these words."""
+    from lab.backbones.words import bpe, tokenize, tokens_to_words
+
+    tokens = tokenize(["rock &amp; roll band"], bpe(), 77)
+    words = tokens_to_words(tokens.ids.tolist())
+    assert names_of(words, tokens.word_index.astype(np.int64)) == ["rock", "&", "roll", "band"]
+    assert names_of(["a", "\x11"], np.array([0, 1, 1, 4])) == ["a", "word 2", "word 5"]

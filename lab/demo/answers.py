@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lab.by_word import stored_words
 from lab.demo import looking
 from lab.demo.files import Files
 from lab.demo.heads import Menu
@@ -135,7 +136,7 @@ class Answers:
                 self._look(key)
             texts = self._read_texts()
             place = self._caption_rows().index(caption)
-            words, numbers = looking.stored_words(self.store, caption)
+            words, numbers = stored_words(self.store, caption)
             row = self.store.captions[caption]
             one = texts.select(torch.tensor([place]))
             asked = Asked(row["text"], one, words, numbers, (), caption, int(row["video"]))

@@ -12,13 +12,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from lab.by_word import attention, cosines, looks_at_words
+from lab.by_word import attention, cosines, looks_at_words, names_of
 from lab.embeddings import Texts, Videos
-from lab.errors import LabError
 from lab.heads.cmfi import CMFI
 from lab.heads.mgfi import MGFI, MGFIIndex
 from lab.similarity import evaluating, score_texts
-from lab.store import Store
 
 # -- without each modality -------------------------------------------------------------------------------------------
 
@@ -75,20 +73,6 @@ def segments(head: nn.Module, texts: Texts, sound: Tensor) -> list[float]:
 # -- words -----------------------------------------------------------------------------------------------------------
 
 
-def stored_words(store: Store, caption: int) -> tuple[list[str], NDArray[np.int64]]:
-    """A caption's words, and which of them each token belongs to; nothing where the store does not tell."""
-    try:
-        one = slice(caption, caption + 1)
-        start, count = (int(store.read(name, one)[0]) for name in ("word_start", "word_count"))
-        tokens = slice(start, start + count)
-        ids, numbers = store.read("token_ids", tokens), store.read("token_word", tokens)
-    except LabError:
-        return [], np.zeros(0, np.int64)
-    from lab.backbones.words import tokens_to_words  # open_clip's tokenizer
-
-    return tokens_to_words(ids.tolist()), numbers.astype(np.int64)
-
-
 def words_by_frames(
     head: nn.Module, texts: Texts, clip: Videos, frames: int, word_of_token: NDArray[np.int64], words: list[str]
 ) -> dict[str, Any] | None:
@@ -98,12 +82,10 @@ def words_by_frames(
     """
     if texts.words is None or not len(word_of_token):
         return None
-    numbers = np.unique(word_of_token)
-    names = [words[n] if n < len(words) else f"word {n + 1}" for n in numbers.tolist()]
     if looks_at_words(head):
         values, share = attention(head, texts, clip, frames, word_of_token)
         told: dict[str, Any] = {"share": share.tolist(), "meaning": "attention of the word"}
     else:
         values = cosines(texts, clip, frames, word_of_token)
         told = {"share": None, "meaning": "cosine of word and frame"}
-    return {"words": names, "values": values.tolist(), **told}
+    return {"words": names_of(words, word_of_token), "values": values.tolist(), **told}

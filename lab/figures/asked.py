@@ -69,9 +69,9 @@ class Asked(Material):
         """A row for each text, of which nothing else is known."""
         return [UNKNOWN | {"text": query.text} for query in self.queries]
 
-    def token_words(self, text: int) -> NDArray[np.int64]:
-        """The number (W,) of the word that each token of a text belongs to."""
-        return self.queries[text].word_of_token
+    def words_of(self, text: int) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """The words of a text, and which of them each token belongs to."""
+        return self.queries[text].words, self.queries[text].word_of_token
 
     def source(self, *labels: str) -> str:
         """The small print: that of the split, and that it was asked with other texts."""

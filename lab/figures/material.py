@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
+from lab.by_word import stored_words
 from lab.choose import all_runs
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
@@ -104,19 +105,13 @@ class Material:
         rows = self.bare[0].rows
         return [self.store.captions[row] for row in (rows.tolist() if rows is not None else [])]
 
-    def token_words(self, text: int) -> NDArray[np.int64]:
-        """The number (W,) of the word that each token of a text belongs to. Raises ``NoData`` where there are none."""
+    def words_of(self, text: int) -> tuple[Sequence[str], NDArray[np.int64]]:
+        """``lab.by_word.stored_words`` of a text. Raises ``NoData`` where there are none."""
         rows = self.bare[0].rows
-        row = int(rows[text]) if rows is not None else text
-        read = self.store.read
-        try:
-            start, count = (int(read(name, slice(row, row + 1))[0]) for name in ("word_start", "word_count"))
-            found = read("token_word", slice(start, start + count)).astype(np.int64)
-        except LabError as error:
-            raise NoData(f"the store holds no words: {error}") from None
-        if not len(found):
+        words, word_of_token = stored_words(self.store, int(rows[text]) if rows is not None else text)
+        if not len(word_of_token):
             raise NoData(f"the store holds no words of the caption '{self.captions[text]['text']}'")
-        return np.asarray(found)
+        return words, word_of_token
 
     @cached_property
     def needs_sound(self) -> NDArray[np.float64]:

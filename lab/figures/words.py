@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,13 +13,10 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
 
-from lab.by_word import attention, cosines, looks_at_words
+from lab.by_word import attention, cosines, looks_at_words, names_of
 from lab.figures import room, style
 from lab.figures.material import Material
 from lab.figures.strips import seconds_of, told_frames
-
-#: How CLIP's tokenizer cuts a text into words, as far as Python's own expressions can say it.
-WORDS = re.compile(r"'s|'t|'re|'ve|'m|'ll|'d|[^\W\d_]+|\d|(?:[^\s\w]|_)+")
 
 
 @style.styled
@@ -99,12 +95,12 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
     text = _drawn(material, seed) if text is None else text
     video = int(material.target[text])
     row, seconds = material.captions[text], seconds_of(material, text)
-    names = word_names(material, text)
+    spelled, pieces = material.words_of(text)
     times = material.times_s[video]
     times = times[np.isfinite(times)]
-    values, share, meaning = _read(material, label, text, video, len(times))
+    values, share, meaning = _read(material, label, text, video, len(times), pieces)
     return word_map(
-        [name for _, name in sorted(names.items())],
+        names_of(spelled, pieces),
         times,
         values,
         share,
@@ -120,18 +116,10 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
     )
 
 
-def word_names(material: Material, text: int) -> dict[int, str]:
-    """The words of a caption by their number in the store's ``token_word``."""
-    numbers = np.unique(material.token_words(text)).tolist()
-    spelled = WORDS.findall(material.captions[text]["text"].lower())
-    return {n: spelled[n] if n < len(spelled) else f"word {n + 1}" for n in numbers}
-
-
 def _read(
-    material: Material, label: str | None, text: int, video: int, frames: int
+    material: Material, label: str | None, text: int, video: int, frames: int, pieces: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
     """Values (W, F) by word, what each word counts (W,) if a head tells, and what the values are."""
-    pieces = material.token_words(text)
     texts, videos = material.features(label) if label else material.load(_Reading(), "words × frames")
     one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))
     if label is None:
