@@ -19,7 +19,7 @@ from lab import cli, convert
 from lab.convert.features import Origin, import_features
 from lab.convert.hdf5_in import import_exported
 from lab.convert.hdf5_out import export_store
-from lab.convert.layouts import Choice, detect, open_features
+from lab.convert.layouts import LAYOUTS, Choice, detect, open_features
 from lab.convert.pack import pack_store
 from lab.convert.store import contents
 from lab.datasets import Caption, Collection, Video
@@ -288,6 +288,15 @@ def test_every_layout_becomes_the_same_store(layout: str, tmp_path: Path) -> Non
     assert tuple(videos.frames.shape) == (V - 1, F, D)
 
 
+def test_help_says_what_lies_where_in_every_layout(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        convert.main(["--help"])
+    lines = capsys.readouterr().out.splitlines()
+    told = lines[lines.index("layouts of features:") + 1 :][: len(LAYOUTS)]
+    assert [line.split()[0] for line in told] == list(LAYOUTS)
+    assert "DIR/ID.npy" in told[-1]
+
+
 def test_float16_and_the_passport_do_not_depend_on_the_place(tmp_path: Path) -> None:
     (tmp_path / "one").mkdir()
     (tmp_path / "two").mkdir()
@@ -496,7 +505,9 @@ def test_an_npz_with_an_object_in_it(tmp_path: Path) -> None:
     [
         (["nowhere.h5", "s.zarr"], "nowhere.h5 does not exist"),
         (["x.txt", "s.zarr"], "x.txt is of no known kind"),
-        (["empty", "s.zarr"], "holds neither VIDEO.npz files nor a/b/c/VIDEO.h5"),
+        (["x.pt", "s.zarr"], "x.pt is not read, for such files may run code: load it where you trust it, and save"),
+        (["npz/v1.npz", "s.zarr"], "v1.npz is one file, and such files are read one for each video: put them as ID.npz"),
+        (["empty", "s.zarr"], "holds no ID.npz, no ID.npy and no a/b/c/ID.h5"),
         (["x.txt", "s.zarr", "--layout", "per-vidoe"], "unknown layout 'per-vidoe': did you mean 'per-video'?"),
         (["x.txt", "s.zarr", "--layout", "per-video"], "cannot be read as HDF5"),
         (["npz", "s.h5"], "a store's name ends in .zarr"),
@@ -518,6 +529,7 @@ def test_bad_input_is_one_line(
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     Path("x.txt").write_text("text")
+    Path("x.pt").write_text("text")
     Path("bad.jsonl").write_text("video,caption\n")
     Path("torn.csv").write_text("video,caption,split\nv1,a,train\nv1,b,test\n")
     Path("npz").mkdir()

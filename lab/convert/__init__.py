@@ -14,7 +14,7 @@ from lab import cli
 from lab.convert.features import Origin, import_features
 from lab.convert.hdf5_in import import_exported
 from lab.convert.hdf5_out import export_store, is_exported
-from lab.convert.layouts import LAYOUTS, Choice
+from lab.convert.layouts import LAYOUTS, TOLD, Choice
 from lab.convert.pack import pack_store
 from lab.datasets import DATASETS, get_dataset
 from lab.errors import LabError
@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command."""
     parser = cli.parser(
         "lab.convert",
-        "Make a store of features that you already have, or HDF5 of a store.",
+        f"Make a store of features that you already have, or HDF5 of a store.\n\nlayouts of features:\n{TOLD}",
         "python -m lab.convert MSVD_CLIP.hdf5 features/msvd-theirs.zarr --dataset msvd --root /data/msvd\n"
         "  python -m lab.convert features/msvd.zarr msvd.h5 --layout contiguous\n"
         "  python -m lab.convert features/msvd.zarr features/msvd-packed.zarr --pack 1024",
