@@ -506,7 +506,7 @@ def test_an_npz_with_an_object_in_it(tmp_path: Path) -> None:
         (["nowhere.h5", "s.zarr"], "nowhere.h5 does not exist"),
         (["x.txt", "s.zarr"], "x.txt is of no known kind"),
         (["x.pt", "s.zarr"], "x.pt is not read, for such files may run code: load it where you trust it, and save"),
-        (["npz/v1.npz", "s.zarr"], "v1.npz is one file, and such files are read one for each video: put them as ID.npz"),
+        (["npz/v1.npz", "s.zarr"], "v1.npz is one file, and such files are read one for each video: put them as"),
         (["empty", "s.zarr"], "holds no ID.npz, no ID.npy and no a/b/c/ID.h5"),
         (["x.txt", "s.zarr", "--layout", "per-vidoe"], "unknown layout 'per-vidoe': did you mean 'per-video'?"),
         (["x.txt", "s.zarr", "--layout", "per-video"], "cannot be read as HDF5"),
