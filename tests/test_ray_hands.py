@@ -178,9 +178,8 @@ def test_a_machine_without_the_lab_is_one_line(monkeypatch: pytest.MonkeyPatch) 
         pass
 
     class TaskError(Exception):
-        ip = "10.77.0.3"
-
         def __init__(self, cause: Exception) -> None:
+            super().__init__("ray::decode (pid=21, ip=10.77.0.3)")
             self.cause = cause
 
     ray = SimpleNamespace(exceptions=SimpleNamespace(RayError=RayError, RayTaskError=TaskError))

@@ -6,6 +6,7 @@ Imports little, since every process that decodes imports it.
 from __future__ import annotations
 
 import pickle
+import re
 import socket
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -115,5 +116,7 @@ def plain_errors() -> Iterator[None]:
     except told.RayTaskError as error:
         if isinstance(error.cause, told.RayError):  # it could not even read what it was asked
             first = str(error.cause).strip().splitlines()[0]
-            raise LabError(f"the machine {error.ip} cannot take part ({first}): install the same lab there") from None
+            where = re.search(r"ip=([\w.:]+)", str(error))  # it has no attribute of that
+            who = f"the machine {where[1]}" if where else "a machine of the cluster"
+            raise LabError(f"{who} cannot take part ({first}): install the same lab there") from None
         raise error.cause from None
