@@ -6,16 +6,21 @@ import inspect
 import math
 import tomllib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any
 
+from lab import cli
 from lab.errors import LabError, unknown
-from lab.heads import ANY, head_class, head_keywords
+from lab.heads import ANY, HEADS, head_class, head_keywords, head_settings
 from lab.loss import TWINS
 
+#: What the presets are for.
+ABOUT_PRESETS = {
+    "frozen": "for features that do not change, where a head needs larger steps: chosen on the validation split of a "
+    "development world of the toy data set",
+    "paper": "X-Pool's and MGFI's, who train CLIP itself along with the head",
+}
 #: preset → protocol ("": any) → settings that a head's data call for. All else is the same for both papers.
-#: ``paper``: X-Pool and MGFI, fine-tuned end to end. ``frozen``: for features that do not change, where a head needs
-#: larger steps: chosen on the validation split of a development world of the toy data set.
 PRESETS: dict[str, dict[str, dict[str, Any]]] = {
     "frozen": {
         "": {"lr": 1e-4, "audio_lr": 1e-2, "scale_lr": 1e-4, "dropout": 0.3},
@@ -34,56 +39,48 @@ PRECISIONS = ("auto", "fp32", "bf16")
 AUDIO_LEVELS = ("clip", "segments")
 
 
+def _number(default: float, low: float, high: float, about: str) -> Any:
+    return field(default=default, metadata={"low": low, "high": high, "about": about})
+
+
+def _word(default: str, known: tuple[str, ...], about: str) -> Any:
+    return field(default=default, metadata={"known": known, "about": about})
+
+
 @dataclass(frozen=True)
 class Recipe:
-    """How to train. Raises ``LabError`` for a value that is out of its range.
+    """How to train; what a setting is stands beside it. Raises ``LabError`` for a value that is out of its range."""
 
-    ``audio_epochs`` and ``audio_lr`` are for the second stage of a head with an audio side. ``scale_lr`` is the rate of
-    the learnable logit scale, which starts at ``logit_scale``, a factor (the backbone's own, 100 for CLIP).
-    ``warmup`` is a share of all steps. ``twins``: what becomes of a batch's other captions of a video, see
-    ``lab.loss.contrastive_loss``. ``audio_level``: what a head with an audio side hears, one vector a clip or
-    ``segments``. ``precision``: ``auto`` is bf16 on a GPU and fp32 on a CPU.
-    """
-
-    epochs: int = 5
-    batch: int = 32
-    lr: float = _RATES["lr"]
-    audio_epochs: int = 5
-    audio_lr: float = _RATES["audio_lr"]
-    scale_lr: float = _RATES["scale_lr"]
-    weight_decay: float = 0.2
-    warmup: float = 0.1
-    clip_norm: float = 1.0
-    logit_scale: float = 100.0
-    twins: str = "ignored"
-    audio_level: str = "clip"
-    precision: str = "auto"
-    seed: int = 0
+    epochs: int = _number(5, 1, math.inf, "times through all captions; with an audio side those of the first stage")
+    batch: int = _number(32, 2, math.inf, "captions in a step, each with its video: one alone would have no negative")
+    lr: float = _number(_RATES["lr"], 0, math.inf, "rate of AdamW at the end of the warm-up")
+    audio_epochs: int = _number(5, 0, math.inf, "times through all captions in the second stage, the audio side's")
+    audio_lr: float = _number(_RATES["audio_lr"], 0, math.inf, "rate of the second stage")
+    scale_lr: float = _number(_RATES["scale_lr"], 0, math.inf, "rate of the logit scale, which is learned, too")
+    weight_decay: float = _number(0.2, 0, math.inf, "AdamW's, of all but the logit scale")
+    warmup: float = _number(0.1, 0, 1, "share of all steps in which the rate rises; after it, a cosine to zero")
+    # Clipped to zero, nothing would be learned.
+    clip_norm: float = _number(1.0, 1e-6, math.inf, "the gradient's norm is cut to this; inf cuts nothing")
+    logit_scale: float = _number(100.0, 1, math.inf, "what cosines are multiplied by at first: the backbone's own")
+    twins: str = _word("ignored", TWINS, "what a batch's other captions of the same video are to it")
+    audio_level: str = _word("clip", AUDIO_LEVELS, "what an audio side hears: one vector a clip, or its segments")
+    precision: str = _word("auto", PRECISIONS, "of products in training; auto is bf16 on a GPU and fp32 on a CPU")
+    seed: int = _number(0, 0, 2**63 - 1, "decides first weights, order and dropout")
 
     def __post_init__(self) -> None:
-        for name, low, high in (
-            ("epochs", 1, math.inf),
-            ("batch", 2, math.inf),  # a batch of one has no negative
-            ("lr", 0, math.inf),
-            ("audio_epochs", 0, math.inf),
-            ("audio_lr", 0, math.inf),
-            ("scale_lr", 0, math.inf),
-            ("weight_decay", 0, math.inf),
-            ("warmup", 0, 1),
-            ("clip_norm", 1e-6, math.inf),  # clipped to zero, nothing would be learned; inf clips nothing
-            ("logit_scale", 1, math.inf),
-            ("seed", 0, 2**63 - 1),
-        ):
-            value, whole = getattr(self, name), isinstance(getattr(Recipe, name), int)
+        for each in fields(self):
+            name, value, whole = each.name, getattr(self, each.name), isinstance(each.default, int)
+            if "known" in each.metadata:
+                if value not in each.metadata["known"]:
+                    raise unknown(name, str(value), each.metadata["known"])
+                continue
+            low, high = each.metadata["low"], each.metadata["high"]
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise LabError(f"{name} must be a {'whole ' if whole else ''}number, got {name}={value!r}")
             if not (low <= value <= high and (whole or name == "clip_norm" or math.isfinite(value))):
                 raise LabError(
                     f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
                 )
-        for name, known in (("twins", TWINS), ("precision", PRECISIONS), ("audio_level", AUDIO_LEVELS)):
-            if getattr(self, name) not in known:
-                raise unknown(name, str(getattr(self, name)), known)
 
 
 RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
@@ -127,6 +124,48 @@ def _with_dropout(head: str, keywords: dict[str, Any], dropout: float) -> dict[s
 
 def _default(head: str, keyword: str) -> Any:
     return inspect.signature(head_class(head).__init__).parameters[keyword].default
+
+
+# -- what there is to set --------------------------------------------------------------------------------------------
+
+
+def all_settings() -> str:
+    """What ``--set`` takes: the keys of the recipe, and those of each head."""
+    heads = [
+        [name, ", ".join(f"{key}={_as_typed(default)}" for key, (default, _) in head_settings(head).items())]
+        for name, head in HEADS.items()
+    ]
+    return f"{recipe_table(Recipe())}\n\n{cli.table(['head', 'settings of its own'], heads)}"
+
+
+def recipe_table(recipe: Recipe) -> str:
+    """The keys of a recipe with its values, their ranges and what they are."""
+    rows = [[each.name, _as_typed(getattr(recipe, each.name)), _range(each), each.metadata["about"]]
+            for each in fields(Recipe)]  # fmt: skip
+    return cli.table(["setting", "default", "range", "what it is"], rows)
+
+
+def head_table(head: str, keywords: Mapping[str, Any]) -> str:
+    """A head's keywords with their defaults, for which ``keywords`` may have others, and what they are."""
+    known = head_settings(head_class(head))
+    if head_keywords(head_class(head)) == ANY:
+        return f"{head} takes whatever it is given"
+    rows = [[key, _as_typed(keywords.get(key, default)), about] for key, (default, about) in known.items()]
+    return cli.table([f"of {head}", "default", "what it is"], rows) if rows else f"{head} has nothing to set"
+
+
+def _range(each: Any) -> str:
+    if "known" in each.metadata:
+        return ", ".join(each.metadata["known"])
+    low, high = each.metadata["low"], each.metadata["high"]
+    return f"{low:g} and more" if high >= 2**63 - 1 else f"{low:g} to {high:g}"
+
+
+def _as_typed(value: Any) -> str:
+    """A value as ``--set`` takes it; '-' for what cannot be typed, as None."""
+    if isinstance(value, dict):
+        return ", ".join(f".{key}={_as_typed(inner)}" for key, inner in value.items())
+    return "-" if value is None else str(value).lower() if isinstance(value, bool) else f"{value}"
 
 
 # -- key=value -------------------------------------------------------------------------------------------------------

@@ -25,7 +25,17 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.loss import Truth
 from lab.metrics import retrieval_metrics
-from lab.recipe import DEFAULT, PRESETS, Recipe, divide, parse_settings
+from lab.recipe import (
+    ABOUT_PRESETS,
+    DEFAULT,
+    Recipe,
+    all_settings,
+    divide,
+    head_table,
+    parse_settings,
+    plan,
+    recipe_table,
+)
 from lab.runs import RUNS, Run, own_code, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch, History, Stage, only, start_of
@@ -260,19 +270,26 @@ def main(argv: Sequence[str] | None = None) -> int:
         "Train a head on a feature store and save it as a run.",
         "python -m lab.train xpool --dataset msvd --set lr=3e-5 --set dropout=0.4",
     )
+    parser.epilog = f"{all_settings()}\n\n{parser.epilog}"
     parser.add_argument("head", help='a name in lab.heads.HEADS, or "my_module:MyHead"')
     store_options(parser)
-    parser.add_argument("--preset", default=DEFAULT, help=f"one of {', '.join(PRESETS)} (default: %(default)s)")
+    presets = "; ".join(f"{name}: {about}" for name, about in ABOUT_PRESETS.items())
+    parser.add_argument("--preset", default=DEFAULT, help=f"{presets} (default: %(default)s)")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the recipe or of the head"
     )
+    parser.add_argument("--settings", action="store_true", help="tell what can be set for this head, and end")
     parser.add_argument("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     parser.add_argument("--eager", action="store_true", help="on a GPU, launch each operation singly: no CUDA graphs")
     parser.add_argument("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     parser.add_argument("--name", help="of the run (default: head, data set and time)")
     given = parser.parse_args(argv)
-    require_free(given.runs, given.name)
     recipe, keywords = divide(given.head, parse_settings(given.set))
+    if given.settings:
+        how = plan(given.head, preset=given.preset, protocol=given.protocol or "", recipe=recipe, keywords=keywords)
+        cli.say(f"{recipe_table(how[0])}\n\n{head_table(given.head, how[1])}")
+        return 0
+    require_free(given.runs, given.name)
     options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
     with memory_told("these features", "--device cpu"):
         task = prepare(given_store(given), given.head, protocol=given.protocol, **options)

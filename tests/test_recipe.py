@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+import re
+from dataclasses import fields
 from typing import Any
 
 import pytest
 from torch import nn
 
+from lab import cli
 from lab.errors import LabError
-from lab.recipe import PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, plan
+from lab.heads import HEADS, head_keywords, head_settings
+from lab.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, plan
+from lab.train import main as train_main
 
 
 @pytest.mark.parametrize(
@@ -39,6 +44,57 @@ def test_a_recipe_knows_its_ranges(given: dict[str, Any], said: str) -> None:
     with pytest.raises(LabError) as error:
         Recipe(**given)
     assert str(error.value) == said
+
+
+# -- what there is to set --------------------------------------------------------------------------------------------
+
+
+def test_every_setting_of_a_recipe_says_what_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        train_main(["--help"])
+    told = capsys.readouterr().out
+    for each in fields(Recipe):
+        assert len(each.metadata["about"]) > 10, f"{each.name} says nothing of itself"
+        assert re.search(
+            rf"^{each.name} +{re.escape(str(each.default))} .* {re.escape(each.metadata['about'])}$", told, re.M
+        )
+    for name, head in HEADS.items():
+        line = next(line for line in told.splitlines() if line.startswith(f"{name} "))
+        assert [part.partition("=")[0].strip() for part in line.removeprefix(name).split(",")] == head_keywords(head)
+    assert ABOUT_PRESETS.keys() == PRESETS.keys()
+    assert all(f"{name}: " in told for name in PRESETS)
+
+
+@pytest.mark.parametrize("head", HEADS)
+def test_every_keyword_of_a_head_says_what_it_is(head: str, capsys: pytest.CaptureFixture[str]) -> None:
+    known = head_settings(HEADS[head])
+    assert list(known) == head_keywords(HEADS[head])
+    for key, (_, about) in known.items():
+        assert len(about) > 10, f"{key} of {head} says nothing of itself"
+    assert cli.run(train_main, [head, "--settings", "--preset", "paper", "--protocol", "msvd", "--set", "batch=7"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert {line.split()[0]: line.split()[1] for line in lines[1:] if line.startswith(("lr", "batch"))} == {
+        "lr": "1e-05",
+        "batch": "7",
+    }
+    of_head = {line.split()[0]: line.split()[1] for line in lines[lines.index("") + 2 :]}
+    assert list(of_head) == list(known)
+    assert of_head.get("dropout", "0.4") == "0.4"  # the preset's for this data set
+    assert of_head.get("video_keywords", ".dropout=0.4") == ".dropout=0.4"
+
+
+def test_heads_of_ones_own_can_be_asked_for_their_settings() -> None:
+    class Own(nn.Module):
+        """A head.
+
+        ``sharp``  how sharp
+                   it looks.
+        """
+
+        def __init__(self, dim: int, sharp: float, *, blunt: int | None = None) -> None:
+            super().__init__()
+
+    assert head_settings(Own) == {"sharp": (None, "how sharp it looks"), "blunt": (None, "")}
 
 
 # -- presets ---------------------------------------------------------------------------------------------------------

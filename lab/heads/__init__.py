@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import re
 from typing import Any
 
 from torch import nn
@@ -73,3 +74,23 @@ def head_keywords(head: type[nn.Module]) -> list[str]:
     if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters):
         return ANY
     return [parameter.name for parameter in parameters]
+
+
+def head_settings(head: type[nn.Module]) -> dict[str, tuple[Any, str]]:
+    """A head's keywords: the default of each (None if it must be given), and what it is ('' where nobody says).
+
+    That stands in the docstring of the class, or of one that it is derived from, in lines of ``keyword``, two spaces
+    or more and some words, which may go on below, indented.
+    """
+    told: dict[str, str] = {}
+    for origin in reversed(head.__mro__):
+        for row in _TOLD.finditer(inspect.cleandoc(vars(origin).get("__doc__") or "")):
+            told[row[1]] = " ".join(row[2].replace("``", "").split()).rstrip(".")
+    taken = inspect.signature(head.__init__).parameters
+    return {
+        name: (None if taken[name].default is inspect.Parameter.empty else taken[name].default, told.get(name, ""))
+        for name in (head_keywords(head) if head_keywords(head) != ANY else [])
+    }
+
+
+_TOLD = re.compile(r"^``(\w+)``  +(\S.*(?:\n +.+)*)", re.MULTILINE)

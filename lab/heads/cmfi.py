@@ -34,14 +34,18 @@ class CMFI(nn.Module):
 
     Both are then on one scale, and with w = 1 the order is that of the paper's sum. Audio-text is cos(L(LN(x_a)), x_t).
 
-    ``video``           the video head's name, ``video_keywords`` its keywords: the paper's rows s-f, w-f and both are
-                        ``sf``, ``wf`` and ``mgfi``, its base is ``mean``.
-    ``audio_dim``       A, the width of the audio network's vectors: 2048 for PANN's Cnn14.
-    ``fusion_weight``   w; 1 in the paper. An attribute that may be set at any time, none that is learned.
+    ``video``           the video head's name: the paper's rows s-f, w-f and both are ``sf``, ``wf`` and ``mgfi``, its
+                        base is ``mean``.
+    ``video_keywords``  its keywords, as ``video_keywords.dropout``.
+    ``audio_dim``       A, the width of the audio network's vectors: 2048 for PANN's Cnn14. Where it is not given a
+                        training takes the store's.
+    ``fusion_weight``   w, how much the sound counts; 1 in the paper. An attribute that may be set at any time, none that
+                        is learned.
     ``reduction``       where A comes down to D, on which the paper is silent: ``last``, in L itself, after LN over A;
                         ``first``, in one more linear layer before LN, the paper's x_a being of width C already.
-    ``audio``           the head that pools segments of sound: ``mean``, ``topk``, ``softmax``; ``audio_keywords`` its
-                        keywords. One vector for a whole clip is pooled by ``mean`` into itself.
+    ``audio``           the head that pools segments of sound: ``mean``, ``topk``, ``softmax``. One vector for a whole
+                        clip is pooled by ``mean`` into itself.
+    ``audio_keywords``  its keywords, as ``audio_keywords.top_k``.
     """
 
     needs_audio = True

@@ -97,7 +97,8 @@ def pooled_cosines(texts: Tensor, frames: Frames, weigh: Callable[[Tensor, Frame
 class MeanPooling(nn.Module):
     """The average of a video's frames, whatever the text: CLIP4Clip-meanP, and zero-shot CLIP without a projection.
 
-    ``normalize``: average frames of length one, as the authors' code does; ``False`` averages them as they come.
+    ``projection``  ``none``, or ``linear``: texts and frames each go through a linear map, which is trained.
+    ``normalize``   average frames of length one, as the authors' code does; ``False`` averages them as they come.
     """
 
     def __init__(self, dim: int = 512, *, projection: str = "none", normalize: bool = True) -> None:
@@ -128,7 +129,11 @@ class MeanPooling(nn.Module):
 
 
 class _WeightedPooling(nn.Module):
-    """Frames averaged by weights that the text gives them: ``_weights``, which is all that a kind adds."""
+    """Frames averaged by weights that the text gives them: ``_weights``, which is all that a kind adds.
+
+    ``projection``  ``none``, or ``linear``: texts and frames each go through a linear map, which is trained.
+    ``normalize``   average frames of length one, as the authors' code does; ``False`` averages them as they come.
+    """
 
     top_k: Any  # a whole number; for softmax also None, which is all frames
 
@@ -173,10 +178,11 @@ def closest(product: Tensor, index: Frames, k: int) -> Tensor:
 
 
 class TopKPooling(_WeightedPooling):
-    """The mean of the ``top_k`` frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
+    """The mean of the frames that are closest to the text (X-Pool, equations 7 and 8); none to learn.
 
-    A video with fewer real frames has all of them averaged. ``normalize``: average frames of length one, as the
-    authors' code does; ``False`` is equation 7 to the letter. Raises ``LabError`` for ``top_k`` beyond the frames.
+    ``top_k``  how many frames; a video with fewer has all of them averaged.
+
+    Without ``normalize`` it is equation 7 to the letter. Raises ``LabError`` for ``top_k`` beyond the frames.
     """
 
     def __init__(self, dim: int = 512, *, top_k: int = 3, projection: str = "none", normalize: bool = True) -> None:
@@ -188,10 +194,10 @@ class TopKPooling(_WeightedPooling):
 
 
 class SoftmaxPooling(_WeightedPooling):
-    """Frames weighted by softmax(cosine / ``temperature``): near zero the closest frame alone, at infinity the mean.
+    """Frames weighted by softmax(cosine / ``temperature``).
 
-    0.01 is what the authors of X-Pool use in their code. ``top_k``: among the closest k frames only; None is among all.
-    ``normalize`` as for top-k.
+    ``temperature``  near zero the closest frame alone, at infinity the mean; 0.01 in X-Pool's authors' code.
+    ``top_k``        among the closest k frames only; ``None`` is among all.
     """
 
     def __init__(

@@ -20,7 +20,10 @@ from lab.similarity import clean_frames, frame_mask, inner, sentences_of
 
 
 class SeqLSTM(nn.Module):
-    """One LSTM over the frames, forward in time; ``layers`` of them, one in the authors' code."""
+    """An LSTM over the frames, forward in time.
+
+    ``layers``  how many of it; one in the authors' code.
+    """
 
     def __init__(self, dim: int = 512, *, layers: int = 1) -> None:
         super().__init__()
@@ -53,8 +56,8 @@ class SeqLSTM(nn.Module):
 class SeqTransf(nn.Module):
     """Blocks of CLIP's text transformer over the frames with learned positions, without its causal mask.
 
-    ``layers``  4 in the authors' code.
-    ``heads``   of attention; ``None`` is one for 64 dimensions, 8 at D = 512.
+    ``layers``  how many blocks; 4 in the authors' code.
+    ``heads``   of attention, how many; ``None`` is one for 64 dimensions, 8 at D = 512.
     ``frames``  the most frames that a video may have: the number of positions, CLIP's 77.
     ``start``   a CLIP checkpoint, OpenAI's ViT-B-32.pt or one of open_clip's (.pt, .bin, .safetensors), from whose
                 text tower's first blocks and positions it starts, as CLIP4Clip does; ``None`` starts at random, scaled

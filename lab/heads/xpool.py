@@ -38,6 +38,8 @@ class XPool(nn.Module):
     Where the paper is silent this follows its authors' code: one LayerNorm serves text and frames, every projection has
     a bias and starts as the identity, inputs are not normalised, the text of the final cosine is the raw one, and there
     is no residual around the attention itself. 1,316,352 parameters at D = 512.
+
+    ``dropout``  on the residual layer's output while training.
     """
 
     def __init__(self, dim: int = 512, *, dropout: float = 0.3) -> None:
