@@ -7,6 +7,7 @@ Frozen networks run once over a collection and leave a store (``python -m lab.ca
 store. What is named here is the public part of the second half, and imports no codec and no backbone.
 """
 
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -58,3 +59,21 @@ def __getattr__(name: str) -> Any:
     if name not in _HOMES:
         raise AttributeError(f"module 'lab' has no attribute '{name}'")
     return getattr(import_module(_HOMES[name]), name)
+
+
+def _interrupted(otherwise: Any) -> Any:
+    """An ``excepthook`` to which Ctrl-C is one line and exit code 130, and all else is left to the one before."""
+
+    def hook(kind: Any, value: Any, trace: Any) -> None:
+        if issubclass(kind, KeyboardInterrupt):
+            sys.stderr.write("interrupted\n")
+            sys.exit(130)
+        otherwise(kind, value, trace)
+
+    return hook
+
+
+# So Python calls itself while ``python -m lab.X`` imports this package, and never to who imports it otherwise. The
+# imports of a command take seconds, and until they are done ``lab.cli.run`` cannot catch anything.
+if sys.argv[:1] == ["-m"]:
+    sys.excepthook = _interrupted(sys.excepthook)

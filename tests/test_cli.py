@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -43,6 +44,35 @@ def test_ctrl_c_says_how_to_go_on_where_a_command_does(capsys: pytest.CaptureFix
     assert "what is done is kept; run the same command to go on" in capsys.readouterr().err
     assert cli.run(raising(KeyboardInterrupt())) == 130
     assert capsys.readouterr().err.endswith(": interrupted\n")
+
+
+def imports(tmp_path: Path, stub: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Runs Python in the checkout, with a ``tqdm`` that does ``stub`` when it is imported."""
+    (tmp_path / "tqdm.py").write_text(stub)
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    return subprocess.run([sys.executable, *arguments], capture_output=True, text=True, env=environment, cwd=LAB.parent,
+                          check=False)  # fmt: skip
+
+
+CTRL_C = "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(60)"
+
+
+def test_ctrl_c_while_a_command_is_being_imported_is_one_line(tmp_path: Path) -> None:
+    done = imports(tmp_path, CTRL_C, "-m", "lab.inspect", "--help")
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+    done = imports(tmp_path, "raise ValueError('a bug')", "-m", "lab.inspect", "--help")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert done.stderr.endswith("ValueError: a bug\n")
+
+
+def test_who_imports_the_lab_keeps_python_as_it_is(tmp_path: Path) -> None:
+    done = imports(tmp_path, CTRL_C, "-c", "import sys; import lab; assert sys.excepthook is sys.__excepthook__")
+    assert (done.returncode, done.stderr) == (0, "")
+    (tmp_path / "own.py").write_text("import lab.cli\n")
+    done = imports(tmp_path, CTRL_C, "-m", "own")
+    assert done.stderr.startswith("Traceback")
+    assert done.stderr.endswith("KeyboardInterrupt\n")
 
 
 def test_these_commands_go_on() -> None:
