@@ -28,7 +28,7 @@ from lab.heads import HEADS
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
-from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
+from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, own_code, read_run, runs_below
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
@@ -78,6 +78,12 @@ def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Can
         log.warning("%s has parameters, and they are as they begin: %s", name, trains)
     label = "-".join([name, *(f"{key}={value}" for key, value in sorted(known.items()))])
     return Candidate(head.eval(), label, None, how.audio_level)
+
+
+def evaluation(path: Path, run: Run) -> str:
+    """The command that reads a run's test split, to be pasted: it names the store, and trusts a head of one's own."""
+    trust = [word for name in own_code(run.head, run.settings) for word in ("--trust", name)]
+    return shlex.join(["python", "-m", "lab.evaluate", str(path), "--store", run.store, *trust, "--split", "test"])
 
 
 # -- the function ----------------------------------------------------------------------------------------------------

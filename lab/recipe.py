@@ -135,18 +135,22 @@ def all_settings() -> str:
         [name, ", ".join(f"{key}={_as_typed(default)}" for key, (default, _) in head_settings(head).items())]
         for name, head in HEADS.items()
     ]
-    return f"{recipe_table(Recipe())}\n\n{cli.table(['head', 'settings of its own'], heads)}"
+    return f"{_recipe_table(Recipe())}\n\n{cli.table(['head', 'settings of its own'], heads)}"
 
 
-def recipe_table(recipe: Recipe) -> str:
-    """The keys of a recipe with its values, their ranges and what they are."""
+def settings_of(head: str, recipe: Mapping[str, Any], keywords: Mapping[str, Any], **options: str) -> str:
+    """What can be set for a head, in place of what ``plan`` gives with these options."""
+    how, known = plan(head, recipe=recipe, keywords=keywords, **options)  # type: ignore[arg-type]
+    return f"{_recipe_table(how)}\n\n{_head_table(head, known)}"
+
+
+def _recipe_table(recipe: Recipe) -> str:
     rows = [[each.name, _as_typed(getattr(recipe, each.name)), _range(each), each.metadata["about"]]
             for each in fields(Recipe)]  # fmt: skip
     return cli.table(["setting", "default", "range", "what it is"], rows)
 
 
-def head_table(head: str, keywords: Mapping[str, Any]) -> str:
-    """A head's keywords with their defaults, for which ``keywords`` may have others, and what they are."""
+def _head_table(head: str, keywords: Mapping[str, Any]) -> str:
     known = head_settings(head_class(head))
     if head_keywords(head_class(head)) == ANY:
         return f"{head} takes whatever it is given"

@@ -169,10 +169,7 @@ def find_below(name: str | Path, runs: Path = RUNS) -> Path | None:
 
 
 def runs_below(runs: Path = RUNS) -> list[Path]:
-    """The directories of all runs below a directory, those of studies too.
-
-    Not those that a dot hides there: a run that was killed while it was saved, or while it was removed.
-    """
+    """The directories of all runs below one, without what a dot hides there: litter of a save that was killed."""
     files = (file for file in runs.rglob("run.json") if not re.search(r"(^|/)\.", file.relative_to(runs).as_posix()))
     return sorted(file.parent for file in files)
 

@@ -7,7 +7,6 @@ run (see ``lab.runs``). It reads ``train`` and ``val`` and no other split; ``pyt
 from __future__ import annotations
 
 import math
-import shlex
 import sys
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -23,20 +22,11 @@ from lab.capture import Replayed, recorder_for
 from lab.device import full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
+from lab.evaluate import evaluation
 from lab.loss import Truth
 from lab.metrics import retrieval_metrics
-from lab.recipe import (
-    ABOUT_PRESETS,
-    DEFAULT,
-    Recipe,
-    all_settings,
-    divide,
-    head_table,
-    parse_settings,
-    plan,
-    recipe_table,
-)
-from lab.runs import RUNS, Run, own_code, require_free, save_run, sections
+from lab.recipe import ABOUT_PRESETS, DEFAULT, Recipe, all_settings, divide, parse_settings, settings_of
+from lab.runs import RUNS, Run, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch, History, Stage, only, start_of
 from lab.step import MAX_LOG_SCALE, Step
@@ -286,8 +276,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     recipe, keywords = divide(given.head, parse_settings(given.set))
     if given.settings:
-        how = plan(given.head, preset=given.preset, protocol=given.protocol or "", recipe=recipe, keywords=keywords)
-        cli.say(f"{recipe_table(how[0])}\n\n{head_table(given.head, how[1])}")
+        cli.say(settings_of(given.head, recipe, keywords, preset=given.preset, protocol=given.protocol or ""))
         return 0
     require_free(given.runs, given.name)
     options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
@@ -301,12 +290,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = "test" in task.store.splits_of(task.protocol)
     cli.say(f"saved as {path}" + (f"; the test split: {evaluation(path, run)}" if test else ""))
     return 0
-
-
-def evaluation(path: Path, run: Run) -> str:
-    """The command that reads a run's test split, to be pasted: it names the store, and trusts a head of one's own."""
-    trust = [word for name in own_code(run.head, run.settings) for word in ("--trust", name)]
-    return shlex.join(["python", "-m", "lab.evaluate", str(path), "--store", run.store, *trust, "--split", "test"])
 
 
 def epochs_table(history: History) -> str:

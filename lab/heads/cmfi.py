@@ -39,8 +39,8 @@ class CMFI(nn.Module):
     ``video_keywords``  its keywords, as ``video_keywords.dropout``.
     ``audio_dim``       A, the width of the audio network's vectors: 2048 for PANN's Cnn14. Where it is not given a
                         training takes the store's.
-    ``fusion_weight``   w, how much the sound counts; 1 in the paper. An attribute that may be set at any time, none that
-                        is learned.
+    ``fusion_weight``   w, how much the sound counts; 1 in the paper. An attribute that may be set at any time; it is
+                        not learned.
     ``reduction``       where A comes down to D, on which the paper is silent: ``last``, in L itself, after LN over A;
                         ``first``, in one more linear layer before LN, the paper's x_a being of width C already.
     ``audio``           the head that pools segments of sound: ``mean``, ``topk``, ``softmax``. One vector for a whole
