@@ -8,6 +8,7 @@ a finished store does not show how often its pass was killed.
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -145,31 +146,40 @@ class Pass:
             self.bar(len(files), "videos", "video") as bar,
         ):
             results = pool.run(files, ahead)
+            decoded = written = 0
             for unit in units:
                 clips: list[Clip | Exception | None] = []
                 for file in unit.files:
                     clips.append(next(results)[1] if file is not None else None)
-                    bar.update(file is not None)
-                self._commit(unit, clips)
-            self._finish()
+                    decoded += file is not None
+                    bar.set_postfix_str(_more(decoded - written), refresh=sys.stderr.isatty())
+                # What is written counts, for that alone is there after a kill.
+                done = self._commit(unit, clips)
+                written += done
+                bar.set_postfix_str(_more(decoded - written), refresh=False)
+                bar.update(done)
+            bar.set_postfix_str("", refresh=False)
+            bar.update(self._finish())
 
-    def _commit(self, unit: Unit, clips: list[Clip | Exception | None]) -> None:
-        """Encodes and writes a unit. A GPU encodes it while the one before is written, and it is written later."""
+    def _commit(self, unit: Unit, clips: list[Clip | Exception | None]) -> int:
+        """Encodes and writes a unit. A GPU encodes it while the one before is written, and it is written later.
+
+        Returns how many files were written.
+        """
         self.spent.decoding += sum(clip.seconds for clip in clips if isinstance(clip, Clip))
         with timed(self.spent, "encoding"):
             begun = begin(unit.modalities, clips, self.clip, self.panns)
-        self._finish()
+        written = self._finish()
         self._begun = (unit, clips, begun)
-        if not self._on_gpu():
-            self._finish()
+        return written if self._on_gpu() else written + self._finish()
 
     def _on_gpu(self) -> bool:
         return any(network is not None and network.device.type == "cuda" for network in (self.clip, self.panns))
 
-    def _finish(self) -> None:
-        """Waits for the unit that was begun, if there is one; writes it, then its ledger rows."""
+    def _finish(self) -> int:
+        """Waits for the unit that was begun, if there is one; writes it, then its ledger rows. Returns its files."""
         if self._begun is None:
-            return
+            return 0
         (unit, clips, begun), self._begun = self._begun, None
         entries: list[Entry] = []
         with timed(self.spent, "encoding"):
@@ -191,6 +201,7 @@ class Pass:
         with timed(self.spent, "writing"):
             self.writer.record(videos_block(unit.first // CHUNK_VIDEOS), entries)
         self.spent.videos += len({entry.video for entry in entries})
+        return sum(file is not None for file in unit.files)
 
     def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
         for row, clip in enumerate(clips):
@@ -243,6 +254,10 @@ class Pass:
             owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
             if any(wanted[owner] and videos[owner].id not in done for owner in owners):
                 yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
+
+
+def _more(videos: int) -> str:
+    return f"{videos} more decoded" if videos else ""
 
 
 def _written(unit: Unit, clips: Clips, modality: str) -> Clips:

@@ -24,7 +24,7 @@ from lab.encode import Begun, begin
 from lab.errors import LabError
 from lab.extract import Pass
 from lab.inspect import main as inspect
-from lab.plan import Options, backbones
+from lab.plan import Options, backbones, prepare
 from lab.store import PRESENCE
 from lab.store.find import pass_command
 from lab.store.ledger import Entry
@@ -154,6 +154,42 @@ def test_a_gpu_encodes_a_unit_while_the_one_before_is_written(world: Path, monke
     assert cache(world, "--name", "late") == 0
     assert events == ["begin", "begin", "write 0", "begin", "write 16", "write 32"]
     assert held(world, "late") == held(world, "whole")
+
+
+@pytest.mark.parametrize("gpu", [False, True])
+def test_the_bar_shows_what_a_kill_would_leave(
+    gpu: bool, world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[tuple[int, str]] = []
+    path = tmp_path / "s.zarr"
+
+    class Bar:
+        def __init__(self, total: float, what: str, unit: str) -> None:
+            self.total, self.postfix, self.n = total, "", 0
+
+        def __enter__(self) -> Bar:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            assert (self.n, self.postfix) == (self.total, "")
+
+        def set_postfix_str(self, text: str, refresh: bool) -> None:
+            self.postfix = text
+
+        def update(self, n: int) -> None:
+            self.n += n
+            shown.append((self.n, self.postfix))
+            assert self.n == len({entry.video for entry in open_store(path).ledger})
+
+    def prepared(*arguments: Any) -> Pass:
+        return replace(prepare(*arguments), bar=Bar)
+
+    monkeypatch.setattr("lab.cache.prepare", prepared)
+    monkeypatch.setattr(Pass, "_on_gpu", lambda self: gpu)
+    options = ["--features", str(tmp_path), "--name", "s", "--only", "frames"]
+    assert cache(world, *options) == 0
+    late = [(0, "16 more decoded"), (16, "16 more decoded"), (32, "5 more decoded"), (37, "")]
+    assert shown == (late if gpu else [(16, ""), (32, ""), (37, ""), (37, "")])
 
 
 def test_same_input_same_bits(world: Path) -> None:
