@@ -4,7 +4,8 @@
        datasets           decode     frozen        zarr + passport   light     texts × videos   metrics
 
 Frozen networks run once over a collection and leave a store (``python -m lab.cache``); everything after that reads the
-store. What is named here is the public part of the second half, and imports no codec and no backbone.
+store. What is named here is the public part of the second half, and imports no codec and no backbone; files of the lab
+are attributes, too (``lab.figures.Material``), and imported where they are first named.
 """
 
 import sys
@@ -14,21 +15,28 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from lab.embeddings import RaggedWords, Texts, Videos
     from lab.errors import LabError
-    from lab.heads import build_head
+    from lab.heads import HEADS, build_head
     from lab.metrics import retrieval_metrics, v2t_metrics
+    from lab.reads import load_split
+    from lab.recipe import Recipe
+    from lab.runs import load_run
     from lab.search import search
     from lab.significance import bootstrap_interval, paired_test
     from lab.similarity import similarity_matrix
     from lab.store import Store, open_store
 
 __all__ = [
+    "HEADS",
     "LabError",
     "RaggedWords",
+    "Recipe",
     "Store",
     "Texts",
     "Videos",
     "bootstrap_interval",
     "build_head",
+    "load_run",
+    "load_split",
     "open_store",
     "paired_test",
     "retrieval_metrics",
@@ -38,13 +46,17 @@ __all__ = [
 ]
 
 _HOMES = {
+    "HEADS": "lab.heads",
     "LabError": "lab.errors",
     "RaggedWords": "lab.embeddings",
+    "Recipe": "lab.recipe",
     "Store": "lab.store",
     "Texts": "lab.embeddings",
     "Videos": "lab.embeddings",
     "bootstrap_interval": "lab.significance",
     "build_head": "lab.heads",
+    "load_run": "lab.runs",
+    "load_split": "lab.reads",
     "open_store": "lab.store",
     "paired_test": "lab.significance",
     "retrieval_metrics": "lab.metrics",
@@ -56,9 +68,14 @@ _HOMES = {
 
 def __getattr__(name: str) -> Any:
     # On demand, because a decode process imports lab.media and with it this file: torch would cost it two seconds.
-    if name not in _HOMES:
-        raise AttributeError(f"module 'lab' has no attribute '{name}'")
-    return getattr(import_module(_HOMES[name]), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    try:
+        return import_module(f"lab.{name}")
+    except ModuleNotFoundError as error:
+        if error.name != f"lab.{name}":  # the file is there, and what it needs is not
+            raise
+    raise AttributeError(f"module 'lab' has no attribute '{name}'")
 
 
 def _interrupted(otherwise: Any) -> Any:

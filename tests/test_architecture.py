@@ -250,9 +250,34 @@ def test_the_study_side_runs_on_a_bare_machine(full: Path, tmp_path: Path) -> No
 def test_public_names_are_there_and_found_on_demand() -> None:
     lab = importlib.import_module("lab")
     for name in lab.__all__:
-        assert getattr(lab, name).__name__.removeprefix("lab.") == name  # lab.search is a module that can be called
-    with pytest.raises(AttributeError, match="no attribute 'open_stroe'"):
-        _ = lab.open_stroe
+        public = getattr(lab, name)
+        assert public is lab.heads.HEADS or public.__name__.removeprefix("lab.") == name  # lab.search is called, too
+    for name in ("open_stroe", "__wrapped__"):
+        with pytest.raises(AttributeError, match=f"no attribute '{name}'"):
+            getattr(lab, name)
+
+
+NAMED = """
+import sys
+import lab
+assert not {"torch", "numpy", "zarr", "tqdm"} & sys.modules.keys(), "import lab is to cost nothing"
+sys.modules["matplotlib"] = None  # as if it were not installed
+try:
+    lab.figures
+except ModuleNotFoundError as error:
+    assert str(error.name).startswith("matplotlib"), error
+else:
+    raise SystemExit("what is absent is not said")
+del sys.modules["matplotlib"]
+assert lab.figures.Material is lab.figures.material.Material
+assert callable(lab.evaluate.evaluate) and callable(lab.train.train) and callable(lab.load_split)
+assert callable(lab.search) and lab.search.Searcher.__name__ == "Searcher"
+"""
+
+
+def test_files_of_the_lab_are_its_attributes() -> None:
+    done = subprocess.run([sys.executable, "-c", NAMED], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("module", [name for name, file in FILES.items() if ">>> " in file.read_text(encoding="utf-8")])

@@ -165,6 +165,7 @@ class Store:
     ) -> tuple[Texts, Videos]:
         """One split, whole, in memory: its texts (T) and videos (V), with ``texts.video`` pointing into the latter.
 
+        No read is logged: ``lab.load_split`` does that for a held-out split, whose reads are counted below results.
         A video without frames in the store is not in the gallery, nor are its captions among the texts; a warning
         counts them. ``audio``: one vector a clip (S = 1), the segments, or None to leave it out. ``dtype`` is that of
         sentences, frames and audio; words stay ragged and float16. Raises ``LabError`` if nothing of the split is
