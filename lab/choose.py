@@ -9,7 +9,7 @@ from pathlib import Path
 
 from lab.errors import LabError
 from lab.evaluate import Candidate, trained_head, untrained_head
-from lab.runs import RUNS, Run, UntrustedError, find_below, find_run, load_run, read_run, runs_below
+from lab.runs import RUNS, Run, UntrustedError, find_below, find_run, load_run, own_code, read_run, runs_below
 from lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -60,6 +60,12 @@ def training(store: Store) -> str:
     """``; COMMAND trains a head`` for a line that lacks one; '' for a store without a train split."""
     command = shlex.join(["python", "-m", "lab.train", "xpool", "--store", str(store.path)])
     return f"; {command} trains a head" if "train" in store.splits else ""
+
+
+def evaluation(path: Path, run: Run) -> str:
+    """The command that reads a run's test split, to be pasted: it names the store, and trusts a head of one's own."""
+    trust = [word for name in own_code(run.head, run.settings) for word in ("--trust", name)]
+    return shlex.join(["python", "-m", "lab.evaluate", str(path), "--store", run.store, *trust, "--split", "test"])
 
 
 def locate_run(name: str | Path, runs: Path = RUNS) -> Path:

@@ -8,6 +8,7 @@ A held-out split is logged before it is read (``lab.reads``), and the count stan
 from __future__ import annotations
 
 import io
+import json
 import logging
 import shlex
 import sys
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab import cli
-from lab.atomic import replace_bytes
+from lab.atomic import replace_bytes, replace_text
 from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
@@ -28,7 +29,7 @@ from lab.heads import HEADS
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.recipe import Recipe, divide, parse_settings
-from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, own_code, read_run, runs_below
+from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
@@ -80,12 +81,6 @@ def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Can
     return Candidate(head.eval(), label, None, how.audio_level)
 
 
-def evaluation(path: Path, run: Run) -> str:
-    """The command that reads a run's test split, to be pasted: it names the store, and trusts a head of one's own."""
-    trust = [word for name in own_code(run.head, run.settings) for word in ("--trust", name)]
-    return shlex.join(["python", "-m", "lab.evaluate", str(path), "--store", run.store, *trust, "--split", "test"])
-
-
 # -- the function ----------------------------------------------------------------------------------------------------
 
 
@@ -95,9 +90,14 @@ def evaluate(head: nn.Module, texts: Texts, videos: Videos, *, dsl: bool = False
     ``dsl`` adds ``t2v DSL`` and ``v2t DSL`` (groups): ranks after the dual softmax, which is transductive and stands
     apart. Raises ``LabError`` where the head and the features do not fit each other.
     """
+    return ranked(similarity_matrix(head, texts, videos).numpy(), texts, dsl=dsl)
+
+
+def ranked(similarity: NDArray[np.float32], texts: Texts, *, dsl: bool = False) -> dict[str, NDArray[np.float64]]:
+    """What ``evaluate`` gives, of similarities (T, V) that are there already."""
     if texts.video is None:
         raise ValueError("texts must name their videos to be ranked")
-    similarity, target = similarity_matrix(head, texts, videos).numpy(), texts.video.cpu().numpy()
+    target = texts.video.cpu().numpy()
     found = {
         "t2v": ranks(similarity, target),
         "v2t groups": v2t_ranks(similarity, target, "groups"),
@@ -134,12 +134,11 @@ def by_sound(rank: NDArray[np.float64], store: Store, texts: Texts, videos: Vide
 
 def ranks_table(found: Mapping[str, NDArray[np.float64]]) -> str:
     """A line for each direction, or for each part of the queries."""
-    rows = [[name, *(f"{summarise(rank)[m]:.{_digits(m)}f}" for m in SHOWN), len(rank)] for name, rank in found.items()]
+    digits = {name: 3 if name == "MRR" else 1 for name in SHOWN}
+    rows = [
+        [name, *(f"{summarise(rank)[m]:.{n}f}" for m, n in digits.items()), len(rank)] for name, rank in found.items()
+    ]
     return cli.table(["direction", *SHOWN, "queries"], rows)
-
-
-def _digits(metric: str) -> int:
-    return 3 if metric == "MRR" else 1
 
 
 def write_ranks(
@@ -170,6 +169,18 @@ def write_ranks(
     pl.concat(parts).write_parquet(blob)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(file, blob.getvalue())
+
+
+def write_similarity(file: Path, similarity: NDArray[np.float32], store: Store, texts: Texts, videos: Videos) -> None:
+    """Similarities (T, V) as .npy; FILE.json has ``captions`` (T), rows of the store, and ``videos`` (V), ids."""
+    if texts.rows is None or videos.rows is None:
+        raise ValueError("texts and videos must be those of a store")
+    blob = io.BytesIO()
+    np.save(blob, similarity)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    replace_bytes(file, blob.getvalue())
+    told = {"captions": texts.rows.tolist(), "videos": [store.videos[row]["id"] for row in videos.rows.tolist()]}
+    replace_text(file.with_name(f"{file.name}.json"), json.dumps(told) + "\n")
 
 
 def left_out(held: Coverage) -> str:
@@ -222,16 +233,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--set", action="append", default=[], metavar="KEY=VALUE", help="a keyword of an untrained head")
     add("--dsl", action="store_true", help="also rank after a dual softmax over all queries (transductive)")
     add("--ranks", type=Path, metavar="FILE", help="where every query's rank goes, as parquet (default: in the run)")
+    add("--similarity", type=Path, metavar="FILE", help="where similarities go, as .npy; rows, columns in FILE.json")
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     given = parser.parse_args(argv)
-    if given.ranks is not None and given.ranks.is_dir():
-        raise LabError(
-            f"--ranks must be a file, {given.ranks} is a directory: {given.ranks / 'ranks.parquet'} would do"
-        )
-    if given.ranks is not None and any(above.is_file() for above in given.ranks.parents):
-        raise LabError(f"--ranks must be a file in a directory, a part of {given.ranks} is a file: name another one")
+    wanted = (("--ranks", given.ranks, "ranks.parquet"), ("--similarity", given.similarity, "similarity.npy"))
+    for option, file, name in wanted:
+        if file is not None and file.is_dir():
+            raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
+        if file is not None and any(above.is_file() for above in file.parents):
+            raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
     path = find_run(given.what, given.runs)
     run: Run | None = None
     if path is None and given.what not in HEADS and ":" not in given.what:
@@ -256,7 +268,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
     reader = Reader(command, one.label, str(one.run) if one.run else None)
     texts, videos = load_split(store, given.split, protocol, head=one.head, audio_level=one.audio_level, reader=reader)
-    found = evaluate(one.head, texts, videos, dsl=given.dsl)
+    found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
     cli.say(ranks_table(found | by_sound(found["t2v"], store, texts, videos)))
     if given.dsl:
@@ -266,6 +278,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
     for line in caveats(store, given.split, protocol, run):
         cli.say(line)
+    if given.similarity is not None:
+        write_similarity(given.similarity, similarity, store, texts, videos)
     home = one.run or given.runs / "untrained" / file_name(one.label)
     which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
     file = given.ranks or home / f"{which}.parquet"

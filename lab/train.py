@@ -19,10 +19,10 @@ from torch import Tensor, nn
 
 from lab import cli
 from lab.capture import Replayed, recorder_for
+from lab.choose import evaluation
 from lab.device import full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.evaluate import evaluation
 from lab.loss import Truth
 from lab.metrics import retrieval_metrics
 from lab.recipe import ABOUT_PRESETS, DEFAULT, Recipe, all_settings, divide, parse_settings, settings_of

@@ -22,6 +22,7 @@ STUDY_SIDE = (
     "",
     "by_word",
     "capture",
+    "choose",
     "cli",
     "course",
     "device",

@@ -129,6 +129,23 @@ def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path
     assert frame.filter(direction="v2t groups")["video"].to_list() == sorted(set(t2v["video"]))
 
 
+def test_the_similarities_can_be_had(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine" / "val.npy"
+    where = ["mean", "--store", str(store.path), "--split", "val", "--runs", str(tmp_path)]
+    assert main([*where, "--similarity", str(file)]) == 0
+    found, told_of = np.load(file), json.loads((tmp_path / "mine" / "val.npy.json").read_text())
+    texts, videos = store.load("val")
+    assert found.dtype == np.float32
+    assert np.array_equal(found, similarity_matrix(build_head("mean", texts.dim), texts, videos).numpy())
+    assert told_of == {
+        "captions": texts.rows.tolist(),  # type: ignore[union-attr]
+        "videos": [store.videos[row]["id"] for row in videos.rows.tolist()],  # type: ignore[union-attr]
+    }
+    capsys.readouterr()
+    line = told(capsys, *where, "--similarity", str(tmp_path))
+    assert line == f"--similarity must be a file, {tmp_path} is a directory: {tmp_path / 'similarity.npy'} would do"
+
+
 def test_queries_whose_video_has_sound_are_told_apart(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     texts, videos = store.load("val")
     presence = store.read("audio_presence")[videos.rows]
