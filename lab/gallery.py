@@ -10,7 +10,6 @@ import shlex
 from typing import Literal
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from lab.embeddings import Videos
@@ -54,19 +53,8 @@ def load_gallery(
 
     ``audio`` as in ``Store.load``. Raises ``LabError`` for a store without sound, if that is asked for.
     """
-    frames = torch.from_numpy(store.read("frames")[rows]).float()
-    mask = torch.arange(frames.shape[1]) < torch.from_numpy(store.read("frame_count")[rows].astype(np.int64))[:, None]
-    sound = present = None
-    if audio is not None:
-        if "audio" not in store.passport:
-            raise LabError(
-                f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
-            )
-        count = torch.from_numpy(store.read("audio_segment_count")[rows].astype(np.int64))[:, None]
-        if audio == "clip":
-            sound, present = torch.from_numpy(store.read("audio")[rows]).float()[:, None], count > 0
-        else:
-            sound = torch.from_numpy(store.read("audio_segments")[rows]).float()
-            present = torch.arange(sound.shape[1]) < count
-    videos = Videos(frames, mask, sound, present, torch.from_numpy(rows))
-    return videos, store.frame_times_s(rows), store.read("duration_s")[rows]
+    if audio is not None and "audio" not in store.passport:
+        raise LabError(
+            f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
+        )
+    return store.videos_of(rows, audio), store.frame_times_s(rows), store.read("duration_s")[rows]

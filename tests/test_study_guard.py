@@ -39,6 +39,7 @@ REACHES: dict[str, Callable[[SealedStore], Any]] = {
     "the ledger": lambda store: list(store.ledger),
     "thumbnails": lambda store: store.thumbnails(30),
     "frame times": lambda store: store.frame_times_s(np.arange(30, 31)),
+    "rows of videos": lambda store: store.videos_of(np.arange(30, 31)),
     "the loader of a split": lambda store: load_split(store, "test", head=build_head("mean", 7)),
 }
 

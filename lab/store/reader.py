@@ -180,7 +180,7 @@ class Store:
             )
         if not len(videos):
             raise self.nothing_of(split, protocol)
-        return self._texts(texts, videos, words, dtype).to(device), self._videos(videos, audio, dtype).to(device)
+        return self._texts(texts, videos, words, dtype).to(device), self.videos_of(videos, audio, dtype).to(device)
 
     def nothing_of(self, split: str | None = None, protocol: str | None = None) -> LabError:
         """The error for a split, or a whole store, of which no video has frames: not begun, or no file was readable."""
@@ -195,6 +195,25 @@ class Store:
                 f"{more} names, and run it again"
             )
         return LabError(f"{where} has features in {self.path}: run the pass on it first")
+
+    def videos_of(
+        self,
+        rows: NDArray[np.int64],
+        audio: Literal["clip", "segments"] | None = None,
+        dtype: torch.dtype = torch.float32,
+    ) -> Videos:
+        """Rows of the video table in memory, without captions; options as in ``load``. No sound: ``audio`` is None."""
+        frames = torch.from_numpy(self._take("frames", rows)).to(dtype)
+        mask = _counted(self._take("frame_count", rows), frames.shape[1])
+        if audio is None or "audio" not in self.passport:
+            return Videos(frames, mask, rows=torch.from_numpy(rows))
+        if audio == "clip":
+            sound = torch.from_numpy(self._take("audio", rows)).to(dtype)[:, None]
+            present = _counted(self._take("audio_segment_count", rows) > 0, 1)
+        else:
+            sound = torch.from_numpy(self._take("audio_segments", rows)).to(dtype)
+            present = _counted(self._take("audio_segment_count", rows), sound.shape[1])
+        return Videos(frames, mask, sound, present, torch.from_numpy(rows))
 
     def frame_times_s(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Seconds from the start at which the frames (len(rows), F) are shown; NaN where a video has fewer."""
@@ -243,19 +262,6 @@ class Store:
             ragged = RaggedWords(torch.from_numpy(values), torch.from_numpy(start - first), torch.from_numpy(count))
         sentences = torch.from_numpy(self._take("sentences", rows)).to(dtype)
         return Texts(sentences, ragged, None, torch.from_numpy(np.searchsorted(videos, owner)), torch.from_numpy(rows))
-
-    def _videos(self, rows: NDArray[np.int64], audio: Literal["clip", "segments"] | None, dtype: torch.dtype) -> Videos:
-        frames = torch.from_numpy(self._take("frames", rows)).to(dtype)
-        mask = _counted(self._take("frame_count", rows), frames.shape[1])
-        if audio is None or "audio" not in self.passport:
-            return Videos(frames, mask, rows=torch.from_numpy(rows))
-        if audio == "clip":
-            sound = torch.from_numpy(self._take("audio", rows)).to(dtype)[:, None]
-            present = _counted(self._take("audio_segment_count", rows) > 0, 1)
-        else:
-            sound = torch.from_numpy(self._take("audio_segments", rows)).to(dtype)
-            present = _counted(self._take("audio_segment_count", rows), sound.shape[1])
-        return Videos(frames, mask, sound, present, torch.from_numpy(rows))
 
     # -- arrays --------------------------------------------------------------------------------------------------
 

@@ -129,6 +129,10 @@ class SealedStore(Store):
         """Out of reach."""
         raise SealedError(f"the table '{name}' was asked for: its held-out rows are not for a study")
 
+    def videos_of(self, rows: Any, audio: Any = None, dtype: Any = None) -> NoReturn:
+        """Out of reach."""
+        raise SealedError("rows of videos were asked for: load a split with store.load('train')")
+
     def frame_times_s(self, rows: Any) -> NoReturn:
         """Out of reach."""
         raise SealedError("frame times were asked for: only the final step of a study may read them")
