@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import ast
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import zarr
 
 import lab.studies
+from lab.errors import LabError
 from lab.evaluate import evaluate
 from lab.heads import build_head
 from lab.reads import load_split, log_file
@@ -64,6 +67,13 @@ def test_what_may_be_seen_is_as_it_was(full: Path) -> None:
     assert sealed.coverage("test") == store.coverage("test")
     assert sealed.splits == store.splits
     assert sealed.array("frames").shape == store.array("frames").shape
+
+
+def test_a_split_of_which_no_file_could_be_read_is_one_line(full: Path, tmp_path: Path) -> None:
+    shutil.copytree(full, tmp_path / "toy.zarr")
+    zarr.open_group(tmp_path / "toy.zarr")["frame_count"][:] = 0
+    with pytest.raises(LabError, match=r"no video of split 'val' has features in .*: run the pass on it first"):
+        load_split(SealedStore(open_store(tmp_path / "toy.zarr")), "val", head=build_head("mean", 7))
 
 
 def test_it_opens_once(full: Path) -> None:

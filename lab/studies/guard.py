@@ -17,6 +17,7 @@ from typing import Any, Literal, NoReturn
 import torch
 
 from lab.embeddings import Texts, Videos
+from lab.errors import LabError
 from lab.store import Coverage, Store
 
 #: What a study may learn and choose from.
@@ -84,6 +85,10 @@ class SealedStore(Store):
         if split not in SEEN or (protocol or self.protocol) != self.protocol:
             raise SealedError(f"split '{split}' of {protocol} is sealed: a study chooses on train and val")
         return self.__inner().load(split, self.protocol, device, audio=audio, words=words, dtype=dtype)
+
+    def nothing_of(self, split: str | None = None, protocol: str | None = None) -> LabError:
+        """See ``Store``: it says how many videos there are and that none could be read."""
+        return self.__inner().nothing_of(split, protocol)
 
     @cached_property
     def videos(self) -> list[dict[str, Any]]:
