@@ -105,9 +105,10 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
         run = Pass(collection, writer, frozenset({"frames", "audio"}), clip, panns, decoder, Share(), given.workers)
         ends, commit = [time.perf_counter()], run._commit
 
-        def timed_commit(unit: object, clips: object) -> None:
-            commit(unit, clips)
+        def timed_commit(unit: object, clips: object) -> int:
+            written = commit(unit, clips)
             ends.append(time.perf_counter())
+            return written
 
         run._commit = timed_commit
         run.run()

@@ -116,7 +116,7 @@ def main() -> None:
         print(f"{size}: {given.trials} trials at once take {found['seconds']['at once']:.2f} s, "
               f"{found['over one']:.1f} × one of them; {found['gain']:.2f} × as fast as one after another "
               f"(losses at most {found['apart']:.1g} apart)")  # fmt: skip
-    name = "stacked" if device.type == "cpu" else "stacked_gpu"
+    name = "stacked" if device.type == "cpu" else "stacked_gpu"  # the README's row of a GPU is from gpu.py
     settings = {"batch": BATCH, "trials": given.trials, "steps": given.steps, "rounds": given.rounds}
     envelope.write(name, results, device=str(device), threads=torch.get_num_threads(), **settings)
 

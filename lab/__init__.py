@@ -10,6 +10,8 @@ are attributes, too (``lab.figures.Material``), and imported where they are firs
 
 import sys
 from importlib import import_module
+from itertools import pairwise
+from pkgutil import iter_modules
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -90,7 +92,11 @@ def _interrupted(otherwise: Any) -> Any:
     return hook
 
 
-# So Python calls itself while ``python -m lab.X`` imports this package, and never to who imports it otherwise. The
-# imports of a command take seconds, and until they are done ``lab.cli.run`` cannot catch anything.
-if sys.argv[:1] == ["-m"]:
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *(found.name for found in iter_modules(__path__))})
+
+
+# ``-m`` is what Python calls itself while ``python -m lab.X`` imports this package. The imports of a command take
+# seconds, and until they are done ``lab.cli.run`` cannot catch anything.
+if sys.argv[:1] == ["-m"] and ("-m", "lab.") in ((word, next_[:4]) for word, next_ in pairwise(sys.orig_argv)):
     sys.excepthook = _interrupted(sys.excepthook)

@@ -30,9 +30,10 @@ def stored_words(store: Store, caption: int) -> tuple[list[str], NDArray[np.int6
         return [], np.zeros(0, np.int64)
     try:
         from lab.backbones.words import tokens_to_words
+
+        return tokens_to_words(ids.tolist()), numbers
     except ModuleNotFoundError:
         return [], numbers
-    return tokens_to_words(ids.tolist()), numbers
 
 
 def names_of(words: Sequence[str], word_of_token: NDArray[np.int64]) -> list[str]:

@@ -73,10 +73,10 @@ def doctor_dataset(
 def _unstudied(collection: Collection) -> Iterator[str]:
     """A note where a folder has captions and not the splits that a study takes."""
     found = collection.splits(collection.protocols[0])
-    absent = [name for name in ("train", "val") if not found.get(name, (0, 0))[1]]
+    absent = [name for name in ("train", "val", "test") if not found.get(name, (0, 0))[1]]
     if collection.name == "folder" and collection.captions and absent:
         yield (
-            f"no {' and no '.join(absent)} split: searchable, no study (give captions.csv a split column with train, "
+            f"no {', no '.join(absent)} split: searchable, no study (give captions.csv a split column with train, "
             "val and test, or deal them with --split 70/10/20, with the pass too)"
         )
 

@@ -244,6 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
         if file is not None and any(above.is_file() for above in file.parents):
             raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
+    if given.ranks is not None and given.ranks == given.similarity:
+        raise LabError(f"--ranks and --similarity must be two files, both are {given.ranks}: name another one")
     path = find_run(given.what, given.runs)
     run: Run | None = None
     if path is None and given.what not in HEADS and ":" not in given.what:

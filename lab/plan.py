@@ -118,6 +118,10 @@ def place(options: Options, collection: Collection) -> Path:
     """The store's path; a store with no features yet is made where there is none."""
     path = store_path(options, collection, sampling_for(options))
     if not (path / "zarr.json").exists():
+        other = path.with_name(path.name.replace(f"-{sampling_for(options).name}.zarr", "-*.zarr"))
+        for found in sorted(path.parent.glob(other.name)):
+            log.info("%s is beside the new %s: to go on with that one, give the --sampling that its name ends with",
+                     found, path.name)  # fmt: skip
         create_store(path, collection, _origin(collection))
     return path
 
@@ -132,11 +136,24 @@ def prepare(
     require_same_data(writer.store, collection)
     # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
     new = [name for name, section in sections.items() if not writer.require_section(name, section)]
+    _require_one_span(path, {**writer.store.passport, **sections})
     make_room(writer, new, sections, collection, clip, panns, sampling)
     if [video["file"] for video in writer.store.videos] != _files(collection):
         writer.refresh_files(collection)
     decoding = decoding_for(clip, sampling)
     return Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
+
+
+def _require_one_span(path: Path, sections: dict[str, dict[str, Any]]) -> None:
+    """Raises ``LabError`` where frames and sound would be of other seconds."""
+    frames, heard = sections.get("frames", {}), sections.get("audio", {}).get("max_audio_s")
+    name = frames.get("sampling") if "imported" not in frames else None
+    if name is None or heard is None or heard_s(parse_sampling(name)) == heard:
+        return
+    raise LabError(
+        f"{path} has frames by sampling {name} and sound of the first {heard:g} s, or would: both must be of the same "
+        "seconds, give the --sampling that it was made with"
+    )
 
 
 def sampling_for(options: Options) -> Sampling:

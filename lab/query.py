@@ -99,8 +99,10 @@ def load_tower(store: Store, clip: str | None = None) -> ClipBackbone:
     except LabError as error:
         if clip is not None:
             raise
+        by_hand = getattr(error, "by_hand", "")  # of absent weights, which the command that searches cannot fetch
+        told = by_hand or f"{error}; {remedy}"
         raise LabError(
-            f"the captions of {store.path} were encoded by '{name}', which cannot be loaded: {error}; {remedy}"
+            f"the captions of {store.path} were encoded by '{name}', which cannot be loaded: {told}"
         ) from None
     differing = [key for key in SAME if key in wanted and tower.passport.get(key) != wanted[key]]
     if differing or tower.dim != store.array("frames").shape[2]:

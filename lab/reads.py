@@ -95,6 +95,11 @@ def require_split(store: Store, split: str, protocol: str | None = None) -> None
     if split not in known and split not in ("train", "val", "test"):
         raise unknown(f"split of {store.name}", split, known)
     if split not in known:
+        if any("imported" in section for section in store.passport.values()):
+            raise LabError(
+                f"there is no split '{split}', {store.path} has {', '.join(known)}: convert again with --force, with a "
+                "split for each caption of --captions, or with --dataset folder and --split 70/10/20"
+            )
         column = "a split column" if known == ("all",) else f"rows of split {split} too"
         raise LabError(
             f"there is no split '{split}', {store.path} has {', '.join(known)}: give captions.csv {column}, or let "

@@ -138,10 +138,9 @@ def all_settings() -> str:
     return f"{_recipe_table(Recipe())}\n\n{cli.table(['head', 'settings of its own'], heads)}"
 
 
-def settings_of(head: str, recipe: Mapping[str, Any], keywords: Mapping[str, Any], **options: str) -> str:
-    """What can be set for a head, in place of what ``plan`` gives with these options."""
-    how, known = plan(head, recipe=recipe, keywords=keywords, **options)  # type: ignore[arg-type]
-    return f"{_recipe_table(how)}\n\n{_head_table(head, known)}"
+def settings_of(head: str, recipe: Recipe, keywords: Mapping[str, Any]) -> str:
+    """What can be set for a head, and what it is where nothing is: what ``plan`` gave."""
+    return f"{_recipe_table(recipe)}\n\n{_head_table(head, keywords)}"
 
 
 def _recipe_table(recipe: Recipe) -> str:

@@ -213,6 +213,8 @@ def read_run(path: Path) -> Run:
         wrong = list(_mistyped(run))
         if wrong:
             raise TypeError(f"'{wrong[0]}' is of another type")
+        if "multi_positive" in run.recipe:  # what is ``twins`` now
+            run.recipe["twins"] = "positives" if run.recipe.pop("multi_positive") else "ignored"
     except FileNotFoundError:
         raise LabError(f"{path} is not a run: it has no run.json; python -m lab.train HEAD makes one") from None
     except (KeyError, ValueError, TypeError, RecursionError) as error:

@@ -14,6 +14,7 @@ import math
 import sys
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -279,6 +280,10 @@ class _Callable(ModuleType):
     """``lab.search`` is a function of the package and also the name of this module: so the module can be called."""
 
     __call__ = staticmethod(search)
+
+    def __reduce__(self) -> tuple[Any, tuple[str]]:
+        """As a function it is sent to other processes by its name."""
+        return import_module, (__name__,)
 
 
 sys.modules[__name__].__class__ = _Callable

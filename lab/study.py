@@ -181,7 +181,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")
     add("--storage", metavar="PATH_OR_URL", help="where trials are kept (default: a journal file beside the result)")
     add("--workers", type=int, default=1, metavar="N", help="processes that work together (default: %(default)s)")
-    add("--name", help="of the run, by which it is found again (default: study and data set; of a folder's, the store)")
+    add(
+        "--name",
+        help="of the run, by which it is found again (default: study, data set, of a folder the store, and the "
+        "protocol where there are several)",
+    )
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
@@ -209,7 +213,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def default_name(study: Study, store: Store, protocol: str) -> str:
     """Of a study's run, by which it is found again: study, data set, and the protocol where there are several."""
-    what = store.path.name.removesuffix(".zarr") if store.name in ANY_COLLECTION else store.name
+    what = store.path.resolve().name.removesuffix(".zarr") if store.name in ANY_COLLECTION else store.name
     return "-".join([study.name, what, *([protocol] if len(store.protocols) > 1 else [])])
 
 

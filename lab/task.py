@@ -52,8 +52,7 @@ def prepare(
     Raises ``LabError`` for settings and stores that do not do.
     """
     protocol = protocol or store.protocols[0]
-    scale = store.passport.get("text", {}).get("logit_scale")
-    how, known = plan(name, preset=preset, protocol=protocol, logit_scale=scale, recipe=recipe, keywords=keywords)
+    how, known = plan_for(store, name, protocol, preset=preset, recipe=recipe, keywords=keywords)
     head, known = head_for(store, name, known, how.seed)
     options: dict[str, Any] = {"head": head, "audio_level": how.audio_level, "device": pick_device(device)}
     training = load_split(store, "train", protocol, **options)
@@ -62,6 +61,12 @@ def prepare(
         log.warning("%s has no split 'val' to choose an epoch by: the last one is kept", store.path)
     same = same_texts(store, training[0]) if how.twins == "positives" else None
     return Task(store, protocol, name, known, head, how, training, validation, same)
+
+
+def plan_for(store: Store, name: str, protocol: str, **given: Any) -> tuple[Recipe, dict[str, Any]]:
+    """``lab.recipe.plan`` with the logit scale of the store's backbone."""
+    scale = store.passport.get("text", {}).get("logit_scale")
+    return plan(name, protocol=protocol, logit_scale=scale, **given)
 
 
 def head_for(store: Store, name: str, keywords: Mapping[str, Any], seed: int = 0) -> tuple[nn.Module, dict[str, Any]]:

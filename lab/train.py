@@ -6,6 +6,7 @@ run (see ``lab.runs``). It reads ``train`` and ``val`` and no other split; ``pyt
 
 from __future__ import annotations
 
+import argparse
 import math
 import sys
 import time
@@ -25,13 +26,13 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.loss import Truth
 from lab.metrics import retrieval_metrics
-from lab.recipe import ABOUT_PRESETS, DEFAULT, Recipe, all_settings, divide, parse_settings, settings_of
+from lab.recipe import ABOUT_PRESETS, DEFAULT, Recipe, all_settings, divide, parse_settings, plan, settings_of
 from lab.runs import RUNS, Run, require_free, save_run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.stages import Epoch, History, Stage, only, start_of
 from lab.step import MAX_LOG_SCALE, Step
 from lab.store.find import given_store, store_options
-from lab.task import Task, prepare
+from lab.task import Task, head_for, plan_for, prepare
 
 #: Steps after which the losses are looked at, as far as they are on the host.
 LOOK = 100
@@ -276,7 +277,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(argv)
     recipe, keywords = divide(given.head, parse_settings(given.set))
     if given.settings:
-        cli.say(settings_of(given.head, recipe, keywords, preset=given.preset, protocol=given.protocol or ""))
+        cli.say(_settings(given, recipe, keywords))
         return 0
     require_free(given.runs, given.name)
     options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
@@ -290,6 +291,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     test = "test" in task.store.splits_of(task.protocol)
     cli.say(f"saved as {path}" + (f"; the test split: {evaluation(path, run)}" if test else ""))
     return 0
+
+
+def _settings(given: argparse.Namespace, recipe: dict[str, Any], keywords: dict[str, Any]) -> str:
+    """The settings of the training that the command would do."""
+    options: dict[str, Any] = {"preset": given.preset, "recipe": recipe, "keywords": keywords}
+    if given.store is None and given.dataset is None:
+        how, known = plan(given.head, protocol=given.protocol or "", **options)
+        return f"of a store (--dataset, --store) some may be others\n{settings_of(given.head, how, known)}"
+    store = given_store(given)
+    how, known = plan_for(store, given.head, given.protocol or store.protocols[0], **options)
+    return settings_of(given.head, how, head_for(store, given.head, known)[1])
 
 
 def epochs_table(history: History) -> str:

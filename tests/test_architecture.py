@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import pickle
 import re
 import subprocess
 import sys
@@ -246,6 +247,13 @@ def test_the_study_side_runs_on_a_bare_machine(full: Path, tmp_path: Path) -> No
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "True 0"
+
+
+def test_names_are_listed_and_search_can_be_sent_to_another_process() -> None:
+    import lab.search
+
+    assert {"open_store", "search", "figures", "train"} <= set(dir(lab))
+    assert pickle.loads(pickle.dumps(lab.search)) is lab.search  # noqa: S301 - our own
 
 
 def test_public_names_are_there_and_found_on_demand() -> None:

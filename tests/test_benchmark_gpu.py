@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import tiny_backbones as tiny
 import torch
+import worlds
 
 import lab.train
 
@@ -82,6 +83,15 @@ def test_the_pass_is_held_against_its_slower_stage(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(cache, "measure", lambda base, given: took if base.is_dir() and given.workers else {})
     found = parts.passing("cuda")
     assert (found["over the slower stage"], found["seconds"], found["precision"]) == (0.9, took, "fp16")
+
+
+def test_the_stages_of_a_pass_are_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "render", lambda root, clips: worlds.folder(root, clips))
+    given = SimpleNamespace(clips=49, device="cpu", precision="fp32", workers=1)
+    given.clip, given.panns = worlds.tiny_networks(tmp_path)[1::2]
+    found = cache.measure(tmp_path, given)  # type: ignore[arg-type]
+    assert all(value > 0 for value in found.values())
+    assert {"end to end", "decoding alone, wall", "encoding alone, wall", "writing"} <= found.keys()
 
 
 def test_without_a_gpu_it_is_one_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
-from lab.by_word import attention, cosines, looks_at_words, names_of
+from lab.by_word import attention, cosines, looks_at_words, names_of, stored_words
 from lab.embeddings import Texts, Videos
+from lab.store import open_store
 
 #: Three words, of which the second has two pieces; the last frame is padding.
 OF_TOKEN = np.array([2, 5, 5, 7])
@@ -69,3 +73,14 @@ def test_rows_are_named_as_the_tokenizer_cuts_a_caption() -> None:
     words = tokens_to_words(tokens.ids.tolist())
     assert names_of(words, tokens.word_index.astype(np.int64)) == ["rock", "&", "roll", "band"]
     assert names_of(["a", "\x11"], np.array([0, 1, 1, 4])) == ["a", "word 2", "word 5"]
+
+
+def test_without_open_clip_words_have_numbers(full: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from lab.backbones import words
+
+    words.bpe.cache_clear()
+    monkeypatch.setitem(sys.modules, "lab.backbones.clip_package", None)
+    store = open_store(full)
+    names, numbers = stored_words(store, 0)
+    assert names == []
+    assert len(numbers) == store.read("word_count")[0]

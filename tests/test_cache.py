@@ -299,6 +299,21 @@ def test_a_rule_with_seconds_is_that_of_the_sound_too(tmp_path: Path) -> None:
     assert np.nanmax(store.read("frame_times_s")[0]) == pytest.approx(0.9)
 
 
+def test_frames_and_sound_are_of_the_same_seconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    worlds.folder(tmp_path / "root", 1)
+    assert cache(tmp_path, "--name", "s", "--sampling", "midpoints-4-1s", "--only", "frames") == 0
+    assert cache(tmp_path, "--name", "s", "--only", "audio") == 2
+    told = "has frames by sampling midpoints-4-1s and sound of the first 600 s, or would"
+    assert told in capsys.readouterr().err
+    pasted = shlex.split(pass_command(open_store(tmp_path / "features" / "s.zarr"), "audio"))[3:]
+    assert cli.run(main, [*pasted, *worlds.tiny_networks(tmp_path)[2:]]) == 0
+    assert open_store(tmp_path / "features" / "s.zarr").passport["audio"]["max_audio_s"] == 1
+    assert cache(tmp_path, "--sampling", "midpoints-4") == 0
+    capsys.readouterr()
+    assert cache(tmp_path, "--sampling", "midpoints-5") == 0
+    assert "-midpoints-4.zarr is beside the new " in capsys.readouterr().err
+
+
 def row(base: Path, video: str, modality: str = "frames") -> Entry:
     entries = open_store(base / "features" / "s.zarr").ledger
     return next(entry for entry in entries if (entry.video, entry.modality) == (video, modality))

@@ -73,6 +73,12 @@ def test_who_imports_the_lab_keeps_python_as_it_is(tmp_path: Path) -> None:
     done = imports(tmp_path, CTRL_C, "-m", "own")
     assert done.stderr.startswith("Traceback")
     assert done.stderr.endswith("KeyboardInterrupt\n")
+    package = tmp_path / "package"  # which Python imports under the name -m, and with it the lab
+    package.mkdir()
+    (package / "__init__.py").write_text("import sys\nimport lab\n")
+    (package / "__main__.py").write_text("import sys\nassert sys.excepthook is sys.__excepthook__\n")
+    done = imports(tmp_path, CTRL_C, "-m", "package")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_these_commands_go_on() -> None:

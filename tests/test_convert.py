@@ -333,6 +333,9 @@ def test_captions_meet_features_though_only_one_writes_the_suffix(
     assert len(made.videos) == V + 1
     assert [made.videos[row["video"]]["id"] for row in made.captions] == ["v3", "v3", "v7", "w.mp4"]
     assert "1 of 3 captioned videos have no features (w.mp4, ...)" in caplog.text
+    sheet.write_text("video,caption\nv3.mp4,a\nv3.avi,another film\nv7,b\n")
+    made = import_features(source, tmp_path / "two.zarr", Origin(captions=sheet))
+    assert [made.videos[row["video"]]["id"] for row in made.captions] == ["v7", "v3.mp4", "v3.avi"]
     sheet.write_text("video,caption\nbears_3.mp4,a\nbears_7.mp4,b\n")
     with pytest.raises(LabError, match=r"videos like 'bears_3.mp4', the features of videos like 'v0': write"):
         import_features(source, tmp_path / "t.zarr", Origin(captions=sheet))

@@ -129,6 +129,14 @@ def test_a_captions_file_under_another_name_is_told(tmp_path: Path) -> None:
         read(tmp_path)
 
 
+def test_a_captions_file_that_is_a_link_to_nowhere_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "captions.mp4")
+    assert read(tmp_path).notes[0].startswith("no captions.csv is there: ")
+    (tmp_path / "captions.csv").symlink_to(tmp_path / "gone.csv")
+    with pytest.raises(LabError, match=r"captions.csv is a link to a file that is not there: mount its disk"):
+        read(tmp_path)
+
+
 def test_capitals_that_differ_are_told(tmp_path: Path) -> None:
     make(tmp_path, "a.mp4", "Sub/Bee.mkv", csv="video,caption\nA.MP4,x\nsub/bee,y\n")
     if (tmp_path / "A.MP4").exists():

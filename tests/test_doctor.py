@@ -134,7 +134,8 @@ def test_splits_that_a_study_would_miss_are_told(tmp_path: Path, capsys: pytest.
         return capsys.readouterr().out
 
     assert "no val split: searchable, no study (give captions.csv a split column with train" in told("train,train,test")
-    assert "no train and no val split: searchable, no study" in told(",,")
+    assert "no train, no val, no test split: searchable, no study" in told(",,")
+    assert "no test split: searchable, no study" in told("train,val,val")
     assert "no study" not in told("train,val,test")
     assert "no study" not in told(",,", "--split", "34/33/33")
     (tmp_path / "captions.csv").unlink()

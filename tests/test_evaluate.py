@@ -132,6 +132,8 @@ def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path
 def test_the_similarities_can_be_had(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "mine" / "val.npy"
     where = ["mean", "--store", str(store.path), "--split", "val", "--runs", str(tmp_path)]
+    assert cli.run(main, [*where, "--similarity", str(file), "--ranks", str(file)]) == 2
+    assert "--ranks and --similarity must be two files" in capsys.readouterr().err
     assert main([*where, "--similarity", str(file)]) == 0
     found, told_of = np.load(file), json.loads((tmp_path / "mine" / "val.npy.json").read_text())
     texts, videos = store.load("val")

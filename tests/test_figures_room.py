@@ -170,6 +170,15 @@ def test_names_break_where_words_do_and_lose_no_more_than_they_must() -> None:
     assert len(set(short)) == len(LABELS)
     assert all(room.inches(line) <= 1.05 for name in short for line in name.split("\n"))
     assert len(set(room.names(ROWS, 1.0, 1))) == len(ROWS)
+    twice = [
+        f"my_experiments/xpool-with-a-projection/{size}/warm-up-of-a-third-of-all-steps/{turn}"
+        for size in ("small", "large")
+        for turn in ("first", "second")
+    ]
+    for width in (1.05, 1.7):
+        numbered = room.names(twice, width)
+        assert len(set(numbered)) == len(twice)
+        assert all(room.inches(line) <= width for name in numbered for line in name.split("\n"))
     assert room.cut("a  b\nc", 9) == "a b c"
     assert room.cut("W" * 9000, 1).endswith("W…")
     assert room.cut("", 1) == ""

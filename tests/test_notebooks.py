@@ -26,6 +26,7 @@ from lab.errors import LabError
 from lab.figures import NoData, strips, style, words
 from lab.figures.asked import Asked
 from lab.figures.material import Material
+from lab.figures.truth import sound
 from lab.study import main as study
 from lab.toy.example import example_folder
 from lab.toy.render import render_world
@@ -243,6 +244,8 @@ def test_a_text_of_ones_own_is_drawn_on_a_chosen_video(material: Material) -> No
     assert np.allclose(strip.readings[0].weights["mgfi"], own.readings[0].weights["mgfi"], atol=2e-3)
     assert not np.allclose(strip.readings[1].weights["mgfi"], own.readings[0].weights["mgfi"], atol=2e-2)
     assert "asked with a text of one's own" in asked.source()
+    with pytest.raises(NoData):
+        sound(asked)
     with pytest.raises(LabError, match="at least one word"):
         Asked(material, ["  "])
 

@@ -108,6 +108,10 @@ def test_a_run_of_before_is_read_as_it_was(tmp_path: Path) -> None:
     back, run = load_run(path)
     assert getattr(back, "fusion_weight") == 0.1  # noqa: B009 - mypy
     assert (run.settings, run.after, run.format) == (keywords, {}, 1)
+    recipe = {"seed": 7, "audio_level": "segments"}
+    for flag, twins in ((False, "ignored"), (True, "positives")):
+        (path / "run.json").write_text(json.dumps(told | {"format": 1, "recipe": recipe | {"multi_positive": flag}}))
+        assert load_run(path)[1].recipe == recipe | {"twins": twins}
 
 
 def test_what_lies_in_the_directory(tmp_path: Path) -> None:

@@ -288,6 +288,19 @@ def test_a_store_that_does_not_tell_its_network(full: Path, store: Store, tmp_pa
         Encoder(other)
 
 
+def test_absent_weights_are_not_to_be_fetched_by_a_search(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVAL_LAB_WEIGHTS", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    other = open_store(store.path)
+    other.passport = {**store.passport, "text": {**store.passport["text"], "name": "ViT-B-32-quickgelu:openai"}}
+    with pytest.raises(LabError, match=r"are not on this machine: put the file of http.* or name your own with") as told:
+        Encoder(other)
+    assert "--download" not in str(told.value)
+    assert "random" not in str(told.value)
+
+
 def test_no_store_says_which_command_makes_one(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(main, ["a dog", "--dataset", "toy", "--features", str(tmp_path)]) == 2
     assert "make one with python -m lab.cache --dataset toy" in capsys.readouterr().err

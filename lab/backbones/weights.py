@@ -20,7 +20,12 @@ PROBE_S = 3.0
 
 
 class AbsentWeightsError(LabError):
-    """The network has a name, and its weights are not to be had here."""
+    """The network has a name, and its weights are not to be had here.
+
+    ``by_hand`` says what is missing and where to put it, without options of a pass, which other commands lack.
+    """
+
+    by_hand = ""
 
 
 _OPENAI = "https://openaipublic.azureedge.net/clip/models"
@@ -126,11 +131,12 @@ def locate_tag(model: str, tag: str, pretrained: Mapping[str, Any], *, download:
 
 
 def _absent(what: str, url: str, place: Path, option: str) -> LabError:
-    return _without(
-        f"the weights of {what} are not on this machine: add --download to fetch {url}, or put that file at {place}, "
-        f"or name your own with {option}",
-        option,
+    absent = f"the weights of {what} are not on this machine"
+    error = _without(
+        f"{absent}: add --download to fetch {url}, or put that file at {place}, or name your own with {option}", option
     )
+    error.by_hand = f"{absent}: put the file of {url} at {place}, or name your own with {option}"
+    return error
 
 
 def _without(told: str, option: str) -> AbsentWeightsError:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lab.datasets.reading import read_csv, read_json, short
+from lab.datasets.tree import VIDEO_SUFFIXES
 from lab.errors import LabError
 
 _LISTS = (".csv", ".tsv", ".jsonl")
@@ -73,8 +74,15 @@ def other_lists(root: Path, files: Iterable[str]) -> list[str]:
 
     Raises LabError for one whose name differs by capitals alone.
     """
-    near = [name for name in files if name.lower().startswith("captions.") or name.lower().endswith(_LISTS)]
+    near = [
+        name
+        for name in files
+        if (name.lower().startswith("captions.") and Path(name).suffix.lower() not in VIDEO_SUFFIXES)
+        or name.lower().endswith(_LISTS)
+    ]
     for name in near:
+        if name in ("captions.csv", "captions.json"):
+            raise LabError(f"{root / name} is a link to a file that is not there: mount its disk, or remove the link")
         if name.lower() in ("captions.csv", "captions.json"):
             raise LabError(f"{root / name} is not read under that name: rename it {name.lower()}")
     return near

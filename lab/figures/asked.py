@@ -69,6 +69,11 @@ class Asked(Material):
         """A row for each text, of which nothing else is known."""
         return [UNKNOWN | {"text": query.text} for query in self.queries]
 
+    @cached_property
+    def has_sound(self) -> NDArray[np.float64]:
+        """Unknown: a text of one's own is of no video."""
+        return np.full(len(self.queries), np.nan)
+
     def words_of(self, text: int) -> tuple[Sequence[str], NDArray[np.int64]]:
         """The words of a text, and which of them each token belongs to."""
         return self.queries[text].words, self.queries[text].word_of_token

@@ -74,10 +74,21 @@ def names(labels: Sequence[str], width: float, most: int = 2, size: float = SMAL
     short = short if len(set(short)) == len(set(labels)) else list(labels)
     found = [broken(label, width, most, size) for label in short]
     alike = {lines: [label for label, other in zip(short, found, strict=True) if other == lines] for lines in found}
-    return [
+    shown = [
         broken(label, width, most, size, _differ(alike[lines])) if len(set(alike[lines])) > 1 else lines
         for label, lines in zip(short, found, strict=True)
     ]
+    still = {lines: sorted({one for one, other in zip(short, shown, strict=True) if other == lines}) for lines in shown}
+    return [
+        _numbered(lines, 1 + still[lines].index(label), width, size) if len(still[lines]) > 1 else lines
+        for label, lines in zip(short, shown, strict=True)
+    ]
+
+
+def _numbered(lines: str, number: int, width: float, size: float) -> str:
+    """Where labels differ in so many places that no cut shows all of them."""
+    *above, last = lines.split("\n")
+    return "\n".join([*above, f"{cut(last, width - inches(f' {number}', size), size)} {number}"])
 
 
 def _differ(labels: Sequence[str]) -> int:

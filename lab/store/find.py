@@ -94,6 +94,10 @@ def pass_command(store: Store, modality: str) -> str:
         told = f" (MODEL:TAG: the CLIP that made its frames, by name '{about.get('name')}')"
     elif "name" in about and modality != "audio":
         words += ["--clip", str(about["name"])]
+    if (
+        modality == "audio" and "sampling" in about and "imported" not in about
+    ):  # which may limit the seconds that are heard
+        words += ["--sampling", str(about["sampling"])]
     words += ["--features", str(store.path.parent), "--name", store.path.name.removesuffix(".zarr"), "--only", modality]
     return shlex.join(words) + told
 

@@ -93,9 +93,13 @@ def _joined(ids: Sequence[str], queries: Sequence[Query]) -> list[Query]:
     for name in ids:
         bare.setdefault(less_suffix(name), []).append(name)
 
+    suffixed: dict[str, set[str]] = {}  # a.mp4 and a.avi are two videos, a is either
+    for video in (query.video for query in queries):
+        suffixed.setdefault(less_suffix(video), set()).update({video} - {less_suffix(video)})
+
     def meant(video: str) -> str:
-        near = bare.get(less_suffix(video), [])
-        return near[0] if video not in exact and len(near) == 1 else video
+        near, alike = bare.get(less_suffix(video), []), suffixed[less_suffix(video)]
+        return near[0] if video not in exact and len(near) == 1 and len(alike) < 2 else video
 
     joined = [replace(query, video=meant(query.video)) for query in queries]
     told = dict.fromkeys(query.video for query in joined)
