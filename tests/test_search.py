@@ -295,7 +295,7 @@ def test_absent_weights_are_not_to_be_fetched_by_a_search(
     monkeypatch.setenv("HOME", str(tmp_path))
     other = open_store(store.path)
     other.passport = {**store.passport, "text": {**store.passport["text"], "name": "ViT-B-32-quickgelu:openai"}}
-    with pytest.raises(LabError, match=r"are not on this machine: put the file of http.* or name your own with") as told:
+    with pytest.raises(LabError, match=r"are not on this machine: put the file of http.* or name your own") as told:
         Encoder(other)
     assert "--download" not in str(told.value)
     assert "random" not in str(told.value)
