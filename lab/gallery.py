@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lab.embeddings import Videos
 from lab.errors import LabError
-from lab.reads import require_split
+from lab.reads import require_audio, require_split
 from lab.store import Store
 from lab.store.find import pass_command
 
@@ -53,8 +53,6 @@ def load_gallery(
 
     ``audio`` as in ``Store.load``. Raises ``LabError`` for a store without sound, if that is asked for.
     """
-    if audio is not None and "audio" not in store.passport:
-        raise LabError(
-            f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
-        )
+    if audio is not None:
+        require_audio(store)
     return store.videos_of(rows, audio), store.frame_times_s(rows), store.read("duration_s")[rows]

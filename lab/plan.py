@@ -116,10 +116,10 @@ def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, 
 
 def place(options: Options, collection: Collection) -> Path:
     """The store's path; a store with no features yet is made where there is none."""
-    path = store_path(options, collection, sampling_for(options))
+    sampling = sampling_for(options)
+    path = store_path(options, collection, sampling)
     if not (path / "zarr.json").exists():
-        other = path.with_name(path.name.replace(f"-{sampling_for(options).name}.zarr", "-*.zarr"))
-        for found in sorted(path.parent.glob(other.name)):
+        for found in sorted(path.parent.glob(path.name.replace(f"-{sampling.name}.zarr", "-*.zarr"))):
             log.info("%s is beside the new %s: to go on with that one, give the --sampling that its name ends with",
                      found, path.name)  # fmt: skip
         create_store(path, collection, _origin(collection))
@@ -157,7 +157,7 @@ def _require_one_span(path: Path, sections: dict[str, dict[str, Any]]) -> None:
 
 
 def sampling_for(options: Options) -> Sampling:
-    """``--sampling``, or what the papers use on the data set."""
+    """``--sampling``, or the data set's own."""
     return parse_sampling(options.sampling or get_dataset(options.dataset).default_sampling)
 
 

@@ -119,7 +119,13 @@ def require_captions(store: Store) -> None:
 def _require_modalities(store: Store, head: nn.Module) -> None:
     if "text" not in store.passport:
         raise LabError(f"{store.path} has captions without features: add those with {pass_command(store, 'text')}")
-    if getattr(head, "needs_audio", False) and "audio" not in store.passport:
+    if getattr(head, "needs_audio", False):
+        require_audio(store)
+
+
+def require_audio(store: Store) -> None:
+    """Raises ``LabError`` where a store has no sound for a head that hears."""
+    if "audio" not in store.passport:
         raise LabError(
             f"{store.path} holds no audio, which this head reads: add it with {pass_command(store, 'audio')}"
         )

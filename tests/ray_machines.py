@@ -121,35 +121,38 @@ def hide(machine: Machine, folder: Path) -> None:
 # -- what may happen --------------------------------------------------------------------------------------------------
 
 
+def midway(cluster: Cluster, machine: Machine, name: str) -> Command:
+    """A pass that a machine began, and that has 16 videos."""
+    command = cluster.begin(machine, name)
+    command.until(16)
+    return command
+
+
 def nothing(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
     return cluster.begin(second, name)
 
 
 def encoder_killed(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     third.kill("ray::Encoder")
     return command
 
 
 def decoders_killed(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     for machine in (cluster.head, third):
         machine.kill("ray::decode")
     return command
 
 
 def power(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     cluster.net.power_off(third)
     return command
 
 
 def cable(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     cluster.net.unplug(third)
     return command
 
@@ -175,8 +178,7 @@ def without_the_lab(cluster: Cluster, second: Machine, third: Machine, name: str
 
 
 def disk_after_a_while(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     hide(third, cluster.root)
     return command
 
@@ -191,22 +193,19 @@ def other_versions(cluster: Cluster, second: Machine, third: Machine, name: str)
 
 
 def own_cable(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(third, name)
-    command.until(16)
+    command = midway(cluster, third, name)
     cluster.net.unplug(third)
     return command
 
 
 def own_power(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(third, name)
-    command.until(16)
+    command = midway(cluster, third, name)
     cluster.net.power_off(third)
     return command
 
 
 def interrupt(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     for pid, line in second.processes().items():
         if "lab.cache" in line:
             os.kill(pid, signal.SIGINT)
@@ -214,8 +213,7 @@ def interrupt(cluster: Cluster, second: Machine, third: Machine, name: str) -> C
 
 
 def power_of_the_head(cluster: Cluster, second: Machine, third: Machine, name: str) -> Command:
-    command = cluster.begin(second, name)
-    command.until(16)
+    command = midway(cluster, second, name)
     cluster.net.power_off(cluster.head)
     return command
 
