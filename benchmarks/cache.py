@@ -25,18 +25,18 @@ import envelope
 import numpy as np
 import torch
 
-from lab import plan
 from lab.backbones import load_clip, load_panns
 from lab.datasets import get_dataset
-from lab.encode import begin
-from lab.extract import Decoding, Pass
+from lab.extraction import plan
+from lab.extraction.encode import begin
+from lab.extraction.loop import Decoding, Pass
+from lab.extraction.units import Share
 from lab.media import Clip
 from lab.sampling import parse_sampling
 from lab.store import UNIT_VIDEOS
 from lab.store.lock import writing
 from lab.store.writer import StoreWriter, create_store
 from lab.toy.write import tone, write_clip
-from lab.units import Share
 from lab.workers import DecodePool
 
 SECONDS, FPS, WIDTH, HEIGHT, ORIGINALS = 10, 25, 320, 240, 8

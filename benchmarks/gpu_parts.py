@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from lab import Texts, Videos, build_head, similarity_matrix
-from lab.recipe import Recipe
+from lab.training.recipe import Recipe
 
 D, FRAMES, BATCH, EPOCHS, TRIALS = 512, 12, 32, 5, 16
 #: (videos, texts)
@@ -70,7 +70,7 @@ def training(
     If ``checked``, also with validation after each epoch, how far the losses of both are apart, and how often the host
     waits in an epoch: twice between epochs is the least.
     """
-    from lab.train import train  # here, as it brings the store's package along
+    from lab.training.loop import train  # here, as it brings the store's package along
 
     texts, videos = features(*size, device, dim)
     few, some = (texts.select(torch.arange(min(len(texts), steps * BATCH + 1))) for steps in (FEW, SOME))
@@ -123,8 +123,8 @@ def many(
     size: tuple[int, int], device: str, rounds: int, *, trials: int = TRIALS, epochs: int = EPOCHS, dim: int = D
 ) -> Found:
     """Seconds of five epochs of one trial, and of so many trials at once that differ in rate and seed."""
-    from lab.stacked import Member, train_stack
-    from lab.train import train
+    from lab.training.loop import train
+    from lab.training.stacked import Member, train_stack
 
     texts, videos = features(*size, device, dim)
     few = texts.select(torch.arange(min(len(texts), FEW * BATCH + 1)))
@@ -199,7 +199,7 @@ def passing(device: str, *, clips: int = 640, networks: str = "random", precisio
     """Seconds of a unit of 16 videos in the pass and in its stages, and the pass's rate over its slower stage's."""
     import cache  # the benchmark beside this one
 
-    from lab.plan import Options
+    from lab.extraction.plan import Options
 
     given = {"clips": clips, "clip": networks, "panns": networks, "device": device, "precision": precision}
     workers = Options("folder").workers

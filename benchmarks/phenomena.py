@@ -27,8 +27,8 @@ from lab.significance import bootstrap_interval, paired_test
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.store.find import find_store
-from lab.task import head_for, prepare
-from lab.train import train
+from lab.training.loop import train
+from lab.training.task import head_for, prepare
 
 K = range(1, 7)
 #: CMFI's sound is trained at one fusion weight and weighed at another; both are from development worlds. A validation

@@ -19,8 +19,7 @@ import envelope
 
 from lab.device import pick_device
 from lab.store import Store
-from lab.task import prepare
-from lab.train import train_on
+from lab.training.task import prepare, train_on
 
 RELEASE = Path("features/toy-toy-midpoints-12.zarr")
 

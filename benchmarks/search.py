@@ -28,7 +28,7 @@ from lab.query import Encoder
 from lab.search import Searcher
 from lab.store import open_store
 from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
-from lab.task import head_for
+from lab.training.task import head_for
 
 FRAMES, AUDIO, UNIT, LIMIT_MS = 12, 256, 16, 150
 HEADS = {"mean": {}, "topk": {}, "softmax": {}, "xpool": {}, "mgfi": {}, "cmfi": {}}

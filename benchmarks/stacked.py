@@ -21,10 +21,10 @@ import torch
 
 from lab import Texts, Videos, build_head
 from lab.device import pick_device
-from lab.recipe import Recipe
-from lab.stacked import Member, Outcome, train_stack
-from lab.stages import History
-from lab.train import train
+from lab.training.loop import train
+from lab.training.recipe import Recipe
+from lab.training.stacked import Member, Outcome, train_stack
+from lab.training.stages import History
 
 BATCH, AGREE = 32, 1e-3
 #: name → videos, frames, D

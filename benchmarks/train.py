@@ -23,10 +23,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.utils.data import DataLoader, Dataset
 
-import lab.step
-import lab.train
+import lab.training.loop
+import lab.training.step
 from lab import Texts, Videos, build_head
-from lab.recipe import Recipe
+from lab.training.recipe import Recipe
 
 V, FRAMES, D, BATCH, AGREE = 1200, 12, 512, 32, 1e-4
 
@@ -80,7 +80,7 @@ def item_by_item(texts: Texts, videos: Videos, recipe: Recipe) -> list[float]:
     groups = [{"params": list(head.parameters())}, {"params": [scale], "lr": recipe.scale_lr, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=recipe.lr, weight_decay=recipe.weight_decay, eps=1e-6)
     steps = math.ceil(len(texts) / recipe.batch)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lab.train.schedule(step, steps, 0.1))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: lab.training.loop.schedule(step, steps, 0.1))
     losses = []
     for sentences, frames, mask, video in DataLoader(Pairs(texts, videos), recipe.batch, sampler=order):
         logits = direct(head, sentences, frames, mask) * scale.exp()
@@ -106,16 +106,16 @@ def new_head() -> nn.Module:
 
 
 def ours(texts: Texts, videos: Videos, recipe: Recipe) -> list[float]:
-    """The loss of each step of ``lab.train.train``, which itself keeps only their mean."""
+    """The loss of each step of ``lab.training.loop.train``, which itself keeps only their mean."""
     losses: list[Tensor] = []
-    computed = lab.step.contrastive_loss
+    computed = lab.training.step.contrastive_loss
 
     def noted(*given: Tensor, **options: bool) -> Tensor:
         losses.append(computed(*given, **options))
         return losses[-1]
 
-    with mock.patch("lab.step.contrastive_loss", noted):
-        lab.train.train(new_head(), texts, videos, recipe)
+    with mock.patch("lab.training.step.contrastive_loss", noted):
+        lab.training.loop.train(new_head(), texts, videos, recipe)
     return [loss.item() for loss in losses]
 
 
@@ -167,7 +167,7 @@ def main() -> None:
     assert apart <= AGREE, f"the losses of the two loops differ by {apart:.2g}"
     actions = {
         "item by item, direct formulas": lambda: item_by_item(texts, videos, recipe),
-        "lab.train": lambda: lab.train.train(new_head(), texts, videos, recipe),
+        "lab.train": lambda: lab.training.loop.train(new_head(), texts, videos, recipe),
         "its bare matrix products": lambda: bare(given.steps),
     }
     times: dict[str, list[float]] = {name: [] for name in actions}

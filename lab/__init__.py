@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from lab.heads import HEADS, build_head
     from lab.metrics import retrieval_metrics, v2t_metrics
     from lab.reads import load_split
-    from lab.recipe import Recipe
     from lab.runs import load_run
     from lab.search import search
     from lab.significance import bootstrap_interval, paired_test
     from lab.similarity import similarity_matrix
     from lab.store import Store, open_store
+    from lab.training.recipe import Recipe
 
 __all__ = [
     "HEADS",
@@ -51,7 +51,7 @@ _HOMES = {
     "HEADS": "lab.heads",
     "LabError": "lab.errors",
     "RaggedWords": "lab.embeddings",
-    "Recipe": "lab.recipe",
+    "Recipe": "lab.training.recipe",
     "Store": "lab.store",
     "Texts": "lab.embeddings",
     "Videos": "lab.embeddings",

@@ -2,7 +2,7 @@
 
     data sets ──► media (decode) ──► backbones (encode) ──► store
 
-The pass itself is ``lab.extract``, what it needs before it begins ``lab.plan``; this is the front door.
+The pass itself is ``lab.extraction``; this is the front door.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from lab import cli
 from lab.backbones import DEFAULT_CLIP
 from lab.datasets import DATASETS, SOUNDING
 from lab.errors import LabError
-from lab.extract import Spent
-from lab.plan import MODALITIES, Options, backbones, collect, place, prepare, render
+from lab.extraction.loop import Spent
+from lab.extraction.plan import MODALITIES, Options, backbones, collect, place, prepare, render
+from lab.extraction.units import Share
 from lab.store import PRESENCE, Store, open_store
 from lab.store.ledger import Entry, complaints, tally
 from lab.store.lock import writing
-from lab.units import Share
 
 #: Shares of a split's videos: as many must have been listened to, and so many may sound other than elsewhere.
 SEEN, OFF = 0.95, 0.03
@@ -33,7 +33,7 @@ def cache(options: Options) -> tuple[Store, Spent]:
     render(options)
     dataset, collection = collect(options)
     if options.ray is not None:
-        from lab.cluster import cache_on_cluster  # Ray is an extra
+        from lab.cluster.shards import cache_on_cluster  # Ray is an extra
 
         return cache_on_cluster(options, collection)
     clip, panns = backbones(options, dataset)
@@ -136,7 +136,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = vars(parser.parse_args(argv))
     options = _options(given)
     if given["dry_run"]:
-        from lab.estimate import dry_run
+        from lab.extraction.estimate import dry_run
 
         cli.say(dry_run(options))
         return 0

@@ -28,12 +28,12 @@ from lab.errors import LabError, unknown
 from lab.heads import HEADS
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
 from lab.reads import OPEN, Reader, count_reads, load_split
-from lab.recipe import Recipe, divide, parse_settings
 from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
 from lab.store.find import given_store, store_options
-from lab.task import head_for
+from lab.training.recipe import Recipe, divide, parse_settings
+from lab.training.task import head_for
 
 log = logging.getLogger(__name__)
 

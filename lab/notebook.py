@@ -20,7 +20,7 @@ from lab.figures.material import Material, NoData, baselines, newest_runs, train
 from lab.reads import OPEN
 from lab.search import Hit, told
 from lab.store import open_store
-from lab.task import head_for
+from lab.training.task import head_for
 
 # A library that a backbone imports misses a widget for its progress bars, which the lab draws as text.
 warnings.filterwarnings("ignore", "IProgress not found")

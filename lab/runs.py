@@ -30,9 +30,9 @@ from torch import Tensor, nn
 from lab.atomic import replace_bytes, replace_text
 from lab.errors import LabError
 from lab.heads import HEADS, build_head, head_class
-from lab.recipe import AUDIO_LEVELS, merged
-from lab.stages import Epoch
 from lab.store import Store, passport
+from lab.training.recipe import AUDIO_LEVELS, merged
+from lab.training.stages import Epoch
 
 RUNS = Path("studies/runs")
 #: 2 has ``after``, which a reader of 1 would leave out.

@@ -20,7 +20,6 @@ from lab import cli
 from lab.errors import LabError
 from lab.evaluate import caveats
 from lab.reads import require_split
-from lab.recipe import DEFAULT
 from lab.runs import RUNS, file_name, read_run, runs_below
 from lab.store import Store
 from lab.store.find import given_store, store_options
@@ -38,6 +37,7 @@ from lab.studies.setups import Study, digest
 from lab.studies.splits import Splits
 from lab.studies.storage import Storage, open_storage
 from lab.studies.workers import JOIN, helpers
+from lab.training.recipe import DEFAULT
 
 log = logging.getLogger(__name__)
 

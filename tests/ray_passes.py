@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab import cli
 from lab.cache import main
-from lab.workers.connection import connected
+from lab.cluster.connection import connected
 
 
 def family() -> dict[int, str]:

@@ -22,43 +22,34 @@ STUDY_SIDE = (
     "atomic",
     "",
     "by_word",
-    "capture",
     "choose",
     "cli",
-    "course",
     "device",
     "embeddings",
     "errors",
     "evaluate",
     "heads",
-    "lifted",
-    "loss",
     "metrics",
     "reads",
-    "recipe",
     "runs",
     "significance",
     "similarity",
-    "stacked",
-    "stages",
-    "step",
     "store",
     "studies",
     "study",
-    "task",
     "tiles",
     "train",
+    "training",
     "truth",
 )
 ABSENT = ("av", "open_clip", "polars", "PIL", "torchvision", "h5py", "optuna", "matplotlib", "sklearn", "safetensors")
 CACHE_SIDE = (
     "lab.backbones",
     "lab.cache",
+    "lab.cluster",
     "lab.datasets",
-    "lab.extract",
+    "lab.extraction",
     "lab.media",
-    "lab.plan",
-    "lab.units",
     "lab.workers",
     "lab.store.writer",
 )
@@ -279,7 +270,7 @@ else:
     raise SystemExit("what is absent is not said")
 del sys.modules["matplotlib"]
 assert lab.figures.Material is lab.figures.material.Material
-assert callable(lab.evaluate.evaluate) and callable(lab.train.train) and callable(lab.load_split)
+assert callable(lab.evaluate.evaluate) and callable(lab.training.loop.train) and callable(lab.load_split)
 assert callable(lab.search) and lab.search.Searcher.__name__ == "Searcher"
 """
 

@@ -17,7 +17,7 @@ import tiny_backbones as tiny
 import torch
 import worlds
 
-import lab.train
+import lab.training.loop
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import cache
@@ -53,7 +53,7 @@ def test_a_warm_up_is_short_and_what_is_timed_is_whole(monkeypatch: pytest.Monke
         seen.append((len(texts), recipe.epochs, capture))
         return SimpleNamespace(epochs=())
 
-    monkeypatch.setattr(lab.train, "train", noted)
+    monkeypatch.setattr(lab.training.loop, "train", noted)
     list(parts.training((7, 700), "cpu", 2, checked=False, dim=16))
     short = parts.FEW * parts.BATCH + 1
     assert seen == [(short, 1, True), (700, 5, True), (700, 5, True), (short, 1, False), (700, 5, False)]
@@ -134,7 +134,7 @@ def stub(name: str) -> Any:
         if name == "pass":
             raise RuntimeError("broken")
         if name == "trials":
-            logging.getLogger("lab.stacked").warning("these heads train one by one")
+            logging.getLogger("lab.training.stacked").warning("these heads train one by one")
         trained = {"msvd": "MSVD", "msrvtt": "MSR-VTT-9k"}.get(name)
         if trained:
             yield "training", {trained: {"seconds": {"captured": 1.0}}}

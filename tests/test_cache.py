@@ -20,11 +20,11 @@ from huggingface_hub import constants
 from lab import cli, open_store
 from lab.cache import main, other_sound
 from lab.datasets import DATASETS, SOUNDING, get_dataset
-from lab.encode import Begun, begin
 from lab.errors import LabError
-from lab.extract import Pass
+from lab.extraction.encode import Begun, begin
+from lab.extraction.loop import Pass
+from lab.extraction.plan import Options, backbones, prepare
 from lab.inspect import main as inspect
-from lab.plan import Options, backbones, prepare
 from lab.store import PRESENCE
 from lab.store.find import pass_command
 from lab.store.ledger import Entry
@@ -149,7 +149,7 @@ def test_a_gpu_encodes_a_unit_while_the_one_before_is_written(world: Path, monke
 
     write = StoreWriter.write_frames
     monkeypatch.setattr(Pass, "_on_gpu", lambda self: True)
-    monkeypatch.setattr("lab.extract.begin", later)
+    monkeypatch.setattr("lab.extraction.loop.begin", later)
     monkeypatch.setattr(StoreWriter, "write_frames", written)
     assert cache(world, "--name", "late") == 0
     assert events == ["begin", "begin", "write 0", "begin", "write 16", "write 32"]

@@ -22,17 +22,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from turned import SOUND, D, V, toy
 
-import lab.capture
-import lab.train
-from lab.capture import WARM, WIDTH, CudaGraphs, Replayed, recorder_for
+import lab.training.capture
+import lab.training.loop
 from lab.embeddings import RaggedWords, Texts, Videos, unseen
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
-from lab.loss import Truth, contrastive_loss
-from lab.recipe import Recipe
-from lab.stages import Stage, only, stages_of
-from lab.step import MAX_LOG_SCALE, Step
-from lab.train import needed, schedule, train
+from lab.training.capture import WARM, WIDTH, CudaGraphs, Replayed, recorder_for
+from lab.training.loop import needed, schedule, train
+from lab.training.loss import Truth, contrastive_loss
+from lab.training.recipe import Recipe
+from lab.training.stages import Stage, only, stages_of
+from lab.training.step import MAX_LOG_SCALE, Step
 
 TRAINED = [name for name in HEADS if any(True for _ in head_of(name).parameters())]
 HOW = Recipe(epochs=3, batch=10, lr=1e-2, audio_lr=1e-2, scale_lr=1e-3, logit_scale=10, seed=4)
@@ -218,7 +218,7 @@ def test_replayed_steps_are_plain_steps_to_the_bit(name: str) -> None:
 
 
 def test_words_have_a_graph_for_each_width(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lab.capture, "WIDTH", 2)
+    monkeypatch.setattr(lab.training.capture, "WIDTH", 2)
     recorder = Tapes()
     losses, weights = drive("mgfi", recorder, epochs=3)
     wanted, theirs = drive("mgfi", epochs=3)
@@ -311,7 +311,7 @@ def test_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
     class Said(nn.Module):
         capturable = True
 
-    monkeypatch.setattr(lab.capture, "CudaGraphs", lambda device: device)
+    monkeypatch.setattr(lab.training.capture, "CudaGraphs", lambda device: device)
     gpu = torch.device("cuda", 0)
     for name in HEADS:
         assert recorder_for(build_head(name, D), gpu) == gpu
@@ -323,7 +323,7 @@ def test_what_is_recorded(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_training_goes_through_the_recorder(monkeypatch: pytest.MonkeyPatch) -> None:
     texts, videos = toy()
     recorder = Tapes()
-    monkeypatch.setattr(lab.train, "recorder_for", lambda module, device: recorder)
+    monkeypatch.setattr(lab.training.loop, "recorder_for", lambda module, device: recorder)
     heads = [build_head("xpool", D) for _ in range(2)]
     for head, capture in zip(heads, (True, False), strict=True):
         train(head, texts, videos, HOW, validation=(texts, videos), capture=capture)

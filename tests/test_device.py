@@ -15,9 +15,9 @@ from lab import Texts, Videos, cli, similarity_matrix
 from lab.backbones.devices import exact_numerics
 from lab.device import Room, free_bytes, full_float32, memory_told, pick_device
 from lab.errors import LabError
-from lab.recipe import Recipe
 from lab.similarity import evaluating
-from lab.train import train
+from lab.training.loop import train
+from lab.training.recipe import Recipe
 
 NO_GPU = "--device cuda needs a GPU that torch can use, and it sees 0"
 

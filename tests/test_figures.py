@@ -52,8 +52,7 @@ from lab.runs import save_run
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Store, open_store
-from lab.task import prepare
-from lab.train import train_on
+from lab.training.task import prepare, train_on
 from lab.truth import MOMENT_S
 
 

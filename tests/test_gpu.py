@@ -17,15 +17,15 @@ from torch import Tensor, nn
 from turned import SOUND, D, V, toy
 
 from lab.backbones.devices import fetching, to_device
-from lab.capture import CudaGraphs, Replayed
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.heads import build_head
-from lab.loss import Truth
-from lab.recipe import Recipe
-from lab.stacked import Member, train_stack
-from lab.stages import History, only, stages_of
-from lab.step import Step
-from lab.train import needed, train
+from lab.training.capture import CudaGraphs, Replayed
+from lab.training.loop import needed, train
+from lab.training.loss import Truth
+from lab.training.recipe import Recipe
+from lab.training.stacked import Member, train_stack
+from lab.training.stages import History, only, stages_of
+from lab.training.step import Step
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
-from lab.loss import TWINS, Truth, contrastive_loss
+from lab.training.loss import TWINS, Truth, contrastive_loss
 
 ONE = torch.tensor(1.0)
 

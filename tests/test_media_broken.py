@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 from lab import media
-from lab.encode import audio_rows
+from lab.extraction.encode import audio_rows
 from lab.media import Clip, MediaError, Sampling, parse_sampling, probe, read_clip
 from lab.media import file as media_file
 from lab.preprocess import ImageSpec

@@ -18,13 +18,13 @@ from worker_jobs import job
 
 from lab import cli, open_store
 from lab.cache import main
-from lab.cluster import _Hands
+from lab.cluster.connection import connected
+from lab.cluster.decoders import decode, needs
+from lab.cluster.encoder import Given
+from lab.cluster.shards import _Hands
 from lab.errors import LabError
-from lab.plan import Options
+from lab.extraction.plan import Options
 from lab.store.verify import problems
-from lab.workers.cluster import decode, needs
-from lab.workers.connection import connected
-from lab.workers.encoder import Given
 
 VIDEOS = 90  # two blocks
 

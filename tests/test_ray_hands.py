@@ -12,13 +12,12 @@ from typing import Any
 
 import pytest
 
-from lab import cluster
-from lab.cluster import LOSSES, _Hands
+from lab.cluster import connection, shards
+from lab.cluster.decoders import ClusterPool, plain_errors
+from lab.cluster.encoder import Encoder, Given
+from lab.cluster.shards import LOSSES, _Hands
 from lab.errors import LabError
-from lab.plan import Options
-from lab.workers import connection
-from lab.workers.cluster import ClusterPool, plain_errors
-from lab.workers.encoder import Encoder, Given
+from lab.extraction.plan import Options
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 
@@ -83,8 +82,8 @@ def hands(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Played, _Hands
     def sleep(seconds: float) -> None:
         clock.now += seconds
 
-    monkeypatch.setattr(cluster, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
-    monkeypatch.setattr(cluster, "gone", lambda _: False)
+    monkeypatch.setattr(shards, "time", SimpleNamespace(monotonic=lambda: clock.now, sleep=sleep))
+    monkeypatch.setattr(shards, "gone", lambda _: False)
 
     def make(dies: Callable[[str, int], bool], **how: Any) -> tuple[Played, _Hands]:
         ray = Played(dies, **how)
@@ -124,13 +123,13 @@ def test_encoders_that_never_begin_are_an_error_after_half_a_minute(hands: Any) 
     ray, played = hands(lambda machine, block: True)
     with pytest.raises(LabError, match=rf"^{LOSSES} encoders died at the start, the last so: died"):
         list(played.run(1))
-    assert cluster.time.monotonic() >= 2 + 4 + 8 + 16
+    assert shards.time.monotonic() >= 2 + 4 + 8 + 16
     assert {machine for machine, _ in ray.begun} == {"a", "b", "c"}
 
 
 @pytest.mark.parametrize("host", ["here", "there"])
 def test_a_machine_without_the_files_is_named(host: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lab.workers.encoder.socket.gethostname", lambda: "there")
+    monkeypatch.setattr("lab.cluster.encoder.socket.gethostname", lambda: "there")
     monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda given: given))
     encoder = object.__new__(Encoder)
     encoder._notes = []

@@ -13,8 +13,8 @@ from torch import nn
 from lab import cli
 from lab.errors import LabError
 from lab.heads import HEADS, head_keywords, head_settings
-from lab.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, plan
 from lab.train import main as train_main
+from lab.training.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, plan
 
 
 @pytest.mark.parametrize(

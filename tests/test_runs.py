@@ -25,9 +25,9 @@ from lab.evaluate import main as evaluate
 from lab.heads import HEADS, build_head
 from lab.runs import Run, find_below, find_run, load_run, read_run, runs_below, save_run
 from lab.similarity import similarity_matrix
-from lab.stages import Epoch
 from lab.store import open_store
 from lab.study import main as study
+from lab.training.stages import Epoch
 
 KEYWORDS: dict[str, dict[str, Any]] = {
     "cmfi": {"audio_dim": A, "video": "mgfi", "video_keywords": {"width": 3}},

@@ -15,16 +15,16 @@ from torch import Tensor, nn
 from turned import SOUND, D, V, toy
 from turned import alike as nearly_alike
 
-from lab.course import course_of
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
-from lab.lifted import Masks, StackedStep
-from lab.recipe import Recipe
 from lab.similarity import similarity_matrix
-from lab.stacked import Member, Outcome, alike, train_stack
-from lab.stages import History
-from lab.train import train, validate
+from lab.training.course import course_of
+from lab.training.lifted import Masks, StackedStep
+from lab.training.loop import train, validate
+from lab.training.recipe import Recipe
+from lab.training.stacked import Member, Outcome, alike, train_stack
+from lab.training.stages import History
 
 RECIPES = (
     {"lr": 1e-3, "seed": 3},
@@ -100,7 +100,7 @@ def test_each_logit_scale_is_held_at_100_against_its_gradient(
     bound: float | None, share: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     if bound is not None:
-        monkeypatch.setattr("lab.lifted.MAX_LOG_SCALE", bound)
+        monkeypatch.setattr("lab.training.lifted.MAX_LOG_SCALE", bound)
     recipe = Recipe(epochs=2, lr=1e-9, scale_lr=0.1, logit_scale=100, precision="fp32")
     made = [Member(build_head("mean", D, projection="linear"), replace(recipe, logit_scale=s)) for s in (100, 50)]
     outcomes = dict(train_stack(made, *nearly_alike()))

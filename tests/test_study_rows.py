@@ -22,7 +22,6 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
 from lab.metrics import retrieval_metrics
-from lab.recipe import DEFAULT
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.studies.cached import Cached, Part, Side, _part, after_training
@@ -33,6 +32,7 @@ from lab.studies.setups import Setup
 from lab.studies.space import Range, points
 from lab.studies.splits import Splits
 from lab.study import main
+from lab.training.recipe import DEFAULT
 
 K, TAU = Range("int", 1, 5), Range("choice", choices=(0.003, 0.1, 3.0))
 POOLING = {

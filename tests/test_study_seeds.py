@@ -15,8 +15,6 @@ from safetensors.torch import load_file
 
 from lab import cli
 from lab.errors import LabError
-from lab.recipe import DEFAULT
-from lab.stages import History
 from lab.store import open_store
 from lab.studies import batched, trainings
 from lab.studies.grid import Chosen
@@ -26,6 +24,8 @@ from lab.studies.setups import Setup, Study
 from lab.studies.splits import Splits
 from lab.studies.workers import claimed
 from lab.study import main
+from lab.training.recipe import DEFAULT
+from lab.training.stages import History
 
 HOW = {"epochs": 2, "audio_epochs": 2, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
 SEEN = Setup("seen", "xpool", HOW)

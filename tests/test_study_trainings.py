@@ -14,7 +14,6 @@ from forked import start_study
 from safetensors.torch import load_file
 
 from lab import cli
-from lab.recipe import DEFAULT
 from lab.runs import Run, load_run
 from lab.similarity import similarity_matrix
 from lab.store import open_store
@@ -27,7 +26,8 @@ from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Splits
 from lab.studies.workers import claimed
 from lab.study import main
-from lab.train import train_on
+from lab.training.recipe import DEFAULT
+from lab.training.task import train_on
 
 HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
 SEEN = Setup("seen", "xpool", HOW)

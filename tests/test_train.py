@@ -15,11 +15,12 @@ from lab import cli
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
-from lab.recipe import Recipe
 from lab.runs import find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import open_store
-from lab.train import main, train, validate
+from lab.train import main
+from lab.training.loop import train, validate
+from lab.training.recipe import Recipe
 
 
 def head_of(name: str, **keywords: Any) -> nn.Module:
@@ -206,7 +207,7 @@ def test_the_logit_scale_is_held_at_100_against_its_gradient(monkeypatch: pytest
     recipe = Recipe(epochs=2, lr=1e-9, scale_lr=0.1, logit_scale=100, precision="fp32")
     held = train(build_head("mean", D, projection="linear"), *alike(), recipe)
     assert [epoch.logit_scale for epoch in held.epochs] == pytest.approx([100, 100])
-    monkeypatch.setattr("lab.step.MAX_LOG_SCALE", math.inf)
+    monkeypatch.setattr("lab.training.step.MAX_LOG_SCALE", math.inf)
     free = train(build_head("mean", D, projection="linear"), *alike(), recipe)
     assert free.epochs[-1].logit_scale == pytest.approx(100 * math.exp(0.2), rel=1e-3)  # two steps of 0.1
 
@@ -366,7 +367,7 @@ def test_the_command_trains_and_saves_what_evaluates_to_the_same(
 
 
 def test_positive_twins_go_by_the_words_of_the_store(full: Path, tmp_path: Path) -> None:
-    from lab.task import same_texts
+    from lab.training.task import same_texts
 
     store = open_store(full)
     texts, _ = store.load("train", words=False)

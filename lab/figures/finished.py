@@ -24,7 +24,7 @@ from lab.store import Coverage, Store, open_store
 from lab.store.passport import is_random
 from lab.studies.report import read_result, read_trials
 from lab.studies.setups import OBJECTIVES
-from lab.task import head_for
+from lab.training.task import head_for
 
 log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from lab.runs import RUNS, UntrustedError, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
-from lab.task import head_for
+from lab.training.task import head_for
 from lab.truth import AgainstTruth, against_truth, own_frame_weights
 
 log = logging.getLogger(__name__)

@@ -1,8 +1,8 @@
 """Trainings of a study that are done together: trials of its search, and seeds of a row of its final step.
 
 Trials are asked for in a batch, told of after each epoch, and ended one by one. What of a batch can be stacked is
-(``lab.stacked``), the rest is trained one by one. CMFI's stages are two trainings, as in ``lab.studies.trainings``, and
-those that share a video side train it once.
+(``lab.training.stacked``), the rest is trained one by one. CMFI's stages are two trainings, as in
+``lab.studies.trainings``, and those that share a video side train it once.
 """
 
 from __future__ import annotations
@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
 from lab.heads import head_class
-from lab.stacked import Member, OnEpoch, Outcome, train_stack
-from lab.stages import History
 from lab.studies.cached import settle
 from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Splits
 from lab.studies.trainings import key_of, side_of, two_stages
-from lab.task import Task
-from lab.train import Trained, run_of
+from lab.training.stacked import Member, OnEpoch, Outcome, train_stack
+from lab.training.stages import History
+from lab.training.task import Task, Trained, run_of
 
 if TYPE_CHECKING:
     from optuna.trial import Trial
@@ -162,7 +161,7 @@ def _shared(splits: Splits, tasks: Mapping[int, Task], on_epoch: OnEpoch) -> Ite
 def _stacked(
     tasks: Mapping[int, Task], on_epoch: OnEpoch, after: Mapping[int, History] | None = None
 ) -> Iterator[tuple[int, Outcome]]:
-    """``lab.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
+    """``lab.training.stacked.train_stack`` by the tasks' own numbers: those that hear alike at once."""
     parts: dict[tuple[str, str], list[int]] = {}
     for number, task in tasks.items():
         parts.setdefault((task.recipe.audio_level, task.recipe.twins), []).append(number)

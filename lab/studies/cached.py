@@ -22,10 +22,10 @@ from lab.embeddings import Texts, Videos
 from lab.heads.cmfi import CMFI
 from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
 from lab.metrics import ranks, summarise
-from lab.recipe import divide
 from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
 from lab.studies.setups import Setup, best_by, quality
 from lab.studies.splits import Fitted, Splits, put
+from lab.training.recipe import divide
 
 #: Keywords of heads that may change after the training.
 FREE = {"topk": {"top_k"}, "softmax": {"temperature", "top_k"}, "mean": set[str]()}

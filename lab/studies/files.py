@@ -1,8 +1,9 @@
 """Study files, read with all their mistakes told at once.
 
 A file's first comment is a lab-book entry: what is asked, the command, the time it takes, the result reached. Its keys
-are those of ``lab.studies.keys``; ``[train]`` holds settings of ``lab.recipe.Recipe``, ``[keywords]`` those of the
-head, and ``[search]`` ranges (``lab.studies.space``) of either. A grid or a sweep has ``[[rows]]``, each with its head.
+are those of ``lab.studies.keys``; ``[train]`` holds settings of ``lab.training.recipe.Recipe``, ``[keywords]`` those of
+the head, and ``[search]`` ranges (``lab.studies.space``) of either. A grid or a sweep has ``[[rows]]``, each with its
+head.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ from typing import Any
 
 from lab.errors import LabError, unknown
 from lab.heads import ANY, HEADS, head_class, head_keywords
-from lab.recipe import Recipe, divide, parse_settings
 from lab.studies.cached import takes_effect_after
 from lab.studies.keys import CLASSIC, KEYS, KINDS, PARTS, SWEEPS, TRAIN_KEYS
 from lab.studies.overrides import override
 from lab.studies.setups import Setup, Study
 from lab.studies.space import Range, Value, is_range, read_range, size
+from lab.training.recipe import Recipe, divide, parse_settings
 
 STUDIES = Path(__file__).parent.parent.parent / "studies"
 

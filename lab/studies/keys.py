@@ -6,8 +6,8 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
-from lab.recipe import PRESETS, RECIPE_KEYS
 from lab.studies.setups import OBJECTIVES
+from lab.training.recipe import PRESETS, RECIPE_KEYS
 
 KINDS = ("search", "grid", "sweep")
 SAMPLERS = ("auto", "tpe", "random", "gp", "each")

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from lab.errors import LabError, unknown
-from lab.recipe import divide, merged
 from lab.studies.keys import CLASSIC, KEYS, TRAIN_KEYS
 from lab.studies.space import is_range
+from lab.training.recipe import divide, merged
 
 
 def override(table: dict[str, Any], settings: Mapping[str, Any]) -> None:

@@ -22,7 +22,6 @@ import torch
 
 from lab.metrics import summarise
 from lab.reads import count_reads
-from lab.recipe import merged
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
 from lab.store import Store
 from lab.studies import learned
@@ -31,6 +30,7 @@ from lab.studies.grid import Chosen
 from lab.studies.search import Found
 from lab.studies.setups import OBJECTIVES, Study, quality
 from lab.studies.splits import Row
+from lab.training.recipe import merged
 
 FORMAT = 1
 #: What is tested against the baseline.

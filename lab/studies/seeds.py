@@ -19,8 +19,6 @@ from typing import Any
 from lab import cli
 from lab.atomic import replace_bytes
 from lab.errors import LabError
-from lab.lifted import build_of, obstacle
-from lab.recipe import divide, merged
 from lab.runs import load_run, read_run, save_run
 from lab.studies.batched import train_together
 from lab.studies.cached import settle
@@ -29,8 +27,9 @@ from lab.studies.setups import Setup, Study
 from lab.studies.splits import Fitted, Splits
 from lab.studies.trainings import is_side
 from lab.studies.workers import claimed
-from lab.task import Task
-from lab.train import Trained
+from lab.training.lifted import build_of, obstacle
+from lab.training.recipe import divide, merged
+from lab.training.task import Task, Trained
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from lab.metrics import geometric_mean
-from lab.recipe import DEFAULT, divide, merged
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies.space import Range, Value
+from lab.training.recipe import DEFAULT, divide, merged
 
 T = TypeVar("T")
 

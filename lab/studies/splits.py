@@ -22,17 +22,17 @@ from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.reads import Reader, load_split, require_split
-from lab.recipe import AUDIO_LEVELS, Recipe, plan
 from lab.runs import Run, sections
 from lab.similarity import check_inputs, similarity_matrix
-from lab.stages import Epoch
 from lab.store import Store
 from lab.store.find import pass_command
 from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
-from lab.task import Task, head_for, same_texts
-from lab.train import OnEpoch, Trained, validate
+from lab.training.loop import OnEpoch, validate
+from lab.training.recipe import AUDIO_LEVELS, Recipe, plan
+from lab.training.stages import Epoch
+from lab.training.task import Task, Trained, head_for, same_texts
 
 log = logging.getLogger(__name__)
 
@@ -131,11 +131,11 @@ class Splits:
 
     @cached_property
     def same_text(self) -> Tensor:
-        """See ``lab.task.same_texts``."""
+        """See ``lab.training.task.same_texts``."""
         return same_texts(self.store, self.load("train")[0])
 
     def fit(self, setup: Setup, seed: int | None = None, on_epoch: OnEpoch | None = None) -> Fitted:
-        """Trains a setup and validates it. Raises what ``lab.train.train`` raises, and what ``on_epoch`` raises."""
+        """Trains a setup and validates it. Raises what ``train`` raises, and what ``on_epoch`` raises."""
         begun = time.perf_counter()
         head, keywords, recipe = self.build(setup, seed)
         if hasattr(head, "fit"):
@@ -169,7 +169,7 @@ class Splits:
         return replace(self.settled(made, {}), setup=setup) if setup.after else made
 
     def task(self, setup: Setup, seed: int | None = None) -> Task:
-        """A setup with a new head as what ``lab.train.train_on`` takes."""
+        """A setup with a new head as what ``lab.training.task.train_on`` takes."""
         return self._task(setup, *self.build(setup, seed))
 
     def _task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:

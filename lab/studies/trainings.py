@@ -16,12 +16,12 @@ from typing import Any
 from torch import Tensor, nn
 
 from lab.heads.cmfi import CMFI
-from lab.recipe import Recipe
 from lab.runs import Run
-from lab.stages import Epoch, History
 from lab.studies.setups import Setup
-from lab.task import Task
-from lab.train import OnEpoch, Trained, train_on
+from lab.training.loop import OnEpoch
+from lab.training.recipe import Recipe
+from lab.training.stages import Epoch, History
+from lab.training.task import Task, Trained, train_on
 
 #: Trainings whose weights are kept in memory.
 KEPT = 32
@@ -46,7 +46,7 @@ class Trainings:
         self._done: OrderedDict[str, Done] = OrderedDict()
 
     def train(self, task: Task, on_epoch: OnEpoch | None = None) -> Trained:
-        """``lab.train.train_on``, or what it gave for the same task before, ``on_epoch`` being told of it again."""
+        """``train_on``, or what it gave for the same task before, ``on_epoch`` being told of it again."""
         done = self._done.get(key_of(task))
         if done is None:
             trained = self._two_stages(task, on_epoch) if two_stages(task) else train_on(task, on_epoch)

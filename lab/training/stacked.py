@@ -1,4 +1,4 @@
-"""Many members of one head trained at once: ``lab.train.train`` for each of them, with one step of all for each step.
+"""Many members of one head trained at once: ``loop.train`` for each of them, with one step of all for each step.
 
 Members differ in what leaves their arrays alike: rates, weight decay, clipping, dropout, a temperature, the scale, the
 seed. Each has its own order of batches, its own dropout and gradient norm, and so comes out as it would alone, up to
@@ -19,17 +19,17 @@ import torch
 from torch import Tensor, nn
 
 from lab import cli
-from lab.capture import Replayed, recorder_for
-from lab.course import course_of
 from lab.device import full_float32
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.lifted import Lifted, StackedStep, build_of, obstacle
-from lab.loss import Truth
-from lab.recipe import Recipe
 from lab.similarity import check_inputs
-from lab.stages import Epoch, History, only
-from lab.train import Split, copied, needed, schedule, train, validate
+from lab.training.capture import Replayed, recorder_for
+from lab.training.course import course_of
+from lab.training.lifted import Lifted, StackedStep, build_of, obstacle
+from lab.training.loop import Split, copied, needed, schedule, train, validate
+from lab.training.loss import Truth
+from lab.training.recipe import Recipe
+from lab.training.stages import Epoch, History, only
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +77,7 @@ def train_stack(
 ) -> Iterator[tuple[int, Outcome]]:
     """Trains members in place, those that are ``alike`` at once, and gives each one's number and outcome when it ends.
 
-    See ``lab.train.train`` for what training is. A member that diverges ends alone, with the reason. Heads that cannot
+    See ``loop.train`` for what training is. A member that diverges ends alone, with the reason. Heads that cannot
     be lifted are trained one by one, which is said; where a GPU's memory does not do for a stack, it trains in halves.
     Raises ``LabError`` where head and features do not fit each other.
     """

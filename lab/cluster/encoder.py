@@ -16,15 +16,15 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from lab.cluster.connection import end_without
+from lab.cluster.decoders import ClusterPool, is_there
 from lab.errors import LabError
-from lab.workers.cluster import ClusterPool, is_there
-from lab.workers.connection import end_without
 from lab.workers.process import end_with
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
-    from lab.extract import Pass, Spent
-    from lab.plan import Options
+    from lab.extraction.loop import Pass, Spent
+    from lab.extraction.plan import Options
 
 #: A network file system frees the lock of a machine that crashed only after so many seconds (NFS: 90).
 LEASE_S = 120.0
@@ -64,8 +64,8 @@ class Encoder:
         """Loads the networks and makes the store where there is none; answers as ``run`` does."""
         self._given: Given = import_module("ray").get(self._reference)
         with _on(self._given.host):
-            from lab import plan
             from lab.datasets import get_dataset
+            from lab.extraction import plan
 
             logging.getLogger("lab").addHandler(_Notes(self._notes))
             for path in (self._given.here, *self._given.seen):
@@ -79,10 +79,10 @@ class Encoder:
 
     def run(self, index: int, count: int, again: bool) -> tuple[Spent, list[tuple[str, str]]]:
         """One shard; ``again`` where an encoder died on it, whose lock may outlive it for a while."""
-        from lab.extract import Spent
-        from lab.plan import prepare
+        from lab.extraction.loop import Spent
+        from lab.extraction.plan import prepare
+        from lab.extraction.units import Share
         from lab.store.lock import writing
-        from lab.units import Share
 
         options, collection = self._given.options, self._given.collection
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from lab.recipe import Recipe
-from lab.stages import Epoch, History, Stage, start_of
-from lab.step import MAX_LOG_SCALE
-from lab.train import copied, mean_loss, require_falling, require_finite
+from lab.training.loop import copied, mean_loss, require_falling, require_finite
+from lab.training.recipe import Recipe
+from lab.training.stages import Epoch, History, Stage, start_of
+from lab.training.step import MAX_LOG_SCALE
 
 
 @dataclass

@@ -4,8 +4,9 @@
                  ◄──(what it spent)─                    ◄──(Clip)──
 
 It is a job array that hands out its shards by itself: each shard is one block of the store, written by one encoder that
-runs ``lab.extract``'s pass over it, under the same locks, with the same ledger and passport. So a process that is
-killed costs a block in work, a cluster that goes away leaves what a killed pass leaves, and the store cannot tell.
+runs the plain pass (``lab.extraction.loop``) over it, under the same locks, with the same ledger and passport. So a
+process that is killed costs a block in work, a cluster that goes away leaves what a killed pass leaves, and the store
+cannot tell.
 
 Ray Data is not what feeds the encoders: its rows go to whichever actor is free, so a row would have to be a whole block
 (64 videos, 200 MB of pictures and sound), decoded before the first picture is encoded. Here a file is what travels.
@@ -26,15 +27,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import cli
+from lab.cluster.connection import connected, gone, line
+from lab.cluster.decoders import is_there, plain_errors
+from lab.cluster.encoder import Encoder, Given
 from lab.errors import LabError
-from lab.workers.cluster import is_there, plain_errors
-from lab.workers.connection import connected, gone, line
-from lab.workers.encoder import Encoder, Given
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
-    from lab.extract import Spent
-    from lab.plan import Options
+    from lab.extraction.loop import Spent
+    from lab.extraction.plan import Options
     from lab.store import Store
 
 log = logging.getLogger(__name__)
@@ -46,8 +47,8 @@ _POLL_S = 1.0
 
 def cache_on_cluster(options: Options, collection: Collection) -> tuple[Store, Spent]:
     """Runs the pass on a cluster, or goes on with it. Returns what ``lab.cache.cache`` does. Raises ``LabError``."""
-    from lab.extract import Spent, timed
-    from lab.plan import place
+    from lab.extraction.loop import Spent, timed
+    from lab.extraction.plan import place
     from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, open_store
 
     options = replace(options, features=options.features.resolve())

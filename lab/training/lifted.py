@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lab.course import Course
 from lab.embeddings import RaggedWords, Texts, Videos, unseen
-from lab.loss import Truth, contrastive_loss
-from lab.step import MAX_LOG_SCALE
+from lab.training.course import Course
+from lab.training.loss import Truth, contrastive_loss
+from lab.training.step import MAX_LOG_SCALE
 
 TEXTS = ("sentences", "words", "word_mask")
 VIDEOS = ("frames", "frame_mask", "audio", "audio_mask")
@@ -116,7 +116,7 @@ class Lifted:
 
 
 class StackedStep:
-    """``lab.step.Step`` of K members: each with its own rows, rates, weight decay, gradient norm and scale.
+    """``step.Step`` of K members: each with its own rows, rates, weight decay, gradient norm and scale.
 
     ``shares`` (steps of the stage ``index``, K) are what rates are multiplied by; ``losses`` (steps an epoch, K).
     """
@@ -178,7 +178,7 @@ class StackedStep:
         self.losses.zero_()
 
     def __call__(self, size: int, width: int | None = None) -> None:
-        """The next ``size`` texts of each member; ``width`` as for ``lab.step.Step``."""
+        """The next ``size`` texts of each member; ``width`` as for ``step.Step``."""
         rows = self.order[:, self.at * self.recipe.batch + self.within[:size]]
         self.rate.copy_(self.rates.index_select(0, self.done)[0])
         every = rows.flatten()

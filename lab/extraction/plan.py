@@ -1,6 +1,6 @@
 """What a pass was asked for, and what it needs before it begins: data, networks, a store of the same passport.
 
-Nothing is decoded here. ``lab.cache`` runs the pass on this machine, ``lab.cluster`` on several, ``lab.estimate`` tells
+Nothing is decoded here. ``lab.cache`` runs the pass on this machine, ``lab.cluster`` on several, ``estimate`` tells
 what it would take.
 """
 
@@ -20,12 +20,12 @@ from lab.datasets import Collection, Dataset, get_dataset
 from lab.datasets.toy import Toy
 from lab.download import download
 from lab.errors import LabError
-from lab.extract import Decoding, Pass
+from lab.extraction.loop import Decoding, Pass
+from lab.extraction.units import Share
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store.changes import require_same_data
 from lab.store.writer import StoreWriter, create_store
-from lab.units import Share
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone

@@ -12,7 +12,7 @@ from typing import Any
 from lab import cli
 from lab.errors import LabError, unknown
 from lab.heads import ANY, HEADS, head_class, head_keywords, head_settings
-from lab.loss import TWINS
+from lab.training.loss import TWINS
 
 #: What the presets are for.
 ABOUT_PRESETS = {

@@ -1,8 +1,8 @@
 """One step of training, from the device's own count of steps to new weights, without a look at any value.
 
 What differs from step to step lies in tensors on the device: the order of an epoch, the rates of all steps, the number
-of the step. So one and the same code runs on a CPU and is recorded once and replayed on a GPU (``lab.capture``), and
-the host never waits within an epoch.
+of the step. So one and the same code runs on a CPU and is recorded once and replayed on a GPU (``capture``), and the
+host never waits within an epoch.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from lab.embeddings import RaggedWords, Texts, Videos
-from lab.loss import Truth, contrastive_loss
-from lab.recipe import Recipe
-from lab.stages import Stage
+from lab.training.loss import Truth, contrastive_loss
+from lab.training.recipe import Recipe
+from lab.training.stages import Stage
 
 #: CLIP's bound of the logit scale: a factor of 100.
 MAX_LOG_SCALE = math.log(100)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.backbones.weights import AbsentWeightsError
+from lab.extraction.plan import MODALITIES, Options, backbones, collect, decoding_for, sampling_for, store_path
 from lab.media import Clip
-from lab.plan import MODALITIES, Options, backbones, collect, decoding_for, sampling_for, store_path
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from torch import nn
 
 from lab.metrics import geometric_mean
-from lab.recipe import Recipe
+from lab.training.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,16 +16,19 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head, head_class, head_keywords
 from lab.reads import load_split
-from lab.recipe import DEFAULT, Recipe, plan
+from lab.runs import Run, sections
 from lab.store import Store
 from lab.store.find import pass_command
+from lab.training.loop import OnEpoch, train
+from lab.training.recipe import DEFAULT, Recipe, plan
+from lab.training.stages import History
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Task:
-    """What ``lab.train.train`` takes, made from a store; ``validation`` is None where that has no such split."""
+    """What ``loop.train`` takes, made from a store; ``validation`` is None where that has no such split."""
 
     store: Store
     protocol: str
@@ -64,7 +68,7 @@ def prepare(
 
 
 def plan_for(store: Store, name: str, protocol: str, **given: Any) -> tuple[Recipe, dict[str, Any]]:
-    """``lab.recipe.plan`` with the logit scale of the store's backbone."""
+    """``recipe.plan`` with the logit scale of the store's backbone."""
     scale = store.passport.get("text", {}).get("logit_scale")
     return plan(name, protocol=protocol, logit_scale=scale, **given)
 
@@ -93,3 +97,40 @@ def same_texts(store: Store, texts: Texts) -> Tensor:
     numbers: dict[str, int] = {}
     words = (" ".join(store.captions[row]["text"].lower().split()) for row in texts.rows.tolist())
     return torch.tensor([numbers.setdefault(text, len(numbers)) for text in words], device=texts.sentences.device)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A head that was trained on a store, its epochs, and what ``lab.runs.save_run`` writes down."""
+
+    head: nn.Module
+    history: History
+    run: Run
+
+
+def train_on(
+    task: Task, on_epoch: OnEpoch | None = None, *, after: History | None = None, capture: bool = True
+) -> Trained:
+    """Trains what ``prepare`` made. Raises what ``train`` raises."""
+    begun, head = time.perf_counter(), task.head
+    options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
+    history = train(head, *task.training, task.recipe, after=after, capture=capture, **options)
+    return Trained(head, history, run_of(task, history, time.perf_counter() - begun))
+
+
+def run_of(task: Task, history: History, seconds: float) -> Run:
+    """What is written down of a training that took so many seconds."""
+    return Run(
+        head=task.name,
+        keywords=task.keywords,
+        dim=task.training[0].dim,
+        dataset=task.store.name,
+        protocol=task.protocol,
+        store=str(task.store.path),
+        passport=sections(task.store, task.head),
+        recipe=asdict(task.recipe),
+        kept=asdict(history.kept),
+        chosen="last epoch, for want of a validation split" if task.validation is None else "best epoch on validation",
+        parameters=sum(parameter.numel() for parameter in task.head.parameters()),
+        seconds=seconds,
+    )

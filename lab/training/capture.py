@@ -16,7 +16,7 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from lab.recipe import Recipe
+from lab.training.recipe import Recipe
 
 log = logging.getLogger(__name__)
 
@@ -27,7 +27,7 @@ WIDTH = 8
 
 
 class Stepper(Protocol):
-    """What is replayed: ``lab.step.Step``, or one of many members."""
+    """What is replayed: ``step.Step``, or one of many members."""
 
     recipe: Recipe
 

@@ -22,14 +22,14 @@ from numpy.typing import NDArray
 
 from lab import cli
 from lab.datasets import Collection
-from lab.encode import Begun, Clips, audio_rows, begin, frame_rows
+from lab.extraction.encode import Begun, Clips, audio_rows, begin, frame_rows
+from lab.extraction.units import Share, Unit, units
 from lab.media import Clip, MediaError, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
 from lab.store.ledger import Entry, text_block, videos_block
 from lab.store.writer import StoreWriter, require_finite
-from lab.units import Share, Unit, units
 from lab.workers import DecodePool
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class Pass:
     share: Share = field(default_factory=Share)
     workers: int = 2
     spent: Spent = field(default_factory=Spent)
-    #: What decodes, and what shows progress: their like in ``lab.cluster`` may stand here.
+    #: What decodes, and what shows progress: their like in ``lab.cluster.shards`` may stand here.
     pool: Callable[..., Any] = DecodePool
     bar: Callable[[float, str, str], Any] = cli.bar
     _begun: tuple[Unit, list[Clip | Exception | None], Begun] | None = field(default=None, init=False)
