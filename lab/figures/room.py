@@ -13,8 +13,8 @@ import numpy as np
 from matplotlib.font_manager import FontProperties
 from matplotlib.textpath import text_to_path
 
-#: The type of all figures, which comes with matplotlib, so that a figure is the same on every machine.
-FONT = "DejaVu Sans"
+from lab.figures import letters
+
 #: The smallest type, in points.
 SMALL = 7.0
 #: Letters of a text that are looked at at all; what comes after them is left out of any line.
@@ -30,7 +30,8 @@ def inches(text: str, size: float = SMALL) -> float:
     """How wide a text is in type of so many points."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        wide = text_to_path.get_text_width_height_descent(text, FontProperties(family=FONT, size=size), False)[0]
+        type_of = FontProperties(family=letters.families(text), size=size)
+        wide = text_to_path.get_text_width_height_descent(text, type_of, False)[0]
     return float(wide) / 72
 
 

@@ -18,14 +18,16 @@ from typing import Any, ParamSpec
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 from numpy.typing import NDArray
 from PIL import Image
 
 from lab.atomic import replace_bytes
-from lab.figures import room
+from lab.figures import letters, room
 from lab.significance import Interval
 
 #: One colour a head, the same in every figure; ``OTHER`` for heads of your own, see ``own``.
@@ -86,7 +88,7 @@ LINE = 0.13
 DPI, PAGE_DPI, PAGE_COLOURS = 300, 200, 256
 
 RC: Any = {  # a literal of its 300 keys is what matplotlib would have
-    "font.family": room.FONT,
+    "font.family": letters.FONT,
     "font.size": 8,
     "axes.titlesize": 8,
     "axes.labelsize": 8,
@@ -128,7 +130,18 @@ logging.getLogger("fontTools").setLevel(logging.WARNING)  # it lists each glyph,
 
 
 class Picture(Figure):
-    """A matplotlib figure that shows itself in a notebook without pyplot."""
+    """A matplotlib figure that shows itself in a notebook without pyplot, letters of all scripts included."""
+
+    def draw(self, renderer: RendererBase) -> None:
+        """Draws it; texts with letters that the figures' type lacks get types of this machine beside it."""
+        shown = [text for text in self.findobj(Text) if not text.get_text().isascii()]
+        for text in shown:
+            text.set_fontfamily(letters.families(text.get_text()))
+            text.set_fontstyle(text.get_fontstyle() if letters.slants(text.get_text()) else "normal")
+        letters.tell(text.get_text() for text in shown)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # it was told of, all in one line
+            super().draw(renderer)
 
     def _repr_png_(self) -> bytes:
         return png(self, dpi=150)
@@ -275,8 +288,6 @@ def few_colours(picture: bytes) -> bytes:
 
 def _bytes(figure: Figure, kind: str, **options: Any) -> bytes:
     blob = io.BytesIO()
-    with mpl.rc_context(RC), warnings.catch_warnings():
-        # A caption may be in a script that the font lacks: it shows boxes, which tells enough.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
+    with mpl.rc_context(RC):
         figure.savefig(blob, format=kind, **options)
     return blob.getvalue()
