@@ -34,8 +34,9 @@ from lab.extraction.units import Share
 from lab.media import Clip
 from lab.sampling import parse_sampling
 from lab.store import UNIT_VIDEOS
+from lab.store.create import create_store
 from lab.store.lock import writing
-from lab.store.writer import StoreWriter, create_store
+from lab.store.writer import StoreWriter
 from lab.toy.write import tone, write_clip
 from lab.workers import DecodePool
 

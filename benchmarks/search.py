@@ -27,7 +27,8 @@ from lab.evaluate import Candidate
 from lab.query import Encoder
 from lab.search import Searcher
 from lab.store import open_store
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 from lab.training.task import head_for
 
 FRAMES, AUDIO, UNIT, LIMIT_MS = 12, 256, 16, 150

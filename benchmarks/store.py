@@ -27,7 +27,8 @@ from lab import Store, open_store
 from lab.convert.pack import pack_store
 from lab.datasets import Caption, Collection, Video
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.writer import FrameRow, StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import FrameRow, StoreWriter
 
 V, F, D, T = 10_000, 12, 512, 20_000
 TOKENS = 77

@@ -24,7 +24,8 @@ import numpy as np
 
 from lab.datasets import Caption, Collection, Video
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS, open_store
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 from lab.studies.cached import Cached
 from lab.studies.files import read_study
 from lab.studies.guard import SealedStore

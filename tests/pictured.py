@@ -12,7 +12,8 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lab.datasets import Caption, Collection, Video
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 
 F, D, A = 6, 16, 5
 SPLITS = {"train": 12, "val": 10, "test": 7}

@@ -16,7 +16,8 @@ from lab.datasets import Caption, Collection, Video
 from lab.heads import build_head
 from lab.runs import Run, save_run, sections
 from lab.store import open_store
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 
 F, A = 6, 5
 #: Half a second between frames; each video shows the first thing for three frames, then the second.

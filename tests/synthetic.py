@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from lab.datasets import Caption, Collection, Video
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.store.create import create_store
 from lab.store.ledger import Entry
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 
 V, F, D, S, A, T = 37, 5, 7, 3, 11, 1031
 #: Videos without frames: one in the middle of a unit, one at the end of a split.

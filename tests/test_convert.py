@@ -25,8 +25,9 @@ from lab.convert.store import contents
 from lab.datasets import Caption, Collection, Video
 from lab.errors import LabError
 from lab.store import UNIT_VIDEOS, Store, open_store
+from lab.store.create import create_store
 from lab.store.ledger import Entry
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 
 V, F, D, S, A = 71, 3, 5, 2, 7  # 71 videos: more than a chunk
 T = 521  # more than a unit of captions

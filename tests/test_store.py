@@ -17,8 +17,9 @@ from lab.datasets import Caption, Collection, Video
 from lab.embeddings import RaggedWords, Texts
 from lab.errors import LabError
 from lab.store import Store
+from lab.store.create import create_store
 from lab.store.ledger import Entry
-from lab.store.writer import FrameRow, StoreWriter, create_store
+from lab.store.writer import FrameRow, StoreWriter
 
 
 @pytest.fixture

@@ -27,8 +27,9 @@ from lab.heads import build_head
 from lab.metrics import ranks
 from lab.store import Store, open_store
 from lab.store.compare import compare
+from lab.store.create import create_store
 from lab.store.verify import problems
-from lab.store.writer import FrameRow, StoreWriter, create_store
+from lab.store.writer import FrameRow, StoreWriter
 from lab.truth import against_truth, own_frame_weights, told_frames, truth_table
 
 #: start_s, end_s and needs_sound of the first captions; the rest know nothing.

@@ -19,8 +19,9 @@ from synthetic import SECTIONS, A, D, F, S, T, V, World, exact
 from lab import open_store
 from lab.errors import LabError
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.store.create import create_store
 from lab.store.ledger import Entry
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store, require_finite
+from lab.store.writer import AudioRow, FrameRow, StoreWriter, require_finite
 
 
 def arrays(path: Path) -> dict[str, NDArray[Any]]:
@@ -289,7 +290,7 @@ def test_what_is_no_store_is_not_replaced(world: World, tmp_path: Path, kind: st
     assert [entry.name for entry in tmp_path.iterdir()] == ["s.zarr"]
 
 
-@pytest.mark.parametrize("stage", ["_write_tables", "Path.rename"])
+@pytest.mark.parametrize("stage", ["write_tables", "Path.rename"])
 @pytest.mark.parametrize("kind", [OSError, KeyboardInterrupt])
 def test_a_failure_leaves_nothing_half_made(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, kind: type[BaseException]
@@ -297,7 +298,7 @@ def test_a_failure_leaves_nothing_half_made(
     def fail(*_: object) -> None:
         raise kind
 
-    monkeypatch.setattr(f"lab.store.writer.{stage}", fail)
+    monkeypatch.setattr(f"lab.store.create.{stage}", fail)
     with pytest.raises(kind):
         create_store(tmp_path / "s.zarr", world.collection, {})
     assert list(tmp_path.iterdir()) == []

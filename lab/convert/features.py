@@ -21,8 +21,9 @@ from lab.convert.text import Spoken, write_texts
 from lab.datasets import Collection
 from lab.errors import LabError
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS, Store, open_store
+from lab.store.create import create_store
 from lab.store.ledger import Entry, videos_block
-from lab.store.writer import AudioRow, FrameRow, StoreWriter, create_store
+from lab.store.writer import AudioRow, FrameRow, StoreWriter
 
 
 @dataclass(frozen=True)

@@ -30,7 +30,7 @@ from lab.convert.layouts.hdf5 import RESERVED, dataset, opened, texts, values
 from lab.convert.store import Contents, blocks, contents
 from lab.errors import LabError, unknown
 from lab.store import UNIT_CAPTIONS, Store
-from lab.store.reader import token_rows
+from lab.store.layout import token_rows
 
 LAYOUTS = ("per-video", "contiguous")
 EXPORTED = 1  # version of this arrangement

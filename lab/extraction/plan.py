@@ -25,7 +25,8 @@ from lab.extraction.units import Share
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling, parse_sampling
 from lab.store.changes import require_same_data
-from lab.store.writer import StoreWriter, create_store
+from lab.store.create import create_store
+from lab.store.writer import StoreWriter
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone

@@ -1,21 +1,14 @@
 """The feature store: a zarr group on disk whose rows are videos and captions (``features/README.md`` has the schema).
 
-``reader`` hands it out as tensors and needs zarr, NumPy and torch alone. ``writer`` fills it unit by unit; ``ledger``
-is what became of each video, ``passport`` what the features depend on, ``lock`` who may write. ``verify`` and
-``compare`` look at finished stores.
+``reader`` opens it and hands out its tables and arrays, and by ``split`` its splits as tensors; both need zarr, NumPy
+and torch alone. ``create`` makes an empty one, ``writer`` makes room and fills it unit by unit, ``layout`` is what the
+two sides agree on; ``ledger`` is what became of each video, ``passport`` what the features depend on, ``lock`` who may
+write. ``verify`` and ``compare`` look at finished stores.
 """
 
-from lab.store.reader import (
-    CHUNK_VIDEOS,
-    PRESENCE,
-    SCHEMA,
-    TABLES,
-    UNIT_CAPTIONS,
-    UNIT_VIDEOS,
-    Coverage,
-    Store,
-    open_store,
-)
+from lab.store.layout import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.store.reader import Store, open_store
+from lab.store.split import Coverage
 
 __all__ = [
     "CHUNK_VIDEOS",

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.store.layout import CHUNK_VIDEOS
 from lab.store.passport import differences
-from lab.store.reader import CHUNK_VIDEOS, Store
+from lab.store.reader import Store
 
 
 @dataclass(frozen=True)

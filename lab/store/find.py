@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError, unknown
+from lab.store.layout import TABLES
 from lab.store.passport import differences
-from lab.store.reader import TABLES, Store, open_store
+from lab.store.reader import Store, open_store
 
 log = logging.getLogger(__name__)
 

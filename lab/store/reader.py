@@ -1,11 +1,13 @@
-"""A feature store, for reading: handed out as plain tensors. Needs zarr, NumPy and torch; no codec and no backbone."""
+"""A feature store, for reading: its tables, arrays and ledger, and its splits as plain tensors (``split``).
+
+Needs zarr, NumPy and torch; no codec and no backbone.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
 import shlex
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -15,46 +17,21 @@ import torch
 import zarr
 from numpy.typing import NDArray
 
-from lab.embeddings import RaggedWords, Texts, Videos
+from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
 from lab.store import chunks, thumbnails
 from lab.store import passport as passports
+from lab.store.layout import SCHEMA, TABLES, UNIT_VIDEOS
 from lab.store.ledger import Entry, Ledger
+from lab.store.split import Coverage, load_texts, load_videos, rows_of
 
 if TYPE_CHECKING:
     import polars
 
 log = logging.getLogger(__name__)
 
-#: Version of the layout. A store of a newer one is refused; older ones are read as long as this reader knows them.
-SCHEMA = 1
-#: Videos in a chunk: 64 × 12 × 512 × 2 bytes are 0.8 MB, where reading is fastest (one video a chunk is 9 × slower).
-CHUNK_VIDEOS = 64
-#: Videos in a unit of work, which is what a killed pass loses at most. Divides the chunk.
-UNIT_VIDEOS = 16
-#: Captions in a unit of work, and in a chunk.
-UNIT_CAPTIONS = 512
-#: The group of what is no array: tables, ledger, locks. A group of its own, so that zarr can list the arrays in peace.
-TABLES = "tables"
-#: What ``audio_presence`` holds. Papers that feed zeros for absent sound cannot tell these apart.
-PRESENCE = {"unknown": 0, "absent": 1, "silent": 2, "present": 3}
 #: The ground truth of a caption of which none is known. The table's file leaves out what is not known.
 UNKNOWN: dict[str, Any] = {"start_s": None, "end_s": None, "needs_sound": None}
-
-
-@dataclass(frozen=True)
-class Coverage:
-    """How much of a split the store holds, beside what its protocol lists."""
-
-    videos: int
-    videos_listed: int
-    captions: int
-    captions_listed: int
-
-    @property
-    def complete(self) -> bool:
-        """Whether nothing is left out."""
-        return self.videos == self.videos_listed and self.captions == self.captions_listed
 
 
 def open_store(path: str | Path) -> Store:
@@ -151,7 +128,7 @@ class Store:
 
     def coverage(self, split: str, protocol: str | None = None) -> Coverage:
         """How much of a split is here. Raises ``LabError`` for an unknown split or protocol."""
-        return self._rows(split, self._protocol(protocol))[2]
+        return rows_of(self, split, self._protocol(protocol))[2]
 
     def load(
         self,
@@ -172,7 +149,7 @@ class Store:
         there.
         """
         protocol = self._protocol(protocol)
-        videos, texts, held = self._rows(split, protocol)
+        videos, texts, held = rows_of(self, split, protocol)
         if not held.complete:
             log.warning(
                 "%s %s: %d of %d videos and %d of %d captions are here; python -m lab.inspect %s names the rest",
@@ -180,7 +157,8 @@ class Store:
             )
         if not len(videos):
             raise self.nothing_of(split, protocol)
-        return self._texts(texts, videos, words, dtype).to(device), self.videos_of(videos, audio, dtype).to(device)
+        captions = load_texts(self, texts, videos, words, dtype)
+        return captions.to(device), self.videos_of(videos, audio, dtype).to(device)
 
     def nothing_of(self, split: str | None = None, protocol: str | None = None) -> LabError:
         """The error for a split, or a whole store, of which no video has frames: not begun, or no file was readable."""
@@ -203,21 +181,11 @@ class Store:
         dtype: torch.dtype = torch.float32,
     ) -> Videos:
         """Rows of the video table in memory, without captions; options as in ``load``. No sound: ``audio`` is None."""
-        frames = torch.from_numpy(self._take("frames", rows)).to(dtype)
-        mask = _counted(self._take("frame_count", rows), frames.shape[1])
-        if audio is None or "audio" not in self.passport:
-            return Videos(frames, mask, rows=torch.from_numpy(rows))
-        if audio == "clip":
-            sound = torch.from_numpy(self._take("audio", rows)).to(dtype)[:, None]
-            present = _counted(self._take("audio_segment_count", rows) > 0, 1)
-        else:
-            sound = torch.from_numpy(self._take("audio_segments", rows)).to(dtype)
-            present = _counted(self._take("audio_segment_count", rows), sound.shape[1])
-        return Videos(frames, mask, sound, present, torch.from_numpy(rows))
+        return load_videos(self, rows, audio, dtype)
 
     def frame_times_s(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Seconds from the start at which the frames (len(rows), F) are shown; NaN where a video has fewer."""
-        return self._take("frame_times_s", rows)
+        return self.take("frame_times_s", rows)
 
     def thumbnails(self, row: int) -> list[bytes]:
         """A JPEG of every sampled frame of the video in a row; an empty list if it has none."""
@@ -226,42 +194,6 @@ class Store:
     def thumbnail_file(self, row: int) -> Path:
         """The archive that holds the thumbnails of a video and of its unit."""
         return self.path / "thumbnails" / f"{row // UNIT_VIDEOS:06d}.zip"
-
-    def _rows(self, split: str, protocol: str) -> tuple[NDArray[np.int64], NDArray[np.int64], Coverage]:
-        if split not in self.splits_of(protocol):
-            raise unknown(f"split of {self.name} {protocol}", split, self.splits_of(protocol))
-        V, T = len(self.videos), len(self.captions)
-        seen = self.read("frame_count") > 0 if "frames" in self.passport else np.zeros(V, bool)
-        encoded = self.read("encoded") > 0 if "text" in self.passport else np.zeros(T, bool)
-        if (len(seen), len(encoded)) != (V, T):
-            raise LabError(
-                f"{self.path} is damaged: its tables have {V} videos and {T} captions, "
-                f"its arrays {len(seen)} and {len(encoded)}"
-            )
-        listed = np.fromiter((video["splits"].get(protocol) == split for video in self.videos), bool, V)
-        asked = np.fromiter((caption["splits"].get(protocol) == split for caption in self.captions), bool, T)
-        owner = np.fromiter((caption["video"] for caption in self.captions), np.int64, T)
-        videos = np.flatnonzero(listed & seen)
-        texts = np.flatnonzero(asked & encoded & np.isin(owner, videos))
-        return videos, texts, Coverage(len(videos), int(listed.sum()), len(texts), int(asked.sum()))
-
-    def _texts(self, rows: NDArray[np.int64], videos: NDArray[np.int64], words: bool, dtype: torch.dtype) -> Texts:
-        owner = np.fromiter((self.captions[row]["video"] for row in rows), np.int64, len(rows))
-        if not len(rows):
-            dim = self.array("frames").shape[2]
-            return Texts(torch.zeros(0, dim, dtype=dtype), video=torch.zeros(0, dtype=torch.int64))
-        ragged = None
-        if words:
-            start, count = self._take("word_start", rows), self._take("word_count", rows).astype(np.int64)
-            width = self.array("words").chunks[0]
-            first = rows[0] // UNIT_CAPTIONS * width
-            values = self.read("words", slice(first, (rows[-1] // UNIT_CAPTIONS + 1) * width))
-            if 2 * count.sum() < len(values):  # a protocol that uses a few captions of many: keep only these
-                values = values[token_rows(start - first, count)]
-                start, first = np.cumsum(count) - count, 0
-            ragged = RaggedWords(torch.from_numpy(values), torch.from_numpy(start - first), torch.from_numpy(count))
-        sentences = torch.from_numpy(self._take("sentences", rows)).to(dtype)
-        return Texts(sentences, ragged, None, torch.from_numpy(np.searchsorted(videos, owner)), torch.from_numpy(rows))
 
     # -- arrays --------------------------------------------------------------------------------------------------
 
@@ -275,7 +207,7 @@ class Store:
                 f"python -m lab.inspect {self.path} --verify tells more"
             ) from None
 
-    def _take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
+    def take(self, name: str, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Rows of an array, in any order, out of one slab: splits are nearly contiguous, a random read costs 1 ms."""
         first, end = (int(rows.min()), int(rows.max()) + 1) if len(rows) else (0, 0)
         slab = self.read(name, slice(first, end))
@@ -310,16 +242,6 @@ class Store:
         if protocol not in self.protocols:
             raise unknown(f"protocol of {self.name}", protocol, self.protocols)
         return protocol
-
-
-def token_rows(start: NDArray[Any], count: NDArray[Any]) -> NDArray[np.int64]:
-    """The rows of the tokens of ragged texts, text after text: text t has ``count[t]`` of them from ``start[t]`` on."""
-    before = np.cumsum(count, dtype=np.int64) - count
-    return np.repeat(start - before, count) + np.arange(int(count.sum()))
-
-
-def _counted(counts: NDArray[Any], width: int) -> torch.Tensor:
-    return torch.arange(width) < torch.from_numpy(counts.astype(np.int64))[:, None]
 
 
 def _told(error: Exception) -> str:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError
+from lab.store.layout import CHUNK_VIDEOS, PRESENCE
 from lab.store.ledger import STORED, Entry
-from lab.store.reader import CHUNK_VIDEOS, PRESENCE, Store
+from lab.store.reader import Store
 
 
 def problems(store: Store) -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""Writing a store: created whole by one rename, filled unit by unit, every unit committed by its ledger rows.
+"""Filling a store: room for a modality, then unit by unit, every unit committed by its ledger rows.
 
 The order within a unit is: values, then the counts or flags that make them visible, then the ledger. A pass that dies
 between any two of these leaves rows that the next pass writes again with the same bytes. A unit's rows never share a
@@ -7,11 +7,7 @@ chunk with another shard's, since concurrent writes to one chunk lose data silen
 
 from __future__ import annotations
 
-import json
 import logging
-import os
-import secrets
-import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,20 +18,29 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
-from lab.atomic import replace_text
 from lab.errors import LabError
 from lab.store import passport as passports
 from lab.store import thumbnails
+from lab.store.create import make_arrays, write_tables
+from lab.store.layout import (
+    PRESENCE,
+    TABLES,
+    UNIT_CAPTIONS,
+    UNIT_VIDEOS,
+    audio_arrays,
+    frame_arrays,
+    placed_words,
+    text_arrays,
+    token_rows,
+)
 from lab.store.ledger import Entry, Ledger
 from lab.store.lock import alone
-from lab.store.reader import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, Store, token_rows
+from lab.store.reader import Store
 
 if TYPE_CHECKING:
-    from lab.datasets import Caption, Collection
+    from lab.datasets import Collection
 
 log = logging.getLogger(__name__)
-
-NAN = float("nan")
 
 
 @dataclass(frozen=True)
@@ -57,58 +62,6 @@ class AudioRow:
     presence: str
 
 
-def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any]) -> Store:
-    """A store with the tables of a collection and no features yet; ``dataset`` is that section of its passport.
-
-    It appears at ``path`` by a rename, so a process that dies on the way leaves no half-made store. If another process
-    was faster, its store is returned.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")  # two hosts may share a pid and this directory
-    try:
-        attributes = {"schema": SCHEMA, "name": collection.name, "protocols": list(collection.protocols)}
-        group = zarr.create_group(
-            fresh, zarr_format=3, attributes=attributes | {"passport": {"dataset": dict(dataset)}}
-        )
-        group.create_group(TABLES)
-        _write_tables(fresh, collection)
-        shape = (len(collection.videos),)
-        group.create_array(
-            "duration_s", shape=shape, dtype="f4", chunks=(CHUNK_VIDEOS,), fill_value=NAN, compressors=None
-        )
-        try:
-            fresh.rename(path)
-        except OSError as error:
-            if not path.exists():
-                raise
-            if not (path / "zarr.json").exists():
-                raise LabError(
-                    f"{path} is there already, and is no feature store: move it away, or give --name"
-                ) from error
-    finally:
-        shutil.rmtree(fresh, ignore_errors=True)
-    return Store(path)
-
-
-def _write_tables(store: Path, collection: Collection) -> None:
-    def file(video: Any) -> str:
-        return os.path.relpath(video.file, collection.root) if video.file else ""
-
-    videos = [{"id": v.id, "file": file(v), "splits": dict(v.splits)} for v in collection.videos]
-    captions = [{"video": c.video, "text": c.text, "splits": dict(c.splits)} | _truth(c) for c in collection.captions]
-    for name, rows in (("videos", videos), ("captions", captions)):
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        replace_text(store / TABLES / f"{name}.ndjson", "".join(lines))
-    replace_text(store / TABLES / "root.txt", f"{collection.root}\n")
-
-
-def _truth(caption: Caption) -> dict[str, Any]:
-    """What is known of a caption's ground truth, by column; no key where it is not, which most data sets never do."""
-    start_s, end_s = caption.seconds or (None, None)
-    known = {"start_s": start_s, "end_s": end_s, "needs_sound": caption.needs_sound}
-    return {name: value for name, value in known.items() if value is not None}
-
-
 class StoreWriter:
     """Fills a store. Hold ``lab.store.lock.writing`` around its use. Rows are those of the video and caption tables."""
 
@@ -121,7 +74,7 @@ class StoreWriter:
 
     def refresh_files(self, collection: Collection) -> None:
         """Notes where the files are now: some may have come since the store was made."""
-        _write_tables(self.store.path, collection)
+        write_tables(self.store.path, collection)
 
     # -- making room ---------------------------------------------------------------------------------------------
 
@@ -133,10 +86,7 @@ class StoreWriter:
         with self._room("frames", section) as missing:
             if missing:
                 self._require_one_space("frames", section, dim)
-                V = len(self.store.videos)
-                self._array("frames", (V, frames, dim), "f2", (CHUNK_VIDEOS, frames, dim), NAN)
-                self._array("frame_times_s", (V, frames), "f4", (CHUNK_VIDEOS, frames), NAN)
-                self._array("frame_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
+                make_arrays(self.group, frame_arrays(len(self.store.videos), frames, dim))
                 self.group.require_group("thumbnails")
 
     def add_text(
@@ -150,31 +100,23 @@ class StoreWriter:
         count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
         if len(self.store.captions) != len(count):
             raise ValueError(f"{len(count)} token counts for {len(self.store.captions)} captions")
-        start, width, N = _placed(count)
+        start, width, N = placed_words(count)
         rows = token_rows(start, count)
         with self._room("text", section) as missing:
             if missing:
                 self._require_one_space("text", section, dim)
-                T = len(count)
-                self._array("sentences", (T, dim), "f2", (UNIT_CAPTIONS, dim), NAN)
-                self._array("words", (N, dim), "f2", (width, dim), NAN)
-                self._array("encoded", (T,), "i1", (UNIT_CAPTIONS,), 0)
-                self._array("word_start", (T,), "i8", (UNIT_CAPTIONS,), 0)[:] = start
-                self._array("word_count", (T,), "i4", (UNIT_CAPTIONS,), 0)[:] = count
+                made = make_arrays(self.group, text_arrays(len(count), N, width, dim))
+                made["word_start"][:], made["word_count"][:] = start, count
                 for name, values in (("token_ids", ids), ("token_word", word)):
                     placed = np.full(N, -1, np.int32)
                     placed[rows] = values
-                    self._array(name, (N,), "i4", (width,), -1)[:] = placed
+                    made[name][:] = placed
 
     def add_audio(self, section: Mapping[str, Any], segments: int, dim: int) -> None:
         """Makes room for a clip vector and up to S segment vectors of A a video, unless there is some."""
         with self._room("audio", section) as missing:
             if missing:
-                V = len(self.store.videos)
-                self._array("audio", (V, dim), "f2", (CHUNK_VIDEOS, dim), NAN)
-                self._array("audio_segments", (V, segments, dim), "f2", (CHUNK_VIDEOS, segments, dim), NAN)
-                self._array("audio_segment_count", (V,), "i2", (CHUNK_VIDEOS,), 0)
-                self._array("audio_presence", (V,), "i1", (CHUNK_VIDEOS,), PRESENCE["unknown"])
+                make_arrays(self.group, audio_arrays(len(self.store.videos), segments, dim))
 
     @contextmanager
     def _room(self, modality: str, section: Mapping[str, Any]) -> Iterator[bool]:
@@ -208,29 +150,6 @@ class StoreWriter:
             log.warning("%s: its %s is by '%s', the %s by '%s': nothing tells whether they belong together",
                         self.store.path, other, theirs, modality, ours)  # fmt: skip
 
-    def _held(self, name: str) -> Any:
-        return self.group[name]
-
-    def _array(
-        self,
-        name: str,
-        shape: Sequence[int],
-        dtype: str,
-        chunks: Sequence[int],
-        fill: float,
-    ) -> Any:
-        # Float16 features do not compress (7 %), a codec would cost more than it saves. The fill of a feature is NaN,
-        # never 0: a row that was not written must not look like one.
-        return self.group.create_array(
-            name,
-            shape=tuple(shape),
-            dtype=dtype,
-            chunks=tuple(chunks),
-            compressors=None,
-            fill_value=fill,
-            overwrite=True,
-        )
-
     def require_section(self, modality: str, section: Mapping[str, Any]) -> bool:
         """Whether the store already has the modality. Raises ``LabError`` if it was made under another passport."""
         remedy = "Use the settings and package versions that made it, or give the new features another --name"
@@ -242,8 +161,8 @@ class StoreWriter:
     def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
-        features, times = self._held("frames")[block], self._held("frame_times_s")[block]
-        durations, counts = self._held("duration_s")[block], self._held("frame_count")[block]
+        features, times = self._array("frames")[block], self._array("frame_times_s")[block]
+        durations, counts = self._array("duration_s")[block], self._array("frame_count")[block]
         shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
@@ -253,11 +172,14 @@ class StoreWriter:
             times[i, : len(row.times_s)] = row.times_s
             durations[i], counts[i] = row.duration_s, len(row.features)
         self._hide("frame_count", block, shown, counts)
-        self._held("frames")[block] = features
-        self._held("frame_times_s")[block] = times
-        self._held("duration_s")[block] = durations
+        self._array("frames")[block] = features
+        self._array("frame_times_s")[block] = times
+        self._array("duration_s")[block] = durations
         self._write_thumbnails(first, rows)
-        self._held("frame_count")[block] = counts
+        self._array("frame_count")[block] = counts
+
+    def _array(self, name: str) -> Any:
+        return self.group[name]
 
     def _write_thumbnails(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The pictures of these rows, beside those of the unit's other rows: their files may have gone."""
@@ -270,13 +192,13 @@ class StoreWriter:
     def _hide(self, name: str, block: slice, shown: NDArray[Any], counts: NDArray[Any]) -> None:
         """Before a row gets shorter (its file is broken now): what will be no more must not be seen half-gone."""
         if (counts < shown).any():
-            self._held(name)[block] = np.minimum(shown, counts)
+            self._array(name)[block] = np.minimum(shown, counts)
 
     def write_audio(self, first: int, rows: Sequence[AudioRow | None]) -> None:
         """The videos of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
         names = ("audio", "audio_segments", "audio_segment_count", "audio_presence")
-        whole, parts, counts, presence = (self._held(name)[block] for name in names)
+        whole, parts, counts, presence = (self._array(name)[block] for name in names)
         shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
@@ -286,44 +208,32 @@ class StoreWriter:
                 whole[i], parts[i, : len(row.segments)], counts[i] = row.clip, row.segments, len(row.segments)
         self._hide("audio_segment_count", block, shown, counts)
         for name, values in zip(names, (whole, parts, counts, presence), strict=True):
-            self._held(name)[block] = values
+            self._array(name)[block] = values
 
     def write_text(self, rows: NDArray[np.int64], sentences: NDArray[np.float32], words: NDArray[np.float32]) -> None:
         """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""
         first = int(rows[0]) // UNIT_CAPTIONS * UNIT_CAPTIONS
         unit = _within_unit(first, int(rows[-1]) + 1 - first, UNIT_CAPTIONS)
-        start, count = self._held("word_start")[unit], self._held("word_count")[unit]
+        start, count = self._array("word_start")[unit], self._array("word_count")[unit]
         local = rows - unit.start
-        held = self._held("sentences")[unit]
+        held = self._array("sentences")[unit]
         held[local] = sentences
-        width = self._held("words").chunks[0]
+        width = self._array("words").chunks[0]
         base = int(rows[0]) // UNIT_CAPTIONS * width
-        tokens = self._held("words")[base : base + width]
+        tokens = self._array("words")[base : base + width]
         places = token_rows(start[local] - base, count[local])
         if len(places) != len(words):
             raise ValueError(f"{len(words)} word vectors for {len(places)} tokens")
         tokens[places] = words
-        flags = self._held("encoded")[unit]
+        flags = self._array("encoded")[unit]
         flags[local] = 1
-        self._held("sentences")[unit] = held
-        self._held("words")[base : base + width] = tokens
-        self._held("encoded")[unit] = flags
+        self._array("sentences")[unit] = held
+        self._array("words")[base : base + width] = tokens
+        self._array("encoded")[unit] = flags
 
     def record(self, block: str, entries: Iterable[Entry]) -> None:
         """Commits a unit: its ledger rows, in the block's file (``videos_block``, ``text_block``)."""
         self.ledger.update(block, entries)
-
-
-def _placed(count: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
-    """Where the words of captions with ``count`` words each start (T,), the width of a unit, the length of all."""
-    T = len(count)
-    if not T:
-        return np.zeros(0, np.int64), 1, 1
-    firsts = np.arange(0, T, UNIT_CAPTIONS)
-    width = max(1, int(np.add.reduceat(count, firsts, dtype=np.int64).max()))
-    before = np.cumsum(count, dtype=np.int64) - count
-    unit = np.arange(T) // UNIT_CAPTIONS
-    return unit * width + before - before[firsts][unit], width, len(firsts) * width
 
 
 def _within_unit(first: int, length: int, size: int) -> slice:
