@@ -149,7 +149,7 @@ def test_a_run_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("lab.runs.replace_text", full)
+    monkeypatch.setattr("lab.runs.save.replace_text", full)
     with pytest.raises(OSError, match="No space left"):
         saved(tmp_path)
     assert list(tmp_path.iterdir()) == []
@@ -166,8 +166,8 @@ def test_a_run_that_was_killed_while_it_was_saved_is_met_by_nobody(
     runs = tmp_path / ".hidden" / "runs"  # what the user hides is looked into
     _, whole = saved(runs)
     with monkeypatch.context() as killed:
-        killed.setattr("lab.runs._placed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
-        killed.setattr("lab.runs.shutil.rmtree", lambda *_, **__: None)
+        killed.setattr("lab.runs.save._placed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        killed.setattr("lab.runs.save.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
             saved(runs, passport={"frames": {"sampling": "another"}})
     (litter,) = (path for path in runs.iterdir() if path != whole)

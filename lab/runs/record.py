@@ -1,0 +1,116 @@
+"""What ``run.json`` says of a trained head, as it is written now and as it was written before."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Iterator
+from dataclasses import dataclass, field, fields
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from lab.errors import LabError
+from lab.store import Store
+from lab.training.recipe import AUDIO_LEVELS, merged
+
+#: 2 has ``after``, which a reader of 1 would leave out.
+FORMAT = 2
+
+
+@dataclass(frozen=True)
+class Run:
+    """What ``run.json`` says. ``passport`` holds those sections of the store's that the head depends on.
+
+    ``keywords`` are those of the training, with which it can be repeated; ``after`` those that were set when it was
+    over, a fusion weight chosen on validation, say. Runs of format 1 have the latter among the former.
+    """
+
+    head: str
+    keywords: dict[str, Any]
+    dim: int
+    dataset: str
+    protocol: str
+    store: str
+    passport: dict[str, Any]
+    recipe: dict[str, Any]
+    kept: dict[str, Any]  # the epoch whose weights these are, and its metrics on validation
+    chosen: str  # how that epoch was chosen
+    parameters: int
+    seconds: float
+    time: str = field(default_factory=lambda: datetime.now(UTC).isoformat("T", "seconds"))
+    versions: dict[str, str] = field(
+        default_factory=lambda: {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("retrieval-lab", "torch", "numpy")},
+        }
+    )
+
+    after: dict[str, Any] = field(default_factory=dict)
+    format: int = FORMAT
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The keywords that the head has, those that were set after the training in place of those that it had."""
+        return merged(self.keywords, self.after)
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Those of the kept epoch on the validation split; empty if the store has none."""
+        return dict(self.kept["metrics"])
+
+    @property
+    def audio_level(self) -> str:
+        """What it heard while it was trained: ``clip`` or ``segments``."""
+        return str(self.recipe.get("audio_level", "clip"))
+
+
+def sections(store: Store, head: nn.Module) -> dict[str, Any]:
+    """The sections of a store's passport that a head's weights depend on: sound only if it hears."""
+    silent = not getattr(head, "needs_audio", False)
+    return {name: part for name, part in store.passport.items() if not (name == "audio" and silent)}
+
+
+def read_run(path: Path) -> Run:
+    """What ``run.json`` says. Raises ``LabError`` where it is none, damaged, or of a newer version of the lab."""
+    file = path / "run.json"
+    try:
+        told = json.loads(file.read_bytes())
+        if told["format"] > FORMAT:
+            raise LabError(f"{file} has format {told['format']}, this version reads up to {FORMAT}: upgrade the lab")
+        told = _translated(told)
+        run = Run(**{each.name: told[each.name] for each in fields(Run)})
+        wrong = list(_mistyped(run))
+        if wrong:
+            raise TypeError(f"'{wrong[0]}' is of another type")
+    except FileNotFoundError:
+        raise LabError(f"{path} is not a run: it has no run.json; python -m lab.train HEAD makes one") from None
+    except (KeyError, ValueError, TypeError, RecursionError) as error:
+        raise LabError(f"{file} is damaged ({type(error).__name__}: {error}): train the head again") from None
+    return run
+
+
+def _translated(told: dict[str, Any]) -> dict[str, Any]:
+    """What an older version wrote, as this one would have written it."""
+    told = {"after": {}, **told}  # format 1
+    recipe = told.get("recipe")
+    if isinstance(recipe, dict) and "multi_positive" in recipe:  # what is ``twins`` now
+        kept = {key: value for key, value in recipe.items() if key != "multi_positive"}
+        told["recipe"] = kept | {"twins": "positives" if recipe["multi_positive"] else "ignored"}
+    return told
+
+
+def _mistyped(run: Run) -> Iterator[str]:
+    """The fields that are not of the type of their annotation, which ends at a bracket."""
+    types = {"str": str, "int": int, "float": int | float, "dict": dict}
+    for each in fields(Run):
+        value = getattr(run, each.name)
+        if not isinstance(value, types[str(each.type).partition("[")[0]]) or isinstance(value, bool):
+            yield each.name
+    if not isinstance(run.kept.get("metrics"), dict):
+        yield "kept.metrics"
+    if run.audio_level not in AUDIO_LEVELS:
+        yield "recipe.audio_level"
