@@ -164,6 +164,21 @@ def test_a_division_is_whole_fair_and_stable(count: int, split: str, seed: int) 
         assert found != divide(ids, shares, seed + 1)
 
 
+@pytest.mark.parametrize("split", ["70/10/20", "33.3/33.3/33.4", "60/20/20"])
+def test_a_video_more_moves_at_most_one_other_over_each_border(split: str) -> None:
+    shares = parse_shares(split)
+    moves = 0
+    for count in range(7, 60):
+        ids = [f"v{count}-{number}.mp4" for number in range(count + 1)]
+        before, after = divide(ids[:-1], shares, 0), divide(ids, shares, 0)
+        moved = sorted((before[key], after[key]) for key in before if before[key] != after[key])
+        borders = [frozenset(pair) for pair in moved]
+        assert len(set(borders)) == len(borders)
+        assert frozenset(("train", "test")) not in borders
+        moves += len(borders)
+    assert moves > 0
+
+
 def test_a_division_is_the_same_on_every_machine() -> None:
     found = divide([f"{letter}.mp4" for letter in "abcdefghij"], parse_shares("70/10/20"), 0)
     order = sorted(found, key=lambda key: hashlib.sha256(f"0\0{key}".encode()).digest())
