@@ -49,7 +49,7 @@ def main() -> None:
     started = time.perf_counter()
 
     bare = {"mean": head_for(store, "mean", {})[0]}
-    val = load_split(store, "val", head=bare["mean"])
+    val = load_split(store, "val", needs=bare["mean"])
     by_k = {}
     for k in K:
         head = head_for(store, "topk", {"top_k": k})[0]
@@ -72,7 +72,7 @@ def main() -> None:
 
     before = count_reads(store, given.split)
     reader = Reader("benchmarks/phenomena.py", "mean topk xpool mgfi cmfi")
-    texts, videos = load_split(store, given.split, head=trained["cmfi"][0], reader=reader)
+    texts, videos = load_split(store, given.split, needs=trained["cmfi"][0], reader=reader)
     target = texts.video.numpy()
     every = {**{name: [head] * given.seeds for name, head in bare.items()}, **trained}
     found = {

@@ -27,7 +27,7 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
 from lab.heads import HEADS
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
-from lab.reads import OPEN, Reader, count_reads, load_split
+from lab.reads import OPEN, Needs, Reader, count_reads, load_split
 from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Coverage, Store
@@ -52,6 +52,11 @@ class Candidate:
     label: str
     run: Path | None = None
     audio_level: str = "clip"
+
+    @property
+    def needs(self) -> Needs:
+        """What it reads of a split."""
+        return Needs.of(self.head, audio_level=self.audio_level)
 
 
 def trained_head(path: Path, store: Store, trust: Collection[str] = ()) -> Candidate:
@@ -269,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.head.to(pick_device(given.device))
     command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
     reader = Reader(command, one.label, str(one.run) if one.run else None)
-    texts, videos = load_split(store, given.split, protocol, head=one.head, audio_level=one.audio_level, reader=reader)
+    texts, videos = load_split(store, given.split, protocol, needs=one.needs, reader=reader)
     found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
     cli.say(ranks_table(found | by_sound(found["t2v"], store, texts, videos)))

@@ -1,9 +1,10 @@
-"""Loading a split for a head, and the log of held-out splits: whoever reads one leaves a line beside the store.
+"""Loading a split, or what heads need of it, and the log of held-out splits: whoever reads one leaves a line.
 
 A test split answers one question honestly; each further look lets its answers leak into the next choice. So reads are
-counted, and results print the count. ``NAME.zarr`` has its log in ``NAME.reads.jsonl``, a JSON object a line: ``time``
-(UTC), ``command``, ``head``, ``run`` (null for a head that was not trained), ``protocol``, ``split``, ``captions``,
-``videos``. Training and choosing use ``train`` and ``val``, which are not counted, and cannot load anything else.
+counted, and results print the count. ``NAME.zarr`` has its log beside it, in ``NAME.reads.jsonl``, a JSON object a
+line: ``time`` (UTC), ``command``, ``head``, ``run`` (null for a head that was not trained), ``protocol``, ``split``,
+``captions``, ``videos``. Training and choosing use ``train`` and ``val``, which are not counted, and cannot load
+anything else.
 """
 
 from __future__ import annotations
@@ -12,10 +13,10 @@ import fcntl
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,6 +33,25 @@ OPEN = ("train", "val", "all")
 
 
 @dataclass(frozen=True)
+class Needs:
+    """What is read of a split besides sentences and frames. ``audio``: one vector a ``clip``, or its ``segments``."""
+
+    words: bool = False
+    audio: Literal["clip", "segments"] | None = None
+
+    @classmethod
+    def of(cls, *heads: nn.Module, audio_level: str = "clip") -> Needs:
+        """What any of some heads reads (``lab.similarity.Head``); those that hear do so at a level."""
+        words, hears = (any(getattr(head, f"needs_{what}", False) for head in heads) for what in ("words", "audio"))
+        return cls(words, "clip" if hears else None).at(audio_level)
+
+    def at(self, audio_level: str) -> Needs:
+        """The same with the sound at another level, if there is any."""
+        level: Any = audio_level if self.audio is not None else None
+        return replace(self, audio=level)
+
+
+@dataclass(frozen=True)
 class Reader:
     """Who reads a held-out split: the command as it was typed, the head, and the trained run, if it is one."""
 
@@ -45,22 +65,23 @@ def load_split(
     split: str,
     protocol: str | None = None,
     *,
-    head: nn.Module,
-    audio_level: str = "clip",
+    needs: Needs | nn.Module | None = None,
     device: torch.device | str = "cpu",
     reader: Reader | None = None,
 ) -> tuple[Texts, Videos]:
-    """A split with what the head needs of it, in memory on a device. A held-out one is logged before it is read.
+    """A split in memory on a device. A held-out one is logged before it is read.
 
-    ``audio_level``: ``clip`` or ``segments``, for a head that hears.
+    ``needs``: what is read of it, or the head that needs it; by default all that there is, as by ``Store.load``.
 
-    Raises ``LabError`` where the store lacks the split, its features, or a modality that the head needs, and where the
-    log cannot be written; ``ValueError`` for a held-out split without a ``reader``: that is how code that trains or
+    Raises ``LabError`` where the store lacks the split, its features, or a modality that is needed, and where the log
+    cannot be written; ``ValueError`` for a held-out split without a ``reader``: that is how code that trains or
     chooses cannot reach it.
     """
     require_split(store, split, protocol)
     require_captions(store)
-    _require_modalities(store, head)
+    if isinstance(needs, nn.Module):
+        needs = Needs.of(needs)
+    _require_modalities(store, needs or Needs())
     held = store.coverage(split, protocol)
     if not held.videos:
         raise store.nothing_of(split, protocol)
@@ -70,10 +91,8 @@ def load_split(
         if reader is None:
             raise ValueError(f"split '{split}' is held out: only a final evaluation reads it, and says who reads")
         _log(store, split, protocol or store.protocols[0], reader, held)
-    words = bool(getattr(head, "needs_words", False))
-    level: Any = audio_level if getattr(head, "needs_audio", False) else None
-    texts, videos = store.load(split, protocol, words=words, audio=level)
-    if words:
+    texts, videos = store.load(split, protocol, **({} if needs is None else asdict(needs)))
+    if needs is not None and needs.words:
         texts = _with_words(store, split, texts)
     return texts.to(device), videos.to(device)
 
@@ -116,10 +135,10 @@ def require_captions(store: Store) -> None:
         )
 
 
-def _require_modalities(store: Store, head: nn.Module) -> None:
+def _require_modalities(store: Store, needs: Needs) -> None:
     if "text" not in store.passport:
         raise LabError(f"{store.path} has captions without features: add those with {pass_command(store, 'text')}")
-    if getattr(head, "needs_audio", False):
+    if needs.audio is not None:
         require_audio(store)
 
 

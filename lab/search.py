@@ -80,8 +80,7 @@ class Searcher:
     ) -> None:
         self.store, self.one, self._encoder, self._clip = store, head, encoder, clip
         rows = gallery_rows(store, split, protocol)
-        level: Any = head.audio_level if getattr(head.head, "needs_audio", False) else None
-        self.videos, self.times_s, self.durations_s = load_gallery(store, rows, level)
+        self.videos, self.times_s, self.durations_s = load_gallery(store, rows, head.needs.audio)
         self.rows = rows
         nothing = torch.zeros(1, self.videos.dim)
         check_inputs(head.head, Texts(nothing, nothing[None]), self.videos)

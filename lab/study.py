@@ -73,7 +73,7 @@ def run(
         require_split(sealed, split, protocol)
     splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
     if study.kind == "sweep":
-        diversity.require(study, sealed, protocol, splits.needs.needs_audio)
+        diversity.require(study, sealed, protocol, splits.needs.audio is not None)
     for row in study.rows:
         splits.try_out(row)
     if not join:

@@ -15,7 +15,7 @@ from lab.embeddings import RaggedWords
 from lab.errors import LabError
 from lab.gallery import gallery_rows
 from lab.heads import build_head
-from lab.reads import Reader, count_reads, load_split, log_file
+from lab.reads import Needs, Reader, count_reads, load_split, log_file
 from lab.store import Store, open_store
 from lab.store.find import find_store
 from lab.store.ledger import Entry
@@ -33,14 +33,14 @@ def store(full: Path, tmp_path: Path) -> Store:
 def test_a_read_of_a_held_out_split_leaves_a_line(store: Store) -> None:
     assert count_reads(store, "test") == 0
     for run in (None, "studies/runs/x"):
-        load_split(store, "test", head=build_head("mean", D), reader=Reader("lab.evaluate mean", "mean", run))
+        load_split(store, "test", needs=build_head("mean", D), reader=Reader("lab.evaluate mean", "mean", run))
     lines = [json.loads(line) for line in log_file(store).read_text().splitlines()]
     assert [line.pop("time")[:2] for line in lines] == ["20", "20"]
     held = store.coverage("test")
     wanted = {"command": "lab.evaluate mean", "head": "mean", "protocol": "whole", "split": "test"}
     assert lines[0] == wanted | {"run": None, "captions": held.captions, "videos": 8}
     assert lines[1]["run"] == "studies/runs/x"
-    load_split(store, "test", "few", head=build_head("mean", D), reader=ME)
+    load_split(store, "test", "few", needs=build_head("mean", D), reader=ME)
     assert count_reads(store, "test") == 3  # under any protocol: they share their videos
     assert log_file(store) == store.path.with_name("toy.reads.jsonl")
 
@@ -57,42 +57,42 @@ def test_a_store_that_is_not_there_is_told_with_a_command_that_makes_it(tmp_path
 
 def test_training_cannot_reach_it(store: Store) -> None:
     with pytest.raises(ValueError, match="split 'test' is held out: only a final evaluation reads it"):
-        load_split(store, "test", head=build_head("mean", D))
+        load_split(store, "test", needs=build_head("mean", D))
     for split in ("train", "val"):
-        assert len(load_split(store, split, head=build_head("mean", D), reader=ME)[0])
+        assert len(load_split(store, split, needs=build_head("mean", D), reader=ME)[0])
     assert count_reads(store, "test") == 0
     assert not log_file(store).exists()
 
 
 def test_a_look_that_fails_is_none(store: Store, world: World, tmp_path: Path) -> None:
     with pytest.raises(LabError, match="unknown split of toy 'vla': did you mean 'val'"):
-        load_split(store, "vla", head=build_head("mean", D), reader=ME)
+        load_split(store, "vla", needs=build_head("mean", D), reader=ME)
     path = tmp_path / "half.zarr"
     writer = world.create(path)
     with pytest.raises(
         LabError,
         match=r"half.zarr has captions without features: add those with python -m lab.cache .* toy .*--only text",
     ):
-        load_split(open_store(path), "test", head=build_head("mean", D), reader=ME)
+        load_split(open_store(path), "test", needs=build_head("mean", D), reader=ME)
     world.add_text(writer)
     writer.add_frames(SECTIONS["frames"], F, D)
     half = open_store(path)
     with pytest.raises(LabError, match=r"no video of split 'test' has features in .*half.zarr: run the pass on it"):
-        load_split(half, "test", head=build_head("mean", D), reader=ME)
+        load_split(half, "test", needs=build_head("mean", D), reader=ME)
     with pytest.raises(LabError, match=r"half.zarr holds no audio, which this head reads: add it with .*--only audio"):
-        load_split(half, "test", head=build_head("cmfi", D, video="mean", audio_dim=A), reader=ME)
+        load_split(half, "test", needs=build_head("cmfi", D, video="mean", audio_dim=A), reader=ME)
     for first, rows in world.units():
         writer.write_frames(first, [world.frames[row] for row in rows])
     with pytest.raises(LabError, match=r"no caption of split 'test' has features in .*half.zarr: run the pass on it"):
-        load_split(half, "test", head=build_head("mean", D), reader=ME)
+        load_split(half, "test", needs=build_head("mean", D), reader=ME)
     half.__dict__["videos"] = [video | {"splits": {"whole": "train"}} for video in half.videos]
     with pytest.raises(
         LabError, match=r"there is no split 'test', .*half.zarr has train: give captions.csv rows of split test too, or"
     ):
-        load_split(half, "test", head=build_head("mean", D), reader=ME)
+        load_split(half, "test", needs=build_head("mean", D), reader=ME)
     half.__dict__["videos"] = [video | {"splits": {"whole": "all"}} for video in half.videos]
     with pytest.raises(LabError, match=r"has all: give captions.csv a split column, or let --split 70/10/20 deal"):
-        load_split(half, "test", head=build_head("mean", D), reader=ME)
+        load_split(half, "test", needs=build_head("mean", D), reader=ME)
     assert count_reads(half, "test") == 0
 
 
@@ -102,7 +102,7 @@ def test_a_split_whose_files_are_all_broken_is_not_sent_back_to_the_pass(world: 
     store = open_store(tmp_path / "s.zarr")
     val = [video["id"] for video in store.videos if video["splits"]["whole"] == "val"]
     ways = (
-        lambda: load_split(store, "val", head=build_head("mean", D)),
+        lambda: load_split(store, "val", needs=build_head("mean", D)),
         lambda: store.load("val"),
         lambda: gallery_rows(store, "val"),
     )
@@ -123,14 +123,14 @@ def test_a_split_whose_files_are_all_broken_is_not_sent_back_to_the_pass(world: 
 def test_a_log_that_was_cut_short_counts_and_goes_on(store: Store) -> None:
     log_file(store).write_bytes(b'{"split": "test"}\n{"split": "val"}\n\n[1]\n{"time": "2026-0')
     assert count_reads(store, "test") == 3  # one, and two that nobody can read
-    load_split(store, "test", head=build_head("mean", D), reader=ME)
+    load_split(store, "test", needs=build_head("mean", D), reader=ME)
     assert count_reads(store, "test") == 4
     assert json.loads(log_file(store).read_bytes().splitlines()[-1])["command"] == "a test"
 
 
 def test_reads_at_the_same_time_are_all_there(store: Store) -> None:
     def read(_: int) -> None:
-        load_split(store, "test", head=build_head("mean", D), reader=ME)
+        load_split(store, "test", needs=build_head("mean", D), reader=ME)
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(read, range(20)))
@@ -141,19 +141,39 @@ def test_what_cannot_be_written_down_is_not_read(store: Store, monkeypatch: pyte
     log_file(store).mkdir()
     monkeypatch.setattr(Store, "load", lambda *_, **__: pytest.fail("the split was read"))
     with pytest.raises(LabError, match=r"toy.reads.jsonl cannot be written \(Is a directory\), and a test split"):
-        load_split(store, "test", head=build_head("mean", D), reader=ME)
+        load_split(store, "test", needs=build_head("mean", D), reader=ME)
 
 
 def test_only_what_the_head_needs_is_loaded(store: Store) -> None:
-    texts, videos = load_split(store, "val", head=build_head("xpool", D))
+    texts, videos = load_split(store, "val", needs=build_head("xpool", D))
     assert texts.words is None
     assert videos.audio is None
     hearing = build_head("cmfi", D, video="wf", audio_dim=A)
     for level, segments in (("clip", 1), ("segments", S)):
-        texts, videos = load_split(store, "val", head=hearing, audio_level=level)
+        texts, videos = load_split(store, "val", needs=Needs.of(hearing, audio_level=level))
         assert isinstance(texts.words, RaggedWords)
         assert videos.audio is not None
         assert videos.audio.shape[1:] == (segments, A)
+
+
+def test_what_several_heads_read() -> None:
+    heads = {name: build_head(name, D) for name in ("mean", "wf")}
+    heads["cmfi"] = build_head("cmfi", D, video="mean", audio_dim=A)
+    assert Needs.of() == Needs.of(heads["mean"], audio_level="segments") == Needs(words=False, audio=None)
+    assert Needs.of(heads["mean"], heads["wf"]) == Needs(words=True)
+    assert Needs.of(*heads.values(), audio_level="segments") == Needs(words=True, audio="segments")
+    assert Needs.of(heads["cmfi"]) == Needs(audio="segments").at("clip")
+    assert Needs(words=True).at("segments") == Needs(words=True)  # it stays deaf
+
+
+def test_without_a_head_a_split_is_all_that_there_is(store: Store) -> None:
+    texts, videos = load_split(store, "test", reader=ME)
+    assert isinstance(texts.words, RaggedWords)
+    assert videos.audio is not None
+    assert videos.audio.shape[1:] == (1, A)
+    assert count_reads(store, "test") == 1
+    del store.passport["audio"]
+    assert load_split(store, "val")[1].audio is None
 
 
 def test_words_that_a_store_does_not_hold(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -166,16 +186,17 @@ def test_words_that_a_store_does_not_hold(store: Store, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(Store, "load", wordless)
     with pytest.raises(LabError, match=r"toy.zarr holds no words, which this head reads: a pass of python"):
-        load_split(store, "val", head=build_head("wf", D))
+        load_split(store, "val", needs=build_head("wf", D))
+    assert len(load_split(store, "val")[0])
 
 
 def test_captions_without_a_word_are_no_samples_but_stay_queries(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    every, _ = load_split(store, "train", head=build_head("mean", D))
-    texts, _ = load_split(store, "train", head=build_head("wf", D))
+    every, _ = load_split(store, "train", needs=build_head("mean", D))
+    texts, _ = load_split(store, "train", needs=build_head("wf", D))
     counts = store.read("word_count")[every.rows.numpy()]  # type: ignore[union-attr]
     assert 0 < (counts == 0).sum() < len(every)
     assert f"{(counts == 0).sum()} captions without a word are left out of the training" in caplog.text
     assert texts.rows.tolist() == every.rows[torch.from_numpy(counts > 0)].tolist()  # type: ignore[index, union-attr]
-    assert len(load_split(store, "val", head=build_head("wf", D))[0]) == store.coverage("val").captions
+    assert len(load_split(store, "val", needs=build_head("wf", D))[0]) == store.coverage("val").captions

@@ -43,7 +43,7 @@ REACHES: dict[str, Callable[[SealedStore], Any]] = {
     "thumbnails": lambda store: store.thumbnails(30),
     "frame times": lambda store: store.frame_times_s(np.arange(30, 31)),
     "rows of videos": lambda store: store.videos_of(np.arange(30, 31)),
-    "the loader of a split": lambda store: load_split(store, "test", head=build_head("mean", 7)),
+    "the loader of a split": lambda store: load_split(store, "test", needs=build_head("mean", 7)),
 }
 
 
@@ -73,7 +73,7 @@ def test_a_split_of_which_no_file_could_be_read_is_one_line(full: Path, tmp_path
     shutil.copytree(full, tmp_path / "toy.zarr")
     zarr.open_group(tmp_path / "toy.zarr")["frame_count"][:] = 0
     with pytest.raises(LabError, match=r"no video of split 'val' has features in .*: run the pass on it first"):
-        load_split(SealedStore(open_store(tmp_path / "toy.zarr")), "val", head=build_head("mean", 7))
+        load_split(SealedStore(open_store(tmp_path / "toy.zarr")), "val", needs=build_head("mean", 7))
 
 
 def test_it_opens_once(full: Path) -> None:

@@ -27,7 +27,7 @@ from lab.errors import LabError
 from lab.gallery import gallery_rows, not_searched
 from lab.metrics import best_own_rank, rank_of
 from lab.query import Encoder, Query
-from lab.reads import OPEN, Reader, count_reads, load_split
+from lab.reads import OPEN, Needs, Reader, count_reads, load_split
 from lab.search import Hit, Searcher
 from lab.similarity import evaluating, similarity_matrix
 from lab.store import Store
@@ -201,7 +201,7 @@ class Answers:
             return {"told": "the store holds no sound", "segments": []}
         one = slice(shown, shown + 1)
         told = PRESENCE.get(int(self.store.read("audio_presence", one)[0]), "unknown")
-        if not getattr(searcher.one.head, "needs_audio", False):
+        if searcher.one.needs.audio is None:
             return {"told": told, "segments": []}
         count = int(self.store.read("audio_segment_count", one)[0])
         sound = torch.from_numpy(self.store.read("audio_segments", one)[0, :count])
@@ -256,9 +256,8 @@ class Answers:
             return
         run = self.menu.entries[key].run
         reader = Reader(self.command, label, str(run) if run else None)
-        reading = nn.Module()
-        reading.needs_words = "words" in self.store.group  # type: ignore[assignment]  # any head's, and the word map's
-        texts, videos = load_split(self.store, self.split, self.protocol, head=reading, reader=reader)
+        needs = Needs(words="words" in self.store.group)  # any head's, and the word map's
+        texts, videos = load_split(self.store, self.split, self.protocol, needs=needs, reader=reader)
         if videos.rows is None or videos.rows.tolist() != self.rows.tolist():
             raise ValueError("a split's videos are those of its gallery")
         self._texts = texts

@@ -13,7 +13,6 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from torch import nn
 from torch.nn.utils.rnn import pad_sequence
 
 from lab.embeddings import Texts, Videos
@@ -21,6 +20,7 @@ from lab.figures.material import Material
 from lab.figures.strips import BARS, attending, strip_of, strips
 from lab.gallery import gallery_rows, load_gallery
 from lab.query import Encoder, Query
+from lab.reads import Needs
 from lab.store.reader import UNKNOWN
 
 log = logging.getLogger(__name__)
@@ -47,15 +47,12 @@ class Asked(Material):
         for note in dict.fromkeys(note for query in self.queries for note in query.notes):
             log.warning("%s", note)
 
-    def load(
-        self, head: nn.Module, label: str, *, audio_level: Any = "clip", run: Path | None = None
-    ) -> tuple[Texts, Videos]:
-        """The texts, and the split's videos with what a head reads of them."""
-        level = audio_level if getattr(head, "needs_audio", False) else None
-        if level not in self._galleries:
+    def load(self, needs: Needs, label: str, run: Path | None = None) -> tuple[Texts, Videos]:
+        """The texts, and the split's videos with the sound that is needed."""
+        if needs.audio not in self._galleries:
             rows = gallery_rows(self.store, self.split, self.protocol)
-            self._galleries[level] = load_gallery(self.store, rows, level)[0]
-        return self._texts, self._galleries[level]
+            self._galleries[needs.audio] = load_gallery(self.store, rows, needs.audio)[0]
+        return self._texts, self._galleries[needs.audio]
 
     @cached_property
     def target(self) -> NDArray[np.int64]:

@@ -16,7 +16,7 @@ from lab.errors import LabError, unknown
 from lab.evaluate import left_out
 from lab.figures.material import NoData
 from lab.metrics import ranks
-from lab.reads import load_split
+from lab.reads import Needs, load_split
 from lab.runs import RUNS, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
@@ -128,12 +128,10 @@ class Finished:
         """Ranks (R, T) of the validation captions under the head of each seed, and each one's video (T,)."""
         runs = [self.home / "runs" / Path(run).name for run in row["runs"]]
         heads = [load_run(run, store)[0] for run in runs] or [head_for(store, row["head"], row["keywords"])[0].eval()]
-        level = row["recipe"].get("audio_level", "clip")
-        key = (level, *(bool(getattr(heads[0], f"needs_{what}", False)) for what in ("words", "audio")))
-        if key not in self._splits:
-            protocol = self.result["store"]["protocol"]
-            self._splits[key] = load_split(store, "val", protocol, head=heads[0], audio_level=level)
-        texts, videos = self._splits[key]
+        needs = Needs.of(*heads, audio_level=row["recipe"].get("audio_level", "clip"))
+        if needs not in self._splits:
+            self._splits[needs] = load_split(store, "val", self.result["store"]["protocol"], needs=needs)
+        texts, videos = self._splits[needs]
         if texts.video is None:
             raise ValueError("the texts of a store name their videos")
         target = texts.video.cpu().numpy()

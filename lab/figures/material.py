@@ -23,7 +23,7 @@ from lab.heads import HEADS
 from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
 from lab.metrics import ranks
-from lab.reads import OPEN, Reader, load_split
+from lab.reads import OPEN, Needs, Reader, load_split
 from lab.runs import RUNS, UntrustedError, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
@@ -61,35 +61,31 @@ class Material:
         self.heads: dict[str, Candidate] = {one.label: one for one in given}
         if len(self.heads) != len(given):
             raise ValueError(f"labels must differ, got {[one.label for one in given]}")
-        self._loaded: dict[tuple[bool, str | None], tuple[Texts, Videos]] = {}
+        self._loaded: dict[Needs, tuple[Texts, Videos]] = {}
         self._logged: set[str] = set()
         self._similarities: dict[str, NDArray[np.float32]] = {}
         self._intervals: dict[tuple[str, str, str], Interval] = {}
 
     # -- the split ---------------------------------------------------------------------------------------------------
 
-    def load(self, head: nn.Module, label: str, *, audio_level: str = "clip", run: Path | None = None) -> Any:
-        """Texts and videos with what a head reads of them. A held-out split is logged once for each label."""
-        words, hears = (bool(getattr(head, f"needs_{what}", False)) for what in ("words", "audio"))
-        key = (words, audio_level if hears else None)
-        if key not in self._loaded or (self.split not in OPEN and label not in self._logged):
+    def load(self, needs: Needs, label: str, run: Path | None = None) -> tuple[Texts, Videos]:
+        """Texts and videos with what is needed of them. A held-out split is logged once for each label."""
+        if needs not in self._loaded or (self.split not in OPEN and label not in self._logged):
             reader = Reader(self.command, label, str(run) if run else None)
-            options: dict[str, Any] = {"head": head, "audio_level": audio_level, "reader": reader}
-            self._loaded[key] = load_split(self.store, self.split, self.protocol, **options)
+            self._loaded[needs] = load_split(self.store, self.split, self.protocol, needs=needs, reader=reader)
             self._logged.add(label)
-        return self._loaded[key]
+        return self._loaded[needs]
 
     @cached_property
     def bare(self) -> tuple[Texts, Videos]:
         """Sentences and frames alone."""
         held = self._loaded
-        return next(iter(held.values())) if held else self.load(nn.Module(), "features")
+        return next(iter(held.values())) if held else self.load(Needs(), "features")
 
     def features(self, label: str) -> tuple[Texts, Videos]:
         """What one of the heads reads."""
         one = self.heads[label]
-        found: tuple[Texts, Videos] = self.load(one.head, label, audio_level=one.audio_level, run=one.run)
-        return found
+        return self.load(one.needs, label, one.run)
 
     @property
     def target(self) -> NDArray[np.int64]:

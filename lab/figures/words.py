@@ -17,6 +17,7 @@ from lab.by_word import attention, cosines, looks_at_words, names_of
 from lab.figures import room, style
 from lab.figures.material import Material
 from lab.figures.strips import seconds_of, told_frames
+from lab.reads import Needs
 
 
 @style.styled
@@ -120,16 +121,12 @@ def _read(
     material: Material, label: str | None, text: int, video: int, frames: int, pieces: NDArray[np.int64]
 ) -> tuple[NDArray[Any], NDArray[Any] | None, str]:
     """Values (W, F) by word, what each word counts (W,) if a head tells, and what the values are."""
-    texts, videos = material.features(label) if label else material.load(_Reading(), "words × frames")
+    texts, videos = material.features(label) if label else material.load(Needs(words=True), "words × frames")
     one, clip = texts.select(torch.tensor([text])), videos.select(torch.tensor([video]))
     if label is None:
         return cosines(one, clip, frames, pieces), None, "cosine of word and frame"
     short = room.MODULE.sub("", label)
     return *attention(material.heads[label].head, one, clip, frames, pieces), f"attention ({short})"
-
-
-class _Reading(torch.nn.Module):
-    needs_words = True
 
 
 def _drawn(material: Material, seed: int) -> int:

@@ -58,7 +58,7 @@ def read_test(
     before = count_reads(sealed, "test")
     names = ", ".join(fits[0][0].setup.name for fits in trained)
     store = sealed.unseal()
-    levels = {fit.run.audio_level for fits in trained for fit, _ in fits} if splits.needs.needs_audio else {"clip"}
+    levels = {fit.run.audio_level for fits in trained for fit, _ in fits} if splits.needs.audio else {"clip"}
     test = load_levels(
         store, "test", splits.protocol, splits.needs, levels, splits.device, Reader(command, names, study.name)
     )

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.reads import Reader, load_split, require_split
+from lab.reads import Needs, Reader, load_split, require_split
 from lab.runs import Run, sections
 from lab.similarity import check_inputs, similarity_matrix
 from lab.store import Store
@@ -37,16 +37,6 @@ from lab.training.task import Task, Trained, head_for, same_texts
 log = logging.getLogger(__name__)
 
 Split = tuple[Texts, Videos]
-
-
-class Needs(nn.Module):
-    """Stands for several heads where a split is loaded: it needs what any of them needs."""
-
-    def __init__(self, heads: Iterable[nn.Module]) -> None:
-        super().__init__()
-        given = list(heads)
-        self.needs_words: bool = any(bool(getattr(head, "needs_words", False)) for head in given)
-        self.needs_audio: bool = any(bool(getattr(head, "needs_audio", False)) for head in given)
 
 
 @dataclass(frozen=True)
@@ -98,13 +88,13 @@ class Splits:
         require_split(store, "val", protocol)
         self.store, self.protocol, self.preset, self.seed = store, protocol, preset, seed
         self.device = pick_device(device)
-        self._loaded: dict[tuple[str, str], Split] = {}
+        self._loaded: dict[tuple[str, Needs], Split] = {}
         setups = list(setups)
         self.trainings = Trainings(setups)
         heads = [(setup.name, self.build(setup.at(point))[0]) for setup in setups for point in corners(setup.search)]
         for name, head in heads:
             _require(store, name, head)
-        self.needs = Needs(head for _, head in heads)
+        self.needs = Needs.of(*(head for _, head in heads))
 
     def build(self, setup: Setup, seed: int | None = None) -> tuple[nn.Module, dict[str, Any], Recipe]:
         """A new head, its keywords and the recipe. Raises ``LabError`` where the setup's settings do not do."""
@@ -122,12 +112,10 @@ class Splits:
 
     def load(self, split: str, audio_level: str = "clip") -> Split:
         """A split with all that any of the setups reads; what it hears as one vector a ``clip``, or as ``segments``."""
-        level = audio_level if self.needs.needs_audio else "clip"
-        if (split, level) not in self._loaded:
-            self._loaded[split, level] = load_levels(
-                self.store, split, self.protocol, self.needs, [level], self.device
-            )[level]
-        return self._loaded[split, level]
+        needs = self.needs.at(audio_level)
+        if (split, needs) not in self._loaded:
+            self._loaded[split, needs] = load_split(self.store, split, self.protocol, needs=needs, device=self.device)
+        return self._loaded[split, needs]
 
     @cached_property
     def same_text(self) -> Tensor:
@@ -227,7 +215,7 @@ def load_levels(
     store: Store,
     split: str,
     protocol: str,
-    needs: nn.Module,
+    needs: Needs,
     levels: Iterable[str],
     device: torch.device,
     reader: Reader | None = None,
@@ -237,8 +225,7 @@ def load_levels(
     ``lab.reads.load_split`` says what it raises.
     """
     first, *others = [level for level in AUDIO_LEVELS if level in set(levels)]
-    options: dict[str, Any] = {"head": needs, "device": device}
-    loaded = {first: load_split(store, split, protocol, audio_level=first, reader=reader, **options)}
+    loaded = {first: load_split(store, split, protocol, needs=needs.at(first), device=device, reader=reader)}
     texts = loaded[first][0]
     for level in others:
         _, videos = store.load(split, protocol, device, audio=level, words=False)  # type: ignore[arg-type]

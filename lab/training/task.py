@@ -15,7 +15,7 @@ from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head, head_class, head_keywords
-from lab.reads import load_split
+from lab.reads import Needs, load_split
 from lab.runs import Run, sections
 from lab.store import Store
 from lab.store.find import pass_command
@@ -58,7 +58,7 @@ def prepare(
     protocol = protocol or store.protocols[0]
     how, known = plan_for(store, name, protocol, preset=preset, recipe=recipe, keywords=keywords)
     head, known = head_for(store, name, known, how.seed)
-    options: dict[str, Any] = {"head": head, "audio_level": how.audio_level, "device": pick_device(device)}
+    options: dict[str, Any] = {"needs": Needs.of(head, audio_level=how.audio_level), "device": pick_device(device)}
     training = load_split(store, "train", protocol, **options)
     validation = load_split(store, "val", protocol, **options) if "val" in store.splits_of(protocol) else None
     if validation is None:
