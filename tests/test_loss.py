@@ -93,3 +93,10 @@ def test_a_text_is_true_of_its_video_alone_unless_others_have_the_same() -> None
     assert truth.of(rows).tolist() == [[True, False, True], [False, True, False], [False, False, True]]
     rows = torch.tensor([5, 0, 4])  # videos 2, 0, 2
     assert truth.of(rows).tolist() == [[True, False, True], [False, True, False], [True, True, True]]
+
+
+def test_texts_of_a_last_number_are_asked_of_later_videos_too() -> None:
+    """Text 2 has the largest number and the first video: with video 2 it is a pair beyond all that are true."""
+    video, same_text = torch.tensor([1, 2, 0]), torch.tensor([0, 0, 1])
+    found = Truth(video, 3, same_text).of(torch.tensor([2, 0, 1]))
+    assert found.tolist() == [[True, False, False], [False, True, True], [False, True, True]]

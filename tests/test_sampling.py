@@ -67,6 +67,7 @@ def test_a_name_is_read_and_written_alike():
     assert parse_sampling(Sampling("fps1", 64).name) == Sampling("fps1", 64)
     assert parse_sampling("midpoints-30-31s") == Sampling("midpoints", 30, 31)
     assert parse_sampling(Sampling("fps1", 64, 7).name) == Sampling("fps1", 64, 7)
+    assert parse_sampling(" uniform-512-1s\n") == Sampling("uniform", 512, 1)
 
 
 @pytest.mark.parametrize("rule", sorted(RULES))

@@ -147,6 +147,27 @@ def test_zero_is_left_out_where_p_says_so() -> None:
     assert seen == {True, False}
 
 
+@pytest.mark.parametrize("resamples", [20, 30, 41])
+def test_of_few_resamples_too_zero_is_left_out_where_p_says_so(resamples: int) -> None:
+    """Where one resample more or less decides. Recalls of 32 queries are exact in binary, so ties are ties."""
+    rng = np.random.default_rng(9)
+    seen = set()
+    for i in range(150):
+        one, other = rng.integers(1, 3, (2, 32))
+        other = np.where(rng.random(32) < 0.5, other, one)
+        test = paired_test(np.where(rng.random(32) < 0.2, 1, one), other, np.arange(32), resamples=resamples, seed=i)
+        assert (test.p_value < 0.05) == (not test.low <= 0 <= test.high)
+        seen.add(round(test.p_value * (1 + resamples)))
+    assert {1, 2, 3} <= seen
+
+
+def test_as_many_resamples_are_drawn_as_were_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of them lie as far off as a difference of zero does; a last block that were too large would make p > 1."""
+    for block in (1, 12 * 7, 12 * 50, 12 * 1000):
+        monkeypatch.setattr(significance, "BLOCK", block)
+        assert paired_test(FIRST, FIRST, VIDEO, resamples=100).p_value == 1
+
+
 def test_pairing_sees_what_two_intervals_do_not() -> None:
     """The second head loses 8 of the first one's 100 hits and wins nothing: clear, though the intervals overlap."""
     rng = np.random.default_rng(4)
@@ -229,6 +250,7 @@ def test_the_paired_test_finds_what_is_there() -> None:
         ([float("inf"), 1], [0, 1], {}, "finite"),
         ([1, 2], [5, 5], {}, "at least two videos, got 1"),
         ([], [], {}, "at least two videos, got 0"),
+        (np.zeros((0, 2)), [0, 1], {}, "resampling needs queries"),  # of no seed
         ([1, 2], [0, 1], {"where": [True, False]}, "at least two videos, got 1"),
         ([1, 2], [0, 1], {"where": [0, 1]}, "where must be bool of shape"),
         ([1, 2], [0, 1], {"where": [True]}, "where must be bool of shape"),
