@@ -118,9 +118,15 @@ def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) ->
             )
     if not rows:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and captions")
-    told_by = f"videos drawn at random (seed {seed}); a bar: the frames that the caption of its colour tells of"
-    told_by += "; ♪: it needs the sound"
-    return sheet(rows, f"{material.source()}\n{told_by}")
+    told_by = [f"videos drawn at random (seed {seed})"]
+    told_by += ["a bar: the frames that the caption of its colour tells of"] * _any(rows, 1)
+    told_by += ["♪: it needs the sound"] * _any(rows, 2)
+    return sheet(rows, f"{material.source()}\n{'; '.join(told_by)}")
+
+
+def _any(rows: Sequence[Row], part: int) -> bool:
+    """Whether any caption of the rows has what stands at a place of it."""
+    return any(np.any(caption[part]) for row in rows for caption in row.captions)
 
 
 def _lines(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -123,7 +124,7 @@ def projection(material: Material) -> Figure:
         if label is None:
             raise NoData(
                 f"no run of {name} with a trained projection: python -m lab.train {name} --set projection=linear "
-                f"--dataset {material.store.name}"
+                f"--store {shlex.quote(str(material.store.path))}"
             )
         head: Any = material.heads[label].head
         plain = ranks(similarity_matrix(_unprojected(head), *material.bare).numpy(), material.target)

@@ -27,7 +27,7 @@ SHOWN = 14
 HEADS = 5
 #: What the marks are, for the small print.
 BARS = "bars: the weights of the frames, on one scale for a text; dotted: all frames alike; rank: of this video"
-LEGEND = f"{BARS}\ngreen: the seconds that the caption tells of"
+GREEN = "green: the seconds that the caption tells of; "
 #: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
 LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.26, 0.22, 0.28
 #: What a label to the left of the bars has of it.
@@ -195,7 +195,8 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     if not shown:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and texts")
     labels = {label for strip in shown for reading in strip.readings for label in reading.weights}
-    told = f"{LEGEND}; videos drawn at random (seed {seed}){_unseen(material, labels)}"
+    green = GREEN if any(reading.seconds for strip in shown for reading in strip.readings) else ""
+    told = f"{BARS}\n{green}videos drawn at random (seed {seed}){_unseen(material, labels)}"
     return strips(shown, material.source(*[label for label in material.heads if label in labels]) + "\n" + told)
 
 
@@ -209,7 +210,7 @@ def of_text(material: Material, text: int) -> Figure:
     """One text of the split (a row of it): the frames of its own video, and how each head weighs them."""
     strip = strip_of(material, int(material.target[text]), [text])
     shown = strip.readings[0].weights
-    told = f"{LEGEND}; text {text} of the split{_unseen(material, shown)}"
+    told = f"{BARS}\n{GREEN if strip.readings[0].seconds else ''}text {text} of the split{_unseen(material, shown)}"
     return strips([strip], f"{material.source(*shown)}\n{told}")
 
 
