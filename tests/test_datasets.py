@@ -186,6 +186,20 @@ def test_a_division_is_the_same_on_every_machine() -> None:
 
 
 @pytest.mark.parametrize(
+    ("count", "split", "sizes"),
+    [
+        (11, "70/10/20", (8, 1, 2)),  # 7.7, 1.1, 2.2
+        (10, "34/33/33", (4, 3, 3)),  # 3.4, 3.3, 3.3
+        (7, "25/40/35", (2, 3, 2)),  # 1.75, 2.8, 2.45: the two largest remainders
+        (10, "1/97/2", (1, 8, 1)),  # what the small ones get the large one gives
+    ],
+)
+def test_a_division_rounds_by_largest_remainder(count: int, split: str, sizes: tuple[int, int, int]) -> None:
+    found = list(divide([f"v{number}" for number in range(count)], parse_shares(split), 0).values())
+    assert tuple(found.count(name) for name in ("train", "val", "test")) == sizes
+
+
+@pytest.mark.parametrize(
     "split", ["70/10/10", "70/30", "a/b/c", "", "nan/nan/nan", "110/-5/-5", "70/10/20/0", "inf/0/0"]
 )
 def test_a_split_that_is_not_three_shares_of_100_is_refused(split: str) -> None:
@@ -205,6 +219,8 @@ def test_a_held_out_share_depends_on_the_ids_alone() -> None:
     held = hold_out(ids, 0.05)
     assert len(held) == 500
     assert held == hold_out(ids[::-1], 0.05)
+    first = {hashlib.sha256(key.encode()).hexdigest(): key for key in ids}
+    assert held == {first[digest] for digest in sorted(first)[:500]}
 
 
 # ---- files

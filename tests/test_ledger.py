@@ -11,7 +11,7 @@ import pytest
 
 from lab.atomic import replace_bytes, replace_text
 from lab.errors import LabError
-from lab.store.ledger import FACTS, STORED, Entry, Ledger
+from lab.store.ledger import FACTS, STORED, Entry, Ledger, complaints, tally
 
 
 def test_update_puts_rows_in_place_of_their_like(tmp_path: Path) -> None:
@@ -35,6 +35,10 @@ def test_write_replaces_the_block_and_no_other(tmp_path: Path) -> None:
     assert [entry.video for entry in ledger] == ["b", "z"]
     assert ledger.read("videos-000002") == []
     assert list(Ledger(tmp_path / "none")) == []
+    names = [f"videos-{block:06d}" for block in (31, 7, 2, 19, 5, 23, 3, 11)]
+    for name in names:
+        ledger.write(name, [Entry(name, "frames", "ok")])
+    assert [entry.video for entry in ledger] == ["b", "z", *sorted(names)]
 
 
 @pytest.mark.parametrize("reason", ["a\u2028b", "a\x85b", 'quo"te', "two\nlines", "déjà 🎈", "caf\udce9.mp4", "\x1c"])
@@ -105,3 +109,22 @@ def test_a_row_is_one_line_of_json(tmp_path: Path) -> None:
     assert json.loads(line) == {
         "video": "v", "modality": "text", "status": "ok", "reason": "3 captions", "seconds": 0.0, "bytes": 0
     }  # fmt: skip
+
+
+def test_a_video_is_counted_once_for_a_modality_and_status() -> None:
+    """Captions of one video may lie in two blocks, each with a row of its own; the order is that of the names."""
+    entries = [
+        Entry("b", "text", "ok", "2 captions"), Entry("b", "text", "ok", "1 caption"), Entry("a", "text", "ok"),
+        Entry("a", "frames", "ok"), Entry("a", "audio", "silent"), Entry("b", "audio", "no_audio"),
+    ]  # fmt: skip
+    assert list(tally(entries).items()) == [
+        (("audio", "no_audio"), 1), (("audio", "silent"), 1), (("frames", "ok"), 1), (("text", "ok"), 2),
+    ]  # fmt: skip
+
+
+def test_what_failed_is_told_once_for_a_video_and_a_reason() -> None:
+    entries = [
+        Entry("a", "frames", "empty", "0 bytes"), Entry("a", "audio", "empty", "0 bytes"),
+        Entry("b", "frames", "ok"), Entry("b", "audio", "undecodable", "torn"), Entry("c", "audio", "no_audio"),
+    ]  # fmt: skip
+    assert complaints(entries) == ["a  frames+audio  empty: 0 bytes", "b  audio  undecodable: torn"]
