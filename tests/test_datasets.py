@@ -191,6 +191,7 @@ def test_a_division_is_the_same_on_every_machine() -> None:
         (11, "70/10/20", (8, 1, 2)),  # 7.7, 1.1, 2.2
         (10, "34/33/33", (4, 3, 3)),  # 3.4, 3.3, 3.3
         (7, "25/40/35", (2, 3, 2)),  # 1.75, 2.8, 2.45: the two largest remainders
+        (1000, "70/10/20", (700, 100, 200)),
         (10, "1/97/2", (1, 8, 1)),  # what the small ones get the large one gives
     ],
 )
@@ -200,7 +201,7 @@ def test_a_division_rounds_by_largest_remainder(count: int, split: str, sizes: t
 
 
 @pytest.mark.parametrize(
-    "split", ["70/10/10", "70/30", "a/b/c", "", "nan/nan/nan", "110/-5/-5", "70/10/20/0", "inf/0/0"]
+    "split", ["70/10/10", "70/30", "a/b/c", "", "nan/nan/nan", "110/-5/-5", "50/60/-10", "70/10/20/0", "inf/0/0"]
 )
 def test_a_split_that_is_not_three_shares_of_100_is_refused(split: str) -> None:
     with pytest.raises(
@@ -216,6 +217,7 @@ def test_too_few_videos_for_a_division() -> None:
 
 def test_a_held_out_share_depends_on_the_ids_alone() -> None:
     ids = [f"v_{number:011d}" for number in range(10009)]
+    assert len(hold_out(ids[:19], 0.1)) == 2  # rounded
     held = hold_out(ids, 0.05)
     assert len(held) == 500
     assert held == hold_out(ids[::-1], 0.05)
