@@ -18,7 +18,8 @@ from lab.backbones import DEFAULT_CLIP
 from lab.datasets import DATASETS, SOUNDING
 from lab.errors import LabError
 from lab.extraction.loop import Spent
-from lab.extraction.plan import MODALITIES, Options, backbones, collect, place, prepare, render
+from lab.extraction.options import MODALITIES, Options
+from lab.extraction.plan import backbones, collect, place, prepare, render
 from lab.extraction.units import Share
 from lab.store import PRESENCE, Store, open_store
 from lab.store.ledger import Entry, complaints, tally

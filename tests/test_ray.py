@@ -23,7 +23,7 @@ from lab.cluster.decoders import decode, needs
 from lab.cluster.encoder import Given
 from lab.cluster.shards import _Hands
 from lab.errors import LabError
-from lab.extraction.plan import Options
+from lab.extraction.options import Options
 from lab.store.verify import problems
 
 VIDEOS = 90  # two blocks

@@ -17,7 +17,7 @@ from lab.cluster.decoders import ClusterPool, plain_errors
 from lab.cluster.encoder import Encoder, Given
 from lab.cluster.shards import LOSSES, _Hands
 from lab.errors import LabError
-from lab.extraction.plan import Options
+from lab.extraction.options import Options
 
 pytestmark = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed")
 

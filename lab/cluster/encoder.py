@@ -24,7 +24,7 @@ from lab.workers.process import end_with
 if TYPE_CHECKING:
     from lab.datasets import Collection
     from lab.extraction.loop import Pass, Spent
-    from lab.extraction.plan import Options
+    from lab.extraction.options import Options
 
 #: A network file system frees the lock of a machine that crashed only after so many seconds (NFS: 90).
 LEASE_S = 120.0

@@ -35,7 +35,7 @@ from lab.errors import LabError
 if TYPE_CHECKING:
     from lab.datasets import Collection
     from lab.extraction.loop import Spent
-    from lab.extraction.plan import Options
+    from lab.extraction.options import Options
     from lab.store import Store
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,5 @@
 """The pass: from a data set's media through frozen networks into a store, resumable and sharded.
 
-``plan`` is what it needs before it begins, ``loop`` the pass itself, ``estimate`` what it would take.
+``options`` is what it was asked for, ``plan`` what it needs before it begins, ``loop`` the pass itself over its
+``units``, ``encode`` and ``outcome`` what becomes of one; ``estimate`` is what it would take.
 """

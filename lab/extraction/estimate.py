@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lab.backbones.weights import AbsentWeightsError
-from lab.extraction.plan import MODALITIES, Options, backbones, collect, decoding_for, sampling_for, store_path
+from lab.extraction.options import MODALITIES, Options, sampling_for, store_path
+from lab.extraction.plan import backbones, collect, decoding_for
 from lab.media import Clip
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from lab import cli
 from lab.datasets import Collection
-from lab.extraction.encode import Begun, Clips, audio_rows, begin, frame_rows
-from lab.extraction.units import Share, Unit, units
-from lab.media import Clip, MediaError, read_clip
+from lab.extraction.encode import Begun, audio_rows, begin, frame_rows
+from lab.extraction.outcome import ledger_rows, rows_of_missing, writable
+from lab.extraction.units import Share, Unit, caption_units, units
+from lab.media import Clip, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
@@ -108,17 +108,11 @@ class Pass:
 
     def _note_missing(self) -> None:
         """A ledger row for every listed video that has no file, before the long work begins."""
-        modalities = [name for name in VIDEO_MODALITIES if name in self.modalities]
         for block in self.share.blocks(self.collection):
-            known = {(e.video, e.modality): e.status for e in self.writer.ledger.read(videos_block(block))}
-            rows = [
-                Entry(video.id, modality, "missing", "no file of this name below the root")
-                for video in self.collection.videos[block * CHUNK_VIDEOS : (block + 1) * CHUNK_VIDEOS]
-                for modality in modalities
-                if video.file is None and known.get((video.id, modality)) is None
-            ]
-            if rows:
-                self.writer.record(videos_block(block), rows)
+            videos = self.collection.videos[block * CHUNK_VIDEOS : (block + 1) * CHUNK_VIDEOS]
+            name = videos_block(block)
+            if rows := rows_of_missing(videos, self._wanted(), self.writer.ledger.read(name)):
+                self.writer.record(name, rows)
 
     def _wanted(self) -> list[str]:
         return [name for name in VIDEO_MODALITIES if name in self.modalities]
@@ -181,35 +175,28 @@ class Pass:
         if self._begun is None:
             return 0
         (unit, clips, begun), self._begun = self._begun, None
-        entries: list[Entry] = []
+        videos = self.collection.videos[unit.first : unit.first + UNIT_VIDEOS]
+        rows: list[Entry] = []
         with timed(self.spent, "encoding"):
             frames = begun.frames() if begun.frames is not None else None
             audio = begun.audio() if begun.audio is not None else None
         if frames is not None:
             require_finite(frames, f"frames of the videos from row {unit.first}")
-            written = _written(unit, clips, "frames")
+            written = writable(unit, clips, "frames")
             with timed(self.spent, "writing"):
                 self.writer.write_frames(unit.first, frame_rows(written, frames))
-            entries += self._entries(unit, written, "frames")
+            rows += ledger_rows(unit, videos, written, "frames")
         if audio is not None:
             for _, segments in audio:
                 require_finite(segments, f"audio of the videos from row {unit.first}")
-            written = _written(unit, clips, "audio")
+            written = writable(unit, clips, "audio")
             with timed(self.spent, "writing"):
                 self.writer.write_audio(unit.first, audio_rows(written, audio))
-            entries += self._entries(unit, written, "audio")
+            rows += ledger_rows(unit, videos, written, "audio")
         with timed(self.spent, "writing"):
-            self.writer.record(videos_block(unit.first // CHUNK_VIDEOS), entries)
-        self.spent.videos += len({entry.video for entry in entries})
+            self.writer.record(videos_block(unit.first // CHUNK_VIDEOS), rows)
+        self.spent.videos += len({entry.video for entry in rows})
         return sum(file is not None for file in unit.files)
-
-    def _entries(self, unit: Unit, clips: Iterable[Clip | Exception | None], modality: str) -> Iterator[Entry]:
-        for row, clip in enumerate(clips):
-            if clip is None:
-                continue
-            status, reason = outcome(clip, modality)
-            seconds = round(clip.seconds, 4) if isinstance(clip, Clip) else 0.0
-            yield Entry(self.collection.videos[unit.first + row].id, modality, status, reason, seconds, unit.sizes[row])
 
     # -- captions ------------------------------------------------------------------------------------------------
 
@@ -217,7 +204,10 @@ class Pass:
         """Encodes the captions of the videos with a file or with features: the others can be no query's answer yet."""
         if self.clip is None:
             raise ValueError("text needs a CLIP backbone")
-        todo = list(self._caption_units())
+        store = self.writer.store
+        stored = store.read("frame_count") > 0 if "frames" in store.passport else False
+        present = np.asarray([video.file is not None for video in self.collection.videos], bool) | stored
+        todo = list(caption_units(self.collection, self.writer.ledger, self.share, present))
         if not todo:
             return
         with self.bar(sum(map(len, todo)), "captions", "caption") as bar:
@@ -239,47 +229,9 @@ class Pass:
                 self.spent.captions += len(rows)
                 bar.update(len(rows))
 
-    def _caption_units(self) -> Iterator[NDArray[np.int64]]:
-        """The caption rows of each unit that has some to encode; a unit is encoded whole."""
-        captions, videos = self.collection.captions, self.collection.videos
-        left = self.share.limit if self.share.limit is not None else len(videos)
-        store = self.writer.store
-        stored = np.asarray(store.array("frame_count")[:]) > 0 if "frames" in store.passport else False
-        present = np.asarray([video.file is not None for video in videos], bool) | stored
-        wanted = present & (np.cumsum(present) <= left)
-        for first in range(0, len(captions), UNIT_CAPTIONS):
-            if not self.share.has(first // UNIT_CAPTIONS):
-                continue
-            done = {e.video for e in self.writer.ledger.read(text_block(first // UNIT_CAPTIONS)) if not e.failed}
-            owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
-            if any(wanted[owner] and videos[owner].id not in done for owner in owners):
-                yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
-
 
 def _more(videos: int) -> str:
     return f"{videos} more decoded" if videos else ""
-
-
-def _written(unit: Unit, clips: Clips, modality: str) -> Clips:
-    """What is written of a modality: nothing where a file cannot be read whose features are stored."""
-    return [
-        None if isinstance(clip, Exception) and modality in kept else clip
-        for clip, kept in zip(clips, unit.kept, strict=True)
-    ]
-
-
-def outcome(clip: Clip | Exception, modality: str) -> tuple[str, str]:
-    """The status and the reason that go to the ledger."""
-    if isinstance(clip, MediaError):
-        # Found under the root, yet not there to be opened: a link into nowhere, or a file that went away meanwhile.
-        return "gone" if clip.status == "missing" else clip.status, str(clip)
-    if isinstance(clip, TimeoutError):
-        return "timeout", str(clip)
-    if isinstance(clip, Exception):
-        return "crashed", f"{type(clip).__name__}: {clip}"
-    if modality == "frames":
-        return clip.frames_status, clip.frames_reason
-    return clip.audio_status, clip.audio_reason
 
 
 @contextmanager

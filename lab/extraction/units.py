@@ -1,4 +1,7 @@
-"""What a pass has to do: the units of 16 videos of which something is not stored, by the ledger and by their files."""
+"""What a pass has to do: the units of videos and of captions of which something is not stored.
+
+By the ledger, and for videos by their files.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS
-from lab.store.ledger import Entry, Ledger, videos_block
+import numpy as np
+from numpy.typing import NDArray
+
+from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
+from lab.store.ledger import Entry, Ledger, text_block, videos_block
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -94,3 +100,22 @@ def _size(file: Path) -> int:
         return file.stat().st_size
     except OSError:
         return 0
+
+
+def caption_units(
+    collection: Collection, ledger: Ledger, share: Share, present: NDArray[np.bool_]
+) -> Iterator[NDArray[np.int64]]:
+    """The caption rows of each unit that has some to encode, up to the limit of a share; a unit is encoded whole.
+
+    ``present`` (V,): the videos that can be a query's answer.
+    """
+    captions, videos = collection.captions, collection.videos
+    left = share.limit if share.limit is not None else len(videos)
+    wanted = present & (np.cumsum(present) <= left)
+    for first in range(0, len(captions), UNIT_CAPTIONS):
+        if not share.has(first // UNIT_CAPTIONS):
+            continue
+        done = {e.video for e in ledger.read(text_block(first // UNIT_CAPTIONS)) if not e.failed}
+        owners = [caption.video for caption in captions[first : first + UNIT_CAPTIONS]]
+        if any(wanted[owner] and videos[owner].id not in done for owner in owners):
+            yield first + np.flatnonzero([wanted[o] or (present[o] and videos[o].id in done) for o in owners])
