@@ -23,7 +23,8 @@ from lab.datasets import DATASETS, SOUNDING, get_dataset
 from lab.errors import LabError
 from lab.extraction.encode import Begun, begin
 from lab.extraction.loop import Pass
-from lab.extraction.plan import Options, backbones, prepare
+from lab.extraction.options import Options
+from lab.extraction.plan import backbones, prepare
 from lab.inspect import main as inspect
 from lab.store import PRESENCE
 from lab.store.find import pass_command
@@ -491,6 +492,41 @@ def test_a_mended_file_is_done_again_and_others_only_when_asked(
     capsys.readouterr()
     assert cache(broken, "--name", "s", "--retry") == 1
     assert "\n0 videos and 0 captions in this run" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("array", "of"),
+    [("frames", "videos"), ("frame_count", "videos"), ("duration_s", "videos"), ("audio_presence", "videos"),
+     ("sentences", "text"), ("words", "text")],
+)  # fmt: skip
+def test_a_chunk_that_was_cut_is_mended_as_is_told(
+    array: str, of: str, world: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a power cut leaves it: the pass that goes on with its block, and --verify, say what to delete."""
+    path = Path(shutil.copytree(world / "features" / "whole.zarr", tmp_path / "features" / "cut.zarr"))
+    (chunk,) = (file for file in (path / array / "c").rglob("*") if file.is_file())
+    chunk.write_bytes(b"")
+    ledger = path / "tables" / "ledger" / f"{of}-000000.ndjson"
+    rows = ledger.read_bytes()
+    ledger.unlink()
+    told = f"{chunk} is damaged, it has 0 bytes of "
+    mend = f": delete it and {ledger}, and the pass that made the store does that block again"
+    again = ["--dataset", "folder", "--root", str(world / "root"), *worlds.tiny_networks(world)]
+    again += ["--features", str(path.parent), "--name", "cut"]
+    capsys.readouterr()
+    assert cli.run(main, again) == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert told in line
+    assert line.endswith(mend)
+    ledger.write_bytes(rows)
+    assert cli.run(inspect, [str(path), "--verify"]) == 1
+    line = capsys.readouterr().out.strip()
+    assert line.startswith(told)
+    assert line.endswith(mend)
+    for file in (chunk, ledger):
+        file.unlink()
+    assert cli.run(main, again) == 0
+    assert worlds.contents(path) == held(world, "whole")
 
 
 def test_another_passport_names_the_fields_and_changes_nothing(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

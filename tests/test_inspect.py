@@ -77,7 +77,7 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a place of words outside": (lambda s: change(s, "word_start", slice(0, 1), 10**6), "leave their unit"),
     "a caption not encoded": (lambda s: change(s, "encoded", slice(0, 18), 0), "disagree about"),
     "an array that is gone": (lambda s: shutil.rmtree(s / "sentences"), "'sentences' is gone or damaged"),
-    "a chunk cut short": (lambda s: (s / "frames/c/0/0/0").write_bytes(b"short"), "which is no whole chunk"),
+    "a chunk cut short": (lambda s: (s / "frames/c/0/0/0").write_bytes(b"short"), "is damaged, it has 5 bytes of "),
     "a ledger torn": (lambda s: (s / "tables/ledger/videos-000000.ndjson").write_text('{"vid'), "damaged"),
     "a caption of no video": (
         lambda s: add_line(s / "tables/captions.ndjson", {"video": 99, "text": "", "splits": {}}),

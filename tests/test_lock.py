@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
 import signal
@@ -116,6 +118,18 @@ def test_inside_the_gate_there_is_one_at_a_time(
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
         signal.signal(signal.SIGALRM, before)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_told(store: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    told = f"{store} is on a file system without file locks ({os.strerror(number)}), where "
+    assert refused(store).startswith(told)
+    with pytest.raises(LabError, match="without file locks"), alone(store):
+        pass
 
 
 @pytest.mark.parametrize("shard", [(1, 1), (2, 3)])

@@ -279,6 +279,14 @@ def test_not_a_store(tmp_path: Path) -> None:
         '{"zarr_format": 3, "node_type": "group", "attributes": {}}',
         '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": "one", "passport": {}, "name": "x"}}',
         '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 1, "passport": 5, "name": "x"}}',
+        '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 1, "passport": {"frames": null}, '
+        '"name": "x", "protocols": ["p"]}}',
+        '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 1, "passport": {}, "name": "x", '
+        '"protocols": []}}',
+        '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 1, "passport": {}, "name": "x", '
+        '"protocols": "p"}}',
+        '{"zarr_format": 3, "node_type": "group", "attributes": {"schema": 1, "passport": {}, "name": null, '
+        '"protocols": ["p"]}}',
         '{"zarr_format": 3, "node_type": "array"}',
         '{"zarr_format": 9, "node_type": "group"}',
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from synthetic import SECTIONS, A, D, F, S, T, V, World, exact
 
 from lab import open_store
+from lab.convert.pack import pack_store
 from lab.errors import LabError
 from lab.store import UNIT_CAPTIONS, UNIT_VIDEOS
 from lab.store.create import create_store
@@ -263,6 +265,44 @@ def test_room_that_is_there_is_not_made_again(world: World, full: Path, tmp_path
     world.make_room(slow)
     same(path, full)
     assert slow.require_section("audio", SECTIONS["audio"])
+
+
+def test_features_that_the_passport_has_lost_are_not_wiped(world: World, full: Path, tmp_path: Path) -> None:
+    path = tmp_path / "s.zarr"
+    shutil.copytree(full, path)
+    group = zarr.open_group(path)
+    passport: Any = group.attrs["passport"]
+    ledger = open_store(path).ledger
+    ledger.update("text-000000", [Entry("v00", "text", "ok"), Entry("v00", "audio", "silent")])
+    for modality, of in (("frames", "frames"), ("audio", "audio"), ("text", "sentences")):
+        group.attrs["passport"] = {name: section for name, section in passport.items() if name != modality}
+        with pytest.raises(LabError) as error:
+            world.make_room(StoreWriter(path))
+        assert str(error.value) == (
+            f"{path} has features of {modality} by its ledger, and none by its passport: put zarr.json back from a "
+            "copy, or make another store with --name"
+        )
+        assert np.array_equal(arrays(path)[of], arrays(full)[of], equal_nan=True)
+
+
+def test_what_a_kill_left_while_room_was_made_is_cleared_away(world: World, tmp_path: Path) -> None:
+    writer = world.create(tmp_path / "s.zarr")
+    (tmp_path / "s.zarr" / "zarr.ab12.partial").write_text("{")
+    world.make_room(writer)
+    assert not list((tmp_path / "s.zarr").glob("*.partial"))
+
+
+def test_a_disk_without_hard_links_will_do(
+    world: World, full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def link(*_: object) -> None:
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", link)
+    writer = world.create(tmp_path / "s.zarr")
+    world.fill(writer)
+    same(tmp_path / "s.zarr", full)
+    pack_store(writer.store, tmp_path / "packed.zarr", 64)
 
 
 # -- creating --------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from lab.convert.layouts.hdf5 import dataset, opened, texts, values
 from lab.convert.store import blocks, fresh_store, inside
 from lab.errors import LabError
 from lab.store import Store, open_store
+from lab.store.folder import Folder
 
 
 def import_exported(source: Path, target: Path, *, force: bool = False) -> tuple[Store, bool]:
@@ -44,7 +45,7 @@ def _restore(file: Any, fresh: Path, edited: str | None) -> None:
         attributes["passport"] = {
             name: {**section, **({"edited": edited} if name != "dataset" else {})} for name, section in sections.items()
         }
-    group = zarr.create_group(fresh, attributes=attributes)
+    group = zarr.create_group(Folder(fresh), attributes=attributes)
     for name, told in about["groups"].items():
         inside(fresh, name)
         group.create_group(name, attributes=told)

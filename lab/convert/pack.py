@@ -10,6 +10,7 @@ import zarr
 from lab.convert.store import blocks, contents, fresh_store
 from lab.errors import LabError
 from lab.store import CHUNK_VIDEOS, Store, open_store
+from lab.store.folder import Folder
 
 
 def pack_store(store: Store, target: Path, videos: int, *, force: bool = False) -> Store:
@@ -22,7 +23,7 @@ def pack_store(store: Store, target: Path, videos: int, *, force: bool = False) 
         raise LabError(f"--pack takes a multiple of {CHUNK_VIDEOS} videos (a chunk), got {videos}: try 1024")
     found = contents(store)
     with fresh_store(target, force) as fresh:
-        group = zarr.create_group(fresh, attributes={**store.group.attrs, "packed": videos})
+        group = zarr.create_group(Folder(fresh), attributes={**store.group.attrs, "packed": videos})
         for name, attributes in found.groups.items():
             group.create_group(name, attributes=attributes)
         for name, array in found.arrays.items():

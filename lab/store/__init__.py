@@ -1,9 +1,10 @@
 """The feature store: a zarr group on disk whose rows are videos and captions (``features/README.md`` has the schema).
 
 ``reader`` opens it and hands out its tables and arrays, and by ``split`` its splits as tensors; both need zarr, NumPy
-and torch alone. ``create`` makes an empty one, ``writer`` makes room and fills it unit by unit, ``layout`` is what the
-two sides agree on; ``ledger`` is what became of each video, ``passport`` what the features depend on, ``lock`` who may
-write. ``verify`` and ``compare`` look at finished stores.
+and torch alone. ``create`` makes an empty one, ``room`` makes room for a modality, ``writer`` fills it unit by unit;
+``layout`` is what the two sides agree on, ``folder`` what zarr writes to. ``ledger`` is what became of each video,
+``passport`` what the features depend on, ``lock`` who may write. ``verify``, ``damage`` and ``compare`` look at what is
+there.
 """
 
 from lab.store.layout import CHUNK_VIDEOS, PRESENCE, SCHEMA, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS

@@ -14,6 +14,7 @@ import zarr
 
 from lab.atomic import replace_text
 from lab.errors import LabError
+from lab.store.folder import Folder
 from lab.store.layout import SCHEMA, TABLES, Spec, video_arrays
 from lab.store.reader import Store
 
@@ -32,7 +33,7 @@ def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any])
     try:
         attributes = {"schema": SCHEMA, "name": collection.name, "protocols": list(collection.protocols)}
         group = zarr.create_group(
-            fresh, zarr_format=3, attributes=attributes | {"passport": {"dataset": dict(dataset)}}
+            Folder(fresh), zarr_format=3, attributes=attributes | {"passport": {"dataset": dict(dataset)}}
         )
         group.create_group(TABLES)
         write_tables(fresh, collection)

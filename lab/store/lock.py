@@ -5,6 +5,7 @@ The kernel's file locks do it, because they vanish with the process however it d
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -46,7 +47,7 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
 def alone(store: Path) -> Iterator[None]:
     """Waits until no other pass is inside, for the short work that shards must not do at the same time."""
     with _opened(store / "tables" / ".lock-gate") as gate:
-        fcntl.flock(gate, fcntl.LOCK_EX)
+        _flock(gate, fcntl.LOCK_EX, store)
         yield
 
 
@@ -61,9 +62,22 @@ def _opened(file: Path) -> Iterator[IO[str]]:
         yield stream
 
 
+def _flock(stream: IO[str], how: int, store: Path) -> None:
+    try:
+        fcntl.flock(stream, how)
+    except OSError as error:
+        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+            raise
+        raise LabError(
+            f"{store} is on a file system without file locks ({error.strerror}), where nothing would keep two passes "
+            "apart: mount it with locks (Lustre: -o flock), or run the pass with --features on another disk and move "
+            "the finished store there, where it can be read"
+        ) from None
+
+
 def _acquire(stream: IO[str], store: Path) -> None:
     try:
-        fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB, store)
     except BlockingIOError:
         stream.seek(0)
         try:

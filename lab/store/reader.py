@@ -60,6 +60,8 @@ class Store:
             self.passport: dict[str, Any] = dict(attributes["passport"])
             self.name: str = attributes["name"]
             self.protocols: tuple[str, ...] = tuple(attributes["protocols"])
+            if wrong := _mistyped(attributes):
+                raise TypeError(f"'{wrong}' is of another type")
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LabError(f"{path} is damaged: {_told(error)}; restore zarr.json, or make the store again") from None
 
@@ -242,6 +244,17 @@ class Store:
         if protocol not in self.protocols:
             raise unknown(f"protocol of {self.name}", protocol, self.protocols)
         return protocol
+
+
+def _mistyped(attributes: dict[str, Any]) -> str | None:
+    """The first of the attributes that is not what a store's are, as somebody may have edited them."""
+    protocols = attributes["protocols"]
+    if not isinstance(attributes["name"], str):
+        return "name"
+    if not (isinstance(protocols, list) and protocols and all(isinstance(name, str) for name in protocols)):
+        return "protocols"
+    sections = attributes["passport"].items()
+    return next((f"passport.{name}" for name, section in sections if not isinstance(section, dict)), None)
 
 
 def _told(error: Exception) -> str:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError
+from lab.store.damage import damaged
 from lab.store.layout import CHUNK_VIDEOS, PRESENCE
 from lab.store.ledger import STORED, Entry
 from lab.store.reader import Store
@@ -17,6 +18,9 @@ from lab.store.reader import Store
 def problems(store: Store) -> Iterator[str]:
     """One line for each thing that is not as it must be; none for a sound store. Reads every array block by block."""
     try:
+        if broken := list(damaged(store)):
+            yield from broken  # reading stops at the first of them
+            return
         entries = list(store.ledger)
         yield from _tables(store)
         if "frames" in store.passport:
@@ -62,8 +66,11 @@ def _shaped(store: Store, name: str, rows: int) -> Iterator[str]:
 
 def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
-    for name in ("frames", "frame_times_s", "frame_count"):
+    for name in ("frames", "frame_times_s", "frame_count", "duration_s"):
         yield from _shaped(store, name, V)
+    short = int((store.read("duration_s") < 0).sum())
+    if short:
+        yield f"duration_s: {short} are negative"
     counts = store.read("frame_count")
     F = store.array("frames").shape[1]
     imported = "imported" in store.passport["frames"]  # features from elsewhere bring no times and no pictures

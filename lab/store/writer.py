@@ -1,4 +1,4 @@
-"""Filling a store: room for a modality, then unit by unit, every unit committed by its ledger rows.
+"""Filling a store unit by unit, every unit committed by its ledger rows.
 
 The order within a unit is: values, then the counts or flags that make them visible, then the ledger. A pass that dies
 between any two of these leaves rows that the next pass writes again with the same bytes. A unit's rows never share a
@@ -7,9 +7,7 @@ chunk with another shard's, since concurrent writes to one chunk lose data silen
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,28 +17,16 @@ import zarr
 from numpy.typing import ArrayLike, NDArray
 
 from lab.errors import LabError
-from lab.store import passport as passports
-from lab.store import thumbnails
-from lab.store.create import make_arrays, write_tables
-from lab.store.layout import (
-    PRESENCE,
-    TABLES,
-    UNIT_CAPTIONS,
-    UNIT_VIDEOS,
-    audio_arrays,
-    frame_arrays,
-    placed_words,
-    text_arrays,
-    token_rows,
-)
+from lab.store import room, thumbnails
+from lab.store.create import write_tables
+from lab.store.damage import damaged
+from lab.store.folder import Folder
+from lab.store.layout import PRESENCE, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, token_rows
 from lab.store.ledger import Entry, Ledger
-from lab.store.lock import alone
 from lab.store.reader import Store
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -67,7 +53,7 @@ class StoreWriter:
 
     def __init__(self, path: Path) -> None:
         self.store = Store(path)
-        self.group = zarr.open_group(path, mode="r+", use_consolidated=False)
+        self.group = zarr.open_group(Folder(path), mode="r+", use_consolidated=False)
         if "packed" in self.group.attrs:  # a unit is a part of a shard there, and writing it would rewrite the shard
             raise LabError(f"{path} is a packed copy, for reading: go on with the store that it was made from")
         self.ledger = Ledger(path / TABLES / "ledger")
@@ -79,90 +65,30 @@ class StoreWriter:
     # -- making room ---------------------------------------------------------------------------------------------
 
     def add_frames(self, section: Mapping[str, Any], frames: int, dim: int) -> None:
-        """Makes room for F frames of D a video, unless there is some.
-
-        Raises ``LabError`` on another passport, and where texts of another width are there.
-        """
-        with self._room("frames", section) as missing:
-            if missing:
-                self._require_one_space("frames", section, dim)
-                make_arrays(self.group, frame_arrays(len(self.store.videos), frames, dim))
-                self.group.require_group("thumbnails")
+        """Makes room for F frames of D a video, unless there is some; see ``lab.store.room``."""
+        self.store = room.add_frames(self.store.path, section, frames, dim)
 
     def add_text(
         self, section: Mapping[str, Any], dim: int, counts: ArrayLike, ids: ArrayLike, word: ArrayLike
     ) -> None:
-        """Makes room for the captions: ``counts`` (T,) word tokens each, ``ids`` and ``word`` of all tokens in a row.
-
-        Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
-        Raises ``LabError`` on another passport, and where frames of another width are there.
-        """
-        count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
-        if len(self.store.captions) != len(count):
-            raise ValueError(f"{len(count)} token counts for {len(self.store.captions)} captions")
-        start, width, N = placed_words(count)
-        rows = token_rows(start, count)
-        with self._room("text", section) as missing:
-            if missing:
-                self._require_one_space("text", section, dim)
-                made = make_arrays(self.group, text_arrays(len(count), N, width, dim))
-                made["word_start"][:], made["word_count"][:] = start, count
-                for name, values in (("token_ids", ids), ("token_word", word)):
-                    placed = np.full(N, -1, np.int32)
-                    placed[rows] = values
-                    made[name][:] = placed
+        """Makes room for the captions and their word tokens, unless there is some; see ``lab.store.room``."""
+        self.store = room.add_text(self.store.path, section, dim, counts, ids, word)
 
     def add_audio(self, section: Mapping[str, Any], segments: int, dim: int) -> None:
-        """Makes room for a clip vector and up to S segment vectors of A a video, unless there is some."""
-        with self._room("audio", section) as missing:
-            if missing:
-                make_arrays(self.group, audio_arrays(len(self.store.videos), segments, dim))
-
-    @contextmanager
-    def _room(self, modality: str, section: Mapping[str, Any]) -> Iterator[bool]:
-        """Whether the body has to make the arrays; afterwards their section in the passport says that they are there.
-
-        Shards that start together all find a modality missing. The first makes room; had the others no second look,
-        they would make it anew over what the first has written by then.
-        """
-        with alone(self.store.path):
-            self.store = Store(self.store.path)
-            missing = not self.require_section(modality, section)
-            yield missing
-            if missing:
-                self.group.attrs.update({"passport": self.store.passport | {modality: dict(section)}})
-                self.store = Store(self.store.path)
-
-    def _require_one_space(self, modality: str, section: Mapping[str, Any], dim: int) -> None:
-        """Frames and texts are compared, so they must be of two towers of one network, as far as can be told."""
-        other = "text" if modality == "frames" else "frames"
-        if other not in self.store.passport:
-            return
-        theirs, ours = (about.get("name", "unknown") for about in (self.store.passport[other], section))
-        held = self.store.array("sentences" if other == "text" else "frames").shape[-1]
-        if held != dim:
-            raise LabError(
-                f"frames and text must be as wide as each other: {self.store.path} has {other} by '{theirs}' with "
-                f"{held} dims, {modality} by '{ours}' would have {dim}: name the CLIP of the {other} with --clip, or "
-                "make another store with --name"
-            )
-        if theirs != ours:
-            log.warning("%s: its %s is by '%s', the %s by '%s': nothing tells whether they belong together",
-                        self.store.path, other, theirs, modality, ours)  # fmt: skip
+        """Makes room for a clip vector and up to S of A a video, unless there is some; see ``lab.store.room``."""
+        self.store = room.add_audio(self.store.path, section, segments, dim)
 
     def require_section(self, modality: str, section: Mapping[str, Any]) -> bool:
         """Whether the store already has the modality. Raises ``LabError`` if it was made under another passport."""
-        remedy = "Use the settings and package versions that made it, or give the new features another --name"
-        passports.require_same(self.store.passport, {modality: dict(section)}, str(self.store.path), remedy)
-        return modality in self.store.passport
+        return room.has_section(self.store, modality, section)
 
     # -- filling -------------------------------------------------------------------------------------------------
 
     def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
-        features, times = self._array("frames")[block], self._array("frame_times_s")[block]
-        durations, counts = self._array("duration_s")[block], self._array("frame_count")[block]
+        features, times = self._held("frames", block), self._held("frame_times_s", block)
+        durations, counts = self._held("duration_s", block), self._held("frame_count", block)
         shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
@@ -181,6 +107,13 @@ class StoreWriter:
     def _array(self, name: str) -> Any:
         return self.group[name]
 
+    def _held(self, name: str, rows: slice) -> NDArray[Any]:
+        """What is there of the rows that are to be changed, as arrays of our own. ``LabError`` for a damaged chunk."""
+        try:
+            return np.array(self._array(name)[rows])
+        except (ValueError, RuntimeError):
+            raise LabError(next(damaged(self.store), f"{self.store.path}: array '{name}' cannot be read")) from None
+
     def _write_thumbnails(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The pictures of these rows, beside those of the unit's other rows: their files may have gone."""
         file = self.store.thumbnail_file(first)
@@ -198,7 +131,7 @@ class StoreWriter:
         """The videos of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
         names = ("audio", "audio_segments", "audio_segment_count", "audio_presence")
-        whole, parts, counts, presence = (self._array(name)[block] for name in names)
+        whole, parts, counts, presence = (self._held(name, block) for name in names)
         shown = counts.copy()
         for i, row in enumerate(rows):
             if row is None:
@@ -214,18 +147,18 @@ class StoreWriter:
         """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""
         first = int(rows[0]) // UNIT_CAPTIONS * UNIT_CAPTIONS
         unit = _within_unit(first, int(rows[-1]) + 1 - first, UNIT_CAPTIONS)
-        start, count = self._array("word_start")[unit], self._array("word_count")[unit]
+        start, count = self._held("word_start", unit), self._held("word_count", unit)
         local = rows - unit.start
-        held = self._array("sentences")[unit]
+        held = self._held("sentences", unit)
         held[local] = sentences
         width = self._array("words").chunks[0]
         base = int(rows[0]) // UNIT_CAPTIONS * width
-        tokens = self._array("words")[base : base + width]
+        tokens = self._held("words", slice(base, base + width))
         places = token_rows(start[local] - base, count[local])
         if len(places) != len(words):
             raise ValueError(f"{len(words)} word vectors for {len(places)} tokens")
         tokens[places] = words
-        flags = self._array("encoded")[unit]
+        flags = self._held("encoded", unit)
         flags[local] = 1
         self._array("sentences")[unit] = held
         self._array("words")[base : base + width] = tokens
