@@ -21,9 +21,9 @@ import torch
 from envelope import write
 
 from lab.backbones import load_clip
+from lab.choose import Candidate
 from lab.datasets import Caption, Collection, Video
 from lab.embeddings import Texts
-from lab.evaluate import Candidate
 from lab.query import Encoder
 from lab.search import Searcher
 from lab.store import open_store

@@ -12,8 +12,7 @@ import json
 import logging
 import shlex
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,69 +21,21 @@ from torch import nn
 
 from lab import cli
 from lab.atomic import replace_bytes, replace_text
+from lab.caveats import caveats
+from lab.choose import candidate, run_or_head, store_of
 from lab.device import pick_device
 from lab.embeddings import Texts, Videos
-from lab.errors import LabError, unknown
-from lab.heads import HEADS
+from lab.errors import LabError
 from lab.metrics import DSL_SCALE, dual_softmax, ranks, summarise, v2t_ranks
-from lab.reads import OPEN, Needs, Reader, count_reads, load_split
-from lab.runs import RUNS, Run, file_name, find_below, find_run, load_run, read_run, runs_below
+from lab.reads import Reader, load_split
+from lab.runs import RUNS, file_name, read_run
 from lab.similarity import similarity_matrix
-from lab.store import PRESENCE, Coverage, Store
-from lab.store.find import given_store, store_options
-from lab.training.recipe import Recipe, divide, parse_settings
-from lab.training.task import head_for
+from lab.store import PRESENCE, Store
+from lab.store.find import store_options
 
 log = logging.getLogger(__name__)
 
-#: Fewer videos than this cannot tell one head from another.
-FEW = 100
 SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR", "MRR")
-#: Settings that mean something without a training.
-UNTRAINED = ("audio_level", "seed")
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What is evaluated: a head, the name that it goes by, its run if it was trained, and what it hears."""
-
-    head: nn.Module
-    label: str
-    run: Path | None = None
-    audio_level: str = "clip"
-
-    @property
-    def needs(self) -> Needs:
-        """What it reads of a split."""
-        return Needs.of(self.head, audio_level=self.audio_level)
-
-
-def trained_head(path: Path, store: Store, trust: Collection[str] = ()) -> Candidate:
-    """A run as a head. Raises ``LabError`` where it was trained on another store's features."""
-    head, run = load_run(path, store, trusted=trust)
-    return Candidate(head, path.name, path, run.audio_level)
-
-
-def untrained_head(name: str, store: Store, settings: Sequence[str] = ()) -> Candidate:
-    """A head as it begins, with settings ``key=value``; a warning says so where it would learn.
-
-    Raises ``LabError`` for a head or a setting that there is not.
-    """
-    if name not in HEADS and ":" not in name:
-        raise unknown("head", name, HEADS)
-    known = parse_settings(settings)
-    recipe, keywords = divide(name, known)
-    for key in recipe:
-        if key not in UNTRAINED:
-            raise LabError(f"'{key}' is for training, which python -m lab.train does: leave it out here")
-    how = Recipe(**recipe)
-    head, _ = head_for(store, name, keywords, how.seed)
-    if any(True for _ in head.parameters()):
-        trains = shlex.join(["python", "-m", "lab.train", name, "--store", str(store.path)])
-        log.warning("%s has parameters, and they are as they begin: %s", name, trains)
-    label = "-".join([name, *(f"{key}={value}" for key, value in sorted(known.items()))])
-    return Candidate(head.eval(), label, None, how.audio_level)
-
 
 # -- the function ----------------------------------------------------------------------------------------------------
 
@@ -188,39 +139,6 @@ def write_similarity(file: Path, similarity: NDArray[np.float32], store: Store, 
     replace_text(file.with_name(f"{file.name}.json"), json.dumps(told) + "\n")
 
 
-def left_out(held: Coverage) -> str:
-    """What a split lacks of what its protocol lists, and what that does to numbers; '' where it lacks nothing."""
-    captions = f"{held.captions} of {held.captions_listed} captions"
-    if held.videos < held.videos_listed:
-        told = f"{held.videos} of {held.videos_listed} listed videos and {captions}"
-        return f"{told}: a smaller gallery makes every number better"
-    return "" if held.complete else f"{captions}: those that are left out ask nothing"
-
-
-def caveats(store: Store, split: str, protocol: str | None = None, run: Run | None = None) -> Iterator[str]:
-    """What must be said below numbers: how often a held-out split was read, and what makes the numbers mean little.
-
-    ``run``: what was evaluated, if it was trained.
-    """
-    if split not in OPEN:
-        yield f"reads of the split '{split}' of {store.path} so far: {count_reads(store, split)}"
-    held = store.coverage(split, protocol)
-    if not held.complete:
-        yield f"! {split}: {left_out(held)}"
-    if held.videos < FEW:
-        yield f"! {held.videos} {split} videos: this shows that the head runs, and tells nothing about it"
-    view = protocol or store.protocols[0]
-    if run is not None and run.protocol != view:
-        asked = [video["splits"] for video in store.videos if video["splits"].get(view) == split]
-        seen = sum(splits.get(run.protocol) in ("train", "val") for splits in asked)
-        told = f"whose train and val hold {seen} of these {len(asked)} videos"
-        if run.protocol not in store.protocols:
-            told = "which this store does not know: it may have seen these videos"
-        yield f"! trained under the protocol '{run.protocol}', {told}"
-    for warning in store.warnings:
-        yield f"! {warning}"
-
-
 # -- the command -----------------------------------------------------------------------------------------------------
 
 
@@ -251,26 +169,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
     if given.ranks is not None and given.ranks == given.similarity:
         raise LabError(f"--ranks and --similarity must be two files, both are {given.ranks}: name another one")
-    path = find_run(given.what, given.runs)
-    run: Run | None = None
-    if path is None and given.what not in HEADS and ":" not in given.what:
-        path = find_below(given.what, given.runs)
-    if path is not None:
-        run = read_run(path)
-        if given.dataset is None and given.store is None:
-            given.dataset = run.dataset
-        store = given_store(given, run.passport, run.store)
-        protocol = given.protocol or (run.protocol if run.protocol in store.protocols else store.protocols[0])
-        if given.set:
-            raise LabError(f"{path} is trained, its settings are fixed: leave --set out, or give a head's name")
-        one = trained_head(path, store, given.trust)
-    else:
-        store = given_store(given)
-        protocol = given.protocol or store.protocols[0]
-        if given.what not in HEADS and ":" not in given.what:
-            runs = sorted({path.name for path in runs_below(given.runs)})
-            raise unknown("head or run", given.what, [*HEADS, *runs])
-        one = untrained_head(given.what, store, given.set)
+    path = run_or_head(given.what, given.runs)
+    run = read_run(path) if path is not None else None
+    store = store_of(path, given)
+    protocol = given.protocol or store.protocols[0]
+    if run is not None and given.protocol is None and run.protocol in store.protocols:
+        protocol = run.protocol
+    one = candidate(path or given.what, store, given.set, given.trust)
     one.head.to(pick_device(given.device))
     command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
     reader = Reader(command, one.label, str(one.run) if one.run else None)

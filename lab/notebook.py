@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 
 from lab import cli
+from lab.choose import Candidate, plain_heads, trained_heads
 from lab.errors import LabError
-from lab.evaluate import Candidate
 from lab.figures import style
-from lab.figures.material import Material, NoData, baselines, newest_runs, trained
+from lab.figures.material import Material, NoData
 from lab.reads import OPEN
+from lab.runs.fitting import newest_runs
 from lab.search import Hit, told
 from lab.store import open_store
 from lab.training.task import head_for
@@ -44,7 +45,8 @@ def begin(
     opened = open_store(path)
     found = newest_runs(opened, Path(runs), trust=trust) if runs is not None else []
     split = split or next((name for name in ("val", *OPEN) if name in opened.splits), "val")
-    material = Material(opened, [*baselines(opened), *trained(opened, found, trust)], split, command="notebook")
+    heads = [*plain_heads(opened).values(), *trained_heads(opened, found, trust)]
+    material = Material(opened, heads, split, command="notebook")
     cli.say(material.source())
     cli.say(f"heads: {', '.join(material.heads)}")
     if runs is not None and not found:

@@ -9,6 +9,7 @@ with its video is read, nothing is measured, and so no read is logged (``lab.gal
 
 from __future__ import annotations
 
+import argparse
 import logging
 import math
 import sys
@@ -25,16 +26,15 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab import cli
-from lab.choose import choose_head, locate_run
+from lab.choose import Candidate, choose_head, locate_run, store_of
 from lab.embeddings import Texts
 from lab.errors import LabError
-from lab.evaluate import Candidate
 from lab.gallery import gallery_rows, load_gallery, not_searched
 from lab.query import Encoder, Query
-from lab.runs import RUNS, read_run
+from lab.runs import RUNS
 from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
 from lab.store import Store, open_store
-from lab.store.find import find_store, given_store, store_options
+from lab.store.find import store_options
 
 log = logging.getLogger(__name__)
 
@@ -199,26 +199,18 @@ def search(
     either: the newest run on the store's data set, else mean pooling, said aloud. ``store`` is one, or its path;
     without it, that of ``dataset`` (by default the run's) below ``features``. Raises ``LabError`` as the command does.
     """
+    path = None if run is None else locate_run(run, runs)
     if store is None:
-        name, passport, path = _trained_on(run, runs)
-        found = find_store(features, dataset or name, passport, path)
+        found = store_of(path, argparse.Namespace(store=None, dataset=dataset, features=features))
     else:
         found = store if isinstance(store, Store) else open_store(store)
     if isinstance(head, nn.Module):
         one = Candidate(head, type(head).__name__)
     else:
-        one = choose_head(found, run, head, (), runs, trust)
+        one = choose_head(found, path, head, (), runs, trust)
     if told := not_searched(found, split, protocol):
         log.warning("%s", told)
     return Searcher(found, one, split=split, protocol=protocol, clip=clip).search(query, top)
-
-
-def _trained_on(run: str | Path | None, runs: Path) -> tuple[str | None, dict[str, Any] | None, str]:
-    """The data set, the passport and the store of a run, if one is named."""
-    if run is None:
-        return None, None, ""
-    told = read_run(locate_run(run, runs))
-    return told.dataset, told.passport, told.store
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -244,10 +236,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     given = parser.parse_args(argv)
-    name, passport, path = _trained_on(given.run if given.store is None else None, given.runs)
-    given.dataset = given.dataset or name
-    store = given_store(given, passport, path)
-    one = choose_head(store, given.run, given.head, given.set, given.runs, given.trust)
+    path = None if given.run is None else locate_run(given.run, given.runs)
+    store = store_of(path, given)
+    one = choose_head(store, path, given.head, given.set, given.runs, given.trust)
     searcher = Searcher(store, one, split=given.split, protocol=given.protocol, clip=given.clip)
     query = searcher.encoder(given.query)
     for note in query.notes:

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from lab import cli
+from lab.caveats import caveats
 from lab.errors import LabError
-from lab.evaluate import caveats
 from lab.reads import require_split
 from lab.runs import RUNS, file_name, read_run, runs_below
 from lab.store import Store

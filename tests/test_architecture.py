@@ -22,6 +22,7 @@ STUDY_SIDE = (
     "atomic",
     "",
     "by_word",
+    "caveats",
     "choose",
     "cli",
     "device",

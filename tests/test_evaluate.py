@@ -18,8 +18,9 @@ from searchable import save_heads
 from synthetic import World
 
 from lab import cli
+from lab.caveats import caveats, left_out
 from lab.embeddings import Texts, Videos
-from lab.evaluate import by_sound, caveats, evaluate, left_out, main
+from lab.evaluate import by_sound, evaluate, main
 from lab.figures.finished import named
 from lab.heads import build_head
 from lab.metrics import dual_softmax, ranks, retrieval_metrics, v2t_metrics, v2t_ranks

@@ -25,8 +25,8 @@ from pictured import A, D, F, jpeg, leaving, make, texts_of
 from PIL import Image
 
 from lab import cli
+from lab.choose import Candidate, plain_heads, trained_heads
 from lab.errors import LabError
-from lab.evaluate import Candidate
 from lab.figures import (
     FIGURES,
     STUDY_FIGURES,
@@ -44,11 +44,12 @@ from lab.figures import (
     words,
 )
 from lab.figures.__main__ import main
-from lab.figures.material import baselines, interval, newest_runs, trained
+from lab.figures.material import interval
 from lab.heads import HEADS, build_head
 from lab.metrics import ranks
 from lab.reads import count_reads
 from lab.runs import save_run
+from lab.runs.fitting import newest_runs
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Store, open_store
@@ -84,7 +85,7 @@ def runs(path: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def material(path: Path, runs: Path) -> Material:
     store = open_store(path)
-    return Material(store, [*baselines(store), *trained(store, newest_runs(store, runs))])
+    return Material(store, [*plain_heads(store).values(), *trained_heads(store, newest_runs(store, runs))])
 
 
 @pytest.fixture(scope="module")
@@ -128,6 +129,8 @@ def test_a_figure_is_legible_and_says_what_it_shows(
         "sound": ["R@1 (%)", "captions that need the sound", "cmfi without sound"],
         "fusion_weight": ["weight of the sound", "R@1 (%)", "captions that do not"],
         "rank_pairs": ["rank under mean", "better"],
+        "misses": ["its own video, v", "found first: v", "the worst ranks under"],
+        "by_length": ["seconds of its video", "R@1 (%)", "10 captions"],
         "space": ["first component", "of the variance", "captions", "frames"],
     }.items(),
 )
@@ -265,7 +268,7 @@ def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: 
         told = json.loads((tmp_path / name / "run.json").read_text())
         told["keywords"] |= keywords
         (tmp_path / name / "run.json").write_text(json.dumps(told | changes))
-        figure = sweeps.fusion_weight(Material(store, trained(store, [tmp_path / name])))
+        figure = sweeps.fusion_weight(Material(store, trained_heads(store, [tmp_path / name])))
         text = " ".join(" ".join(text.get_text().split()) for text in texts_of(figure))
         printed[name] = text.partition("95 % intervals; ")[2]
     for name, said in {
@@ -292,7 +295,7 @@ def test_bars_without_a_projection_have_the_settings_of_the_run(path: Path, monk
     for head in made.values():
         for parameter in head.parameters():
             parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
-    material = Material(store, {**{one.label: one.head for one in baselines(store)}, **made})
+    material = Material(store, {**{one.label: one.head for one in plain_heads(store).values()}, **made})
     monkeypatch.setattr(heads, "grouped_bars", lambda groups, bars, source: bars)
     bars: Any = heads.projection(material)
     assert list(bars) == ["mean", "topk k=1"]
@@ -316,7 +319,7 @@ def test_words_in_pieces_are_put_together(material: Material) -> None:
 
 
 def test_without_a_word_branch_words_show_cosines(material: Material) -> None:
-    plain = Material(material.store, baselines(material.store))
+    plain = Material(material.store, list(plain_heads(material.store).values()))
     row = int(np.flatnonzero(["dog" in caption["text"] for caption in plain.captions])[0])
     figure = words.words(plain, row)
     values = next(a for a in figure.axes if a.images and a.get_xlabel()).images[0].get_array()
@@ -480,7 +483,9 @@ def test_names_and_runs_that_there_are_not(path: Path, runs: Path, capsys: pytes
     assert figures("strip", "--store", path) == 2
     assert "unknown figure 'strip': did you mean 'strips'?" in capsys.readouterr().err
     assert figures("--store", path, "--runs", runs, "--run", "xpol-1") == 2
-    assert "there is no run 'xpol-1'" in capsys.readouterr().err
+    assert (
+        "unknown head or run 'xpol-1': did you mean 'xpool-1'? known: mean, topk, softmax, " in capsys.readouterr().err
+    )
     assert figures("--store", path, "--split", "vl") == 2
     assert "unknown split of made 'vl': did you mean 'val'?" in capsys.readouterr().err
 
@@ -494,11 +499,11 @@ def test_the_list_says_what_each_figure_shows(capsys: pytest.CaptureFixture[str]
 
 def test_runs_of_one_head_have_labels_that_differ(path: Path, runs: Path, tmp_path: Path) -> None:
     store = open_store(path)
-    found = trained(store, [runs / "xpool-1", runs / "xpool-1", runs / "topk-1"])
+    found = trained_heads(store, [runs / "xpool-1", runs / "xpool-1", runs / "topk-1"])
     assert [one.label for one in found] == ["xpool", "xpool xpool-1", "topk k=3 trained"]
     shutil.copytree(runs / "xpool-1", tmp_path / "a-study" / "runs" / "xpool-1")
     again = [runs / "xpool-1", *[tmp_path / "a-study" / "runs" / "xpool-1"] * 4]
-    labels = [one.label for one in trained(store, again)]
+    labels = [one.label for one in trained_heads(store, again)]
     named = ["xpool", "xpool xpool-1", *(f"xpool xpool-1 a-study{number}" for number in ("", " 2", " 3"))]
     assert labels == named
     assert [file.name for file in newest_runs(store, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1", "cmfi-1"]

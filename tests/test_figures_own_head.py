@@ -12,10 +12,10 @@ from pictured import A, leaving, make, texts_of
 from searchable import save_heads
 
 from lab import cli, notebook
-from lab.evaluate import Candidate
+from lab.choose import Candidate
 from lab.figures import Material, heads, strips, truth
 from lab.figures.__main__ import main
-from lab.figures.material import newest_runs
+from lab.runs.fitting import newest_runs
 from lab.store import open_store
 
 README = Path(__file__).parent.parent / "README.md"

@@ -18,12 +18,12 @@ from synthetic import A, D, F, S
 from torch import Tensor, nn
 
 from lab import cli
-from lab.choose import all_runs
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.evaluate import main as evaluate
 from lab.heads import HEADS, build_head
 from lab.runs import Run, find_below, find_run, load_run, read_run, runs_below, save_run
+from lab.runs.fitting import all_runs
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.study import main as study

@@ -16,11 +16,10 @@ from torch import nn
 
 import lab
 from lab import cli
-from lab.choose import choose_head, locate_run, untrained_head
+from lab.choose import Candidate, choose_head, locate_run, untrained_head
 from lab.demo.answers import Answers
 from lab.demo.heads import menu
 from lab.errors import LabError
-from lab.evaluate import Candidate
 from lab.gallery import not_searched
 from lab.query import READ, Encoder, foreign
 from lab.reads import log_file
@@ -230,8 +229,10 @@ def test_runs_that_do_not_fit_are_one_line(
 
 
 def test_runs_and_heads_that_there_are_not(store: Store, runs: Path, full: Path, tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"there is no run 'xpol' in .*lab\.train"):
-        locate_run("xpol", runs)
+    with pytest.raises(LabError, match=r"unknown run 'xpol-s0': did you mean 'xpool-s0'\? known: xpool-s0, "):
+        locate_run("xpol-s0", runs)
+    with pytest.raises(LabError, match=r"there is no run 'xpool' in .*lab\.train"):
+        locate_run("xpool", tmp_path)
     with pytest.raises(LabError, match="unknown head 'tpok': did you mean 'topk'"):
         choose_head(store, head="tpok")
     with pytest.raises(LabError, match="exclude each other"):

@@ -7,15 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from lab.choose import fitting_runs, say_left_out
+from lab.choose import Candidate, plain_heads, trained_head
 from lab.errors import LabError, unknown
-from lab.evaluate import Candidate, trained_head, untrained_head
 from lab.figures import style
-from lab.runs import RUNS, read_run
+from lab.runs import RUNS
+from lab.runs.fitting import Fitting
 from lab.store import Store
-
-#: What needs no training, with its settings; top-k takes as many frames as there are, where there are fewer.
-UNTRAINED = ("mean", "topk", "softmax")
 
 
 @dataclass(frozen=True)
@@ -39,7 +36,7 @@ class Entry:
 
 @dataclass
 class Menu:
-    """The heads of a store, made when they are first asked for. ``left_out``: runs that do not fit, and why."""
+    """The heads of a store, runs loaded when they are first asked for. ``left_out``: runs that do not fit, and why."""
 
     store: Store
     entries: dict[str, Entry]
@@ -51,13 +48,9 @@ class Menu:
         """A head by its key. Raises ``LabError`` for an unknown one."""
         if key not in self.entries:
             raise unknown("head", key, self.entries)
-        if key not in self._made:
-            run = self.entries[key].run
-            if run is not None:
-                self._made[key] = trained_head(run, self.store, self.trust)
-            else:
-                settings = [f"top_k={min(3, self.store.array('frames').shape[1])}"] if key == "topk" else []
-                self._made[key] = untrained_head(key, self.store, settings)
+        run = self.entries[key].run
+        if key not in self._made and run is not None:
+            self._made[key] = trained_head(run, self.store, self.trust)
         return self._made[key]
 
     @property
@@ -70,13 +63,9 @@ class Menu:
 def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol: str | None = None) -> Menu:
     """All heads for a store: runs that fit it and its protocol (None: the first), the newest first, then the rest."""
     entries: dict[str, Entry] = {}
-    left_out: dict[Path, LabError] = {}
-    for path, wrong in fitting_runs(store, runs, trust, protocol or store.protocols[0]):
+    fitting = Fitting(store, runs, trust, protocol or store.protocols[0])
+    for path, run in fitting:
         name = path.relative_to(runs).as_posix()
-        if wrong is not None:
-            left_out[path] = wrong
-            continue
-        run = read_run(path)
         told = f"{run.head}, trained {run.time[:10]}"
         if "R@1" in run.metrics:
             told += f", R@1 {run.metrics['R@1']:.1f} on validation"
@@ -85,10 +74,13 @@ def menu(store: Store, runs: Path = RUNS, trust: Collection[str] = (), protocol:
     for key, entry in entries.items():
         if shared.count(entry.label) > 1:  # two studies may call their runs alike
             entries[key] = Entry(key, key.replace("/runs/", "/"), entry.kind, entry.told, entry.run)
-    for name in UNTRAINED:
-        entries[name] = Entry(name, name, name, "no training")
-    say_left_out(store, left_out)
-    return Menu(store, entries, {path.relative_to(runs).as_posix(): str(why) for path, why in left_out.items()}, trust)
+    made = {}
+    for name, one in plain_heads(store).items():
+        key = name if name not in entries else f"{name} untrained"  # a run may be called so, too
+        made[key], entries[key] = one, Entry(key, key, name, "no training")
+    fitting.say()
+    left_out = {path.relative_to(runs).as_posix(): str(why) for path, _, why in fitting.left_out}
+    return Menu(store, entries, left_out, trust, made)
 
 
 def require_known(made: Menu, names: Collection[str]) -> list[str]:

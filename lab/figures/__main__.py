@@ -13,14 +13,13 @@ from typing import Any
 from matplotlib.figure import Figure
 
 from lab import cli
-from lab.choose import locate_run, training
+from lab.choose import Candidate, plain_heads, run_or_head, trained_heads, training
 from lab.errors import unknown
-from lab.evaluate import Candidate
 from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
 from lab.figures.finished import named, newest
-from lab.figures.material import baselines, newest_runs, trained
 from lab.reads import OPEN, count_reads, require_split
 from lab.runs import RUNS
+from lab.runs.fitting import newest_runs
 from lab.store import Store
 from lab.store.find import given_store, store_options
 
@@ -112,19 +111,16 @@ def _studies(store: Store | None, asked: Sequence[str], directory: Path, protoco
 
 def _heads(store: Store, given: Any) -> list[Candidate]:
     """The heads by what --run names, and those without training. Raises ``LabError`` for a run that there is not."""
-    asked, runs, trust = given.run, given.runs, given.trust
-    plain = baselines(store)
-    if not asked:
-        paths = newest_runs(store, runs, given.protocol, trust)
+    plain, runs = plain_heads(store), given.runs
+    if not given.run:
+        names, paths = list(plain), newest_runs(store, runs, given.protocol, given.trust)
         if not paths:
             log.info("no run on %s in %s: heads without training alone%s", store.path, runs, training(store))
-        return [*plain, *trained(store, paths, trust)]
-    names = {style.head_of(one.label): one for one in plain}
-    found: list[Candidate] = [names[name] for name in dict.fromkeys(["mean", "topk", *asked]) if name in names]
-    paths = []
-    for name in (name for name in dict.fromkeys(asked) if name not in names):
-        paths.append(locate_run(name, runs))
-    return [*found, *trained(store, paths, trust)]
+    else:
+        meant = {name: run_or_head(name, runs, plain) for name in given.run}
+        names = list(dict.fromkeys(["mean", "topk", *(name for name, path in meant.items() if path is None)]))
+        paths = [path for path in meant.values() if path is not None]
+    return [*(plain[name] for name in names), *trained_heads(store, paths, given.trust)]
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.errors import LabError, unknown
-from lab.evaluate import left_out
+from lab.caveats import left_out
 from lab.figures.material import NoData
 from lab.metrics import ranks
 from lab.reads import Needs, load_split

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,20 +14,18 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab.by_word import stored_words
-from lab.choose import all_runs
+from lab.caveats import left_out
+from lab.choose import Candidate
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.evaluate import Candidate, left_out, own_sound
-from lab.heads import HEADS
+from lab.evaluate import own_sound
 from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
 from lab.metrics import ranks
 from lab.reads import OPEN, Needs, Reader, load_split
-from lab.runs import RUNS, UntrustedError, load_run
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
-from lab.training.task import head_for
 from lab.truth import AgainstTruth, against_truth, own_frame_weights
 
 log = logging.getLogger(__name__)
@@ -205,72 +202,3 @@ def interval(
     if len(np.unique(kept)) < 2:
         raise NoData(f"{len(np.unique(kept))} videos are too few to resample")
     return bootstrap_interval(rank, target, metric, where=where, resamples=RESAMPLES)
-
-
-# -- which heads -----------------------------------------------------------------------------------------------------
-
-
-def baselines(store: Store) -> list[Candidate]:
-    """The heads that need no training: mean, top-k with the paper's k, softmax."""
-    frames = store.array("frames").shape[1]
-    k = min(3, frames)
-    plan: list[tuple[str, str, dict[str, Any]]] = [
-        ("mean", "mean", {}),
-        ("topk", f"topk k={k}", {"top_k": k}),
-        ("softmax", "softmax", {}),
-    ]
-    return [Candidate(head_for(store, name, keywords)[0], label) for name, label, keywords in plan]
-
-
-def trained(store: Store, paths: Sequence[Path], trust: Sequence[str] = ()) -> list[Candidate]:
-    """Runs as heads with labels that differ. Raises ``LabError`` for a run that does not fit the store."""
-    found: list[Candidate] = []
-    for path in paths:
-        head, run = load_run(path, store, trusted=trust)
-        label = run.head + (f" k={head.top_k}" if hasattr(head, "top_k") else "")
-        label += " trained" if run.head in ("mean", "topk", "softmax") else ""
-        taken = [one.label for one in found]
-        label = next(name for name in _longer(label, path) if name not in taken)
-        found.append(Candidate(head, label, path, run.audio_level))
-    return found
-
-
-def _longer(label: str, path: Path) -> Iterator[str]:
-    """A run's label, then with the run's name, its study's (``STUDY/runs/RUN``), and numbers."""
-    yield label
-    yield (label := f"{label} {path.name}")
-    yield (label := f"{label} {(path.parent.parent if path.parent.name == 'runs' else path.parent).name}")
-    yield from (f"{label} {number}" for number in count(2))
-
-
-def newest_runs(store: Store, runs: Path = RUNS, protocol: str | None = None, trust: Sequence[str] = ()) -> list[Path]:
-    """The newest run of each head (and projection) that was trained on this store's features, in the table's order,
-    then those of one's own in the order of ``trust``.
-
-    Those of studies are among them. Runs under another protocol (None: the store's first) are left out with a line:
-    their train split may hold what this one tests on. So are those of code that ``trust`` does not name.
-    """
-    newest: dict[tuple[str, str], Path] = {}
-    elsewhere: list[str] = []
-    untrusted: set[str] = set()
-    view = protocol or store.protocols[0]
-    for path, run in all_runs(runs):
-        key = (run.head, str(run.keywords.get("projection", "")))
-        if key in newest or run.dataset != store.name:
-            continue
-        if run.protocol != view:
-            elsewhere.append(f"{path.name} ({run.protocol})")
-            continue
-        try:
-            load_run(path, store, trusted=trust)
-            newest[key] = path
-        except UntrustedError as error:
-            untrusted.add(error.name)
-        except LabError as error:
-            log.log(logging.WARNING if run.head in trust else logging.DEBUG, "left out: %s", error)
-    if elsewhere:
-        log.info("left out, trained under another protocol than %s: %s", view, ", ".join(elsewhere))
-    for name in sorted(untrusted):
-        log.warning("left out, code that the lab does not know: add --trust %s if you know it", name)
-    order = [*HEADS, *trust]
-    return [path for (head, _), path in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]

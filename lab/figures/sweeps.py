@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lab.evaluate import Candidate
+from lab.choose import Candidate
 from lab.figures import style
 from lab.figures.material import Material, NoData, interval
 from lab.metrics import ranks
