@@ -84,6 +84,25 @@ def test_it_is_its_equations_in_value_and_gradient(variant: str, reference: Any)
     agree_in_value_and_gradient(head_of(variant), reference)
 
 
+@pytest.mark.parametrize("variant", ["mgfi", "mgfi, nothing shared"])
+def test_what_is_faint_is_normalised_by_epsilon_too(variant: str) -> None:
+    """Variances as small as the layer norms' 1e-5: elsewhere they are so large that a wrong one would not be seen."""
+    head, (texts, videos) = head_of(variant), pairs()
+    assert isinstance(head, MGFI)
+    assert isinstance(texts.words, Tensor)
+    whole = Videos(torch.stack([videos.frames[0], videos.frames[4]]))
+    with torch.no_grad():
+        for parameter in (*head.value.parameters(), *head.out.parameters()):
+            parameter.mul_(0.01)
+        wanted = [
+            [equations()(head, text, [*words[:1]], [*frames], []) for frames in whole.frames]
+            for text, words in zip(texts.sentences, texts.words, strict=True)
+        ]
+        asked = Texts(texts.sentences, texts.words[:, :1])
+        for found in (head(asked, whole), head.score(asked, head.index(whole))):
+            assert torch.allclose(found, torch.tensor(wanted), atol=1e-5, rtol=0)
+
+
 def test_keywords_share_or_part_the_layers() -> None:
     one, apart = MGFI(D), MGFI(D, shared_norm=False, shared_tail=False)
     assert one.norm_text is None

@@ -101,3 +101,18 @@ def test_reduced_forms_hold_at_full_width(size: int) -> None:
         wanted = nn.functional.cosine_similarity(texts.sentences.double()[:, None], seen, dim=-1)
         head.float()
         assert torch.allclose(head.score(texts, head.index(videos)).double(), wanted, atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("faint", [["value", "out"], ["norm_pooled", "residual"]])
+def test_what_is_faint_is_normalised_by_epsilon_too(faint: list[str]) -> None:
+    """Variances as small as the layer norms' 1e-5: what is left of it elsewhere would hide a wrong one."""
+    head, (texts, videos) = head_of("xpool"), pairs()
+    assert isinstance(head, XPool)
+    whole = Videos(torch.stack([videos.frames[0], videos.frames[4]]))
+    with torch.no_grad():
+        for name in faint:
+            for parameter in head.get_submodule(name).parameters():
+                parameter.mul_(0.01)
+        wanted = [[equations(head, text, [], [*frames], []) for frames in whole.frames] for text in texts.sentences]
+        for found in (head(texts, whole), head.score(texts, head.index(whole))):
+            assert torch.allclose(found, torch.tensor(wanted), atol=1e-5, rtol=0)
