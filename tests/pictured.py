@@ -59,7 +59,7 @@ def make(path: Path, *, sound: bool = True, truth_known: bool = True, pictures: 
             things = [shown[v][0]] * 3 + [shown[v][1]] * (1 if v in ends else 3)
             features, times = np.stack([near(thing) for thing in things]), np.arange(len(things)) / 2
             jpegs = tuple(jpeg(thing) for thing in things) if pictures else ()
-            frame_rows.append(FrameRow(features, times, jpegs, 3.0))
+            frame_rows.append(FrameRow(features, times, jpegs, 3.0 + v % 2))
             heard = CONCEPTS[list(shown[v])][:, :A]
             audio_rows.append(AudioRow(heard.sum(0), heard, "present") if v % 4 else AudioRow(None, None, "absent"))
         writer.write_frames(first, frame_rows)

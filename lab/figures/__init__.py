@@ -16,7 +16,21 @@ from collections.abc import Callable
 
 from matplotlib.figure import Figure
 
-from lab.figures import clips, diversity, frames, heads, published, rows, space, strips, sweeps, trials, truth, words
+from lab.figures import (
+    clips,
+    diversity,
+    failures,
+    frames,
+    heads,
+    published,
+    rows,
+    space,
+    strips,
+    sweeps,
+    trials,
+    truth,
+    words,
+)
 from lab.figures.finished import Studies
 from lab.figures.material import Material, NoData
 
@@ -37,6 +51,8 @@ FIGURES: dict[str, Callable[[Material], Figure]] = {
     "sound": truth.sound,
     "fusion_weight": sweeps.fusion_weight,
     "rank_pairs": heads.rank_pairs,
+    "misses": failures.misses,
+    "by_length": failures.by_length,
     "space": space.space,
 }
 

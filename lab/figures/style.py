@@ -79,6 +79,9 @@ HEAD_MARKERS = {
     "cmfi": "*",
 }
 
+#: Points of a marker where it is not 5: stars and crosses have less of it inside.
+SIZES = {"*": 8.0, "P": 6.5, "X": 6.0}
+
 #: Widths of a printed column and of the text of a page, in inches, and the smallest type in points.
 COLUMN, TEXT = 3.3, 7.0
 SMALL = room.SMALL
@@ -214,7 +217,7 @@ def dot(
     """A value as a point with its interval as a line, in a row of ``dot_rows``; what is ``hollow`` stands back."""
     ends, wide = [scale * one.low, scale * one.high], 0.9 if hollow else 1.5
     axes.plot(ends, [height] * 2, color=colour, lw=wide, solid_capstyle="butt")
-    size = {"*": 8.0, "P": 6.5, "X": 6.0}.get(marker, 5.0) - hollow  # stars and crosses have less of it inside
+    size = SIZES.get(marker, 5.0) - hollow
     edge: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9} if hollow else {"mec": "white", "mew": 0.4}
     axes.plot(scale * one.value, height, marker, color=colour, ms=size, clip_on=False, **edge)
 
