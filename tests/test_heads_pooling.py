@@ -113,6 +113,15 @@ def test_an_infinite_temperature_among_the_top_k_is_their_mean() -> None:
         assert torch.allclose(hot.frame_weights(*pair), build_head("topk", D, top_k=k).frame_weights(*pair))
 
 
+def test_the_top_k_of_a_softmax_are_chosen_for_each_text_however_many_are_asked() -> None:
+    head, (texts, videos) = build_head("softmax", D, top_k=2, temperature=1.0), pairs()
+    weights = head.frame_weights(texts, videos)
+    assert ((weights > 0).sum(-1) <= 2).all()
+    for t in range(T):
+        alone = head.frame_weights(texts.select(torch.tensor([t])), videos)
+        assert torch.allclose(alone[0], weights[t], atol=1e-6)
+
+
 def test_linear_projections_start_as_the_identity_without_bias() -> None:
     head = build_head("mean", D, projection="linear")
     assert [tuple(parameter.shape) for parameter in head.parameters()] == [(D, D), (D, D)]
