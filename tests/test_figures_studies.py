@@ -271,7 +271,7 @@ def test_what_is_missing_says_its_command(
     told = " ".join(capsys.readouterr().err.split())
     for name, command in commands.items():
         assert f"{name} left out: no " in told
-        assert f"on the features of made.zarr: python -m lab.study {command} --dataset made" in told
+        assert f"on the features of made.zarr: python -m lab.study {command} --store {path}" in told
     assert figures("history", "--study", tmp_path / "xpool_head-toy", "--studies", tmp_path) == 2
     assert "xpool_head-toy: python -m lab.study xpool_head makes one" in capsys.readouterr().err
     assert figures("history", "--study", "serch-made", "--studies", home) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from functools import cached_property
@@ -12,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.errors import LabError, unknown
 from lab.caveats import left_out
+from lab.errors import LabError, unknown
 from lab.figures.material import NoData
 from lab.metrics import ranks
 from lab.reads import Needs, load_split
@@ -171,7 +172,8 @@ class Studies:
         """
         fit = [int(fits(one) or 0) for one in self.found]
         if not any(fit):
-            raise NoData(f"no {lacks} in {self.where}: python -m lab.study {study} --dataset {self.dataset}")
+            on = f"--dataset {self.dataset}" if self.store is None else f"--store {shlex.quote(str(self.store.path))}"
+            raise NoData(f"no {lacks} in {self.where}: python -m lab.study {study} {on}")
         return self.found[fit.index(max(fit))]
 
 
