@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from feature_pairs import FRAMES, A, D, F, T, V, head_of, pairs, ragged
+from feature_pairs import FRAMES, VARIANTS, A, D, F, S, T, V, W, head_of, pairs, ragged
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
@@ -68,6 +68,22 @@ def test_index_and_scratch_stay_below_the_cap(needs: tuple[int, int], memory_mb:
         held = 4 * (needs[0] * videos_here + threads * needs[1] * videos_here * texts_here)
         assert held <= memory_mb * 2**20 or (texts_here, videos_here) == (1, 1)
     assert max(texts_here for texts_here, _ in head.tiles) <= TILE
+
+
+def numbers(index: Any) -> int:
+    """How many numbers an index holds."""
+    if isinstance(index, Tensor):
+        return index.numel()
+    return sum(numbers(getattr(index, field.name)) for field in dataclasses.fields(index))
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_a_head_says_of_its_index_no_less_than_it_holds(variant: str) -> None:
+    """With the frames that it is made of, which are there in float32 meanwhile."""
+    head, (_, videos) = head_of(variant), pairs()
+    per_video, per_pair = head.floats(F, W, S)  # type: ignore[operator]
+    assert numbers(head.index(videos)) + V * F * D <= V * per_video  # type: ignore[operator]
+    assert per_pair >= 2  # the similarity itself, and what it is divided by
 
 
 @pytest.mark.parametrize("threads", [1, 2], indirect=True)
