@@ -28,12 +28,11 @@ from lab.studies import diversity, report
 from lab.studies.compare import compare
 from lab.studies.files import read_study
 from lab.studies.final import read_test
-from lab.studies.grid import Chosen, choose
 from lab.studies.guard import SealedStore
 from lab.studies.result import heading, of_search, told_of
-from lab.studies.search import Found, definition, search
-from lab.studies.seeds import take_part, train_all
-from lab.studies.setups import Study, digest
+from lab.studies.rows import Chosen, choose, take_part, train_all
+from lab.studies.search import Found, search
+from lab.studies.setups import Study, definition_on, digest
 from lab.studies.splits import Splits
 from lab.studies.storage import Storage, open_storage
 from lab.studies.workers import JOIN, helpers
@@ -110,7 +109,7 @@ def _run(
         chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
     else:
         chosen = choose(study, splits)
-    asked = {"study": definition(study, sealed, protocol), "seeds": study.seeds}
+    asked = {"study": definition_on(study, sealed, protocol), "seeds": study.seeds}
     key = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
     told = heading(study, store, protocol, key, command)
     if found is not None:

@@ -15,9 +15,10 @@ from forked import start_study
 from postgres import database
 
 from lab.errors import LabError
-from lab.studies.queue import Queue, me
+from lab.studies.queue import Queue
 from lab.studies.space import Range
 from lab.studies.storage import open_storage
+from lab.studies.workers import me
 
 STUDY = """
 kind = "search"

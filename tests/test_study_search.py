@@ -22,12 +22,13 @@ from optuna.trial import TrialState
 from lab import cli
 from lab.errors import LabError
 from lab.studies import queue as queues
-from lab.studies.queue import Queue, me
+from lab.studies import workers
+from lab.studies.queue import Queue
 from lab.studies.sampling import sampler_for
 from lab.studies.space import Range
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
-from lab.studies.workers import helpers
+from lab.studies.workers import alive, helpers, me
 from lab.study import main
 
 STUDY = """
@@ -123,7 +124,7 @@ def test_trials_of_a_dead_process_are_put_back(tmp_path: Path, owner: str) -> No
         lost.set_user_attr("owner", None)
     else:
         lost.set_user_attr("owner", {**me(), "machine": "another"})
-        lost.set_user_attr("beat", time.time() - 2 * queues.DEAD_S)
+        lost.set_user_attr("beat", time.time() - 2 * workers.DEAD_S)
     queue = queue_on(tmp_path / "j", 2)
     again, fresh = queue.take(2)
     assert again.params == lost.params
@@ -152,8 +153,8 @@ def test_who_was_taken_for_dead_and_returns_is_not_counted(tmp_path: Path) -> No
 
 
 def test_a_process_number_that_was_given_again_is_not_the_same_process(tmp_path: Path) -> None:
-    assert queues.alive(me(), 0)
-    assert not queues.alive({**me(), "start": "1"}, time.time())
+    assert alive(me(), 0)
+    assert not alive({**me(), "start": "1"}, time.time())
 
 
 def test_an_interrupted_search_gives_the_same_trials(tmp_path: Path) -> None:
@@ -343,7 +344,7 @@ def run(folder: Path, asked: int, *more: str) -> int:
 
 
 def test_ctrl_c_loses_the_trial_in_flight_only(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    fit, calls = Splits.fit, [0]
+    fit, calls = Splits.fit_all, [0]
 
     def interrupted(*args: Any, **keywords: Any) -> Any:
         calls[0] += 1
@@ -351,7 +352,7 @@ def test_ctrl_c_loses_the_trial_in_flight_only(folder: Path, monkeypatch: pytest
             raise KeyboardInterrupt
         return fit(*args, **keywords)
 
-    monkeypatch.setattr(Splits, "fit", interrupted)
+    monkeypatch.setattr(Splits, "fit_all", interrupted)
     assert run(folder, 4) == 130
     journal = folder / "runs" / "s" / "journal.log"
     assert states(journal) == {"COMPLETE": 2, "FAIL": 1, "WAITING": 1}
@@ -364,15 +365,14 @@ def test_ctrl_c_loses_the_trial_in_flight_only(folder: Path, monkeypatch: pytest
 def test_a_trial_that_diverges_is_finished_and_never_the_best(
     folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fit, calls = Splits.fit, [0]
+    fit, calls = Splits.fit_all, [0]
 
-    def diverges(*args: Any, **keywords: Any) -> Any:
+    def diverges(self: Splits, asked: Any, on_epoch: Any) -> Any:
         calls[0] += 1
-        if calls[0] != 2:
-            raise LabError("the loss is nan at step 3: lower the rate, lr=0.1 diverges")
-        return fit(*args, **keywords)
+        error = LabError("the loss is nan at step 3: lower the rate, lr=0.1 diverges")
+        return fit(self, asked, on_epoch) if calls[0] == 2 else [(number, error) for number in asked]
 
-    monkeypatch.setattr(Splits, "fit", diverges)
+    monkeypatch.setattr(Splits, "fit_all", diverges)
     assert run(folder, 1) == 2
     err = capsys.readouterr().err
     assert "none of 1 trials was completed: the last said: the loss is nan at step 3" in err
@@ -385,16 +385,18 @@ def test_trials_that_fall_behind_are_pruned(
 ) -> None:
     reached: list[int] = []
 
-    def worse_each_time(self: Splits, setup: Any, seed: int | None = None, on_epoch: Any = None) -> Any:
+    def worse_each_time(self: Splits, asked: Any, on_epoch: Any) -> Any:
         reached.append(0)
-        value = 50.0 - len(reached)
-        metrics = dict.fromkeys(("R@1", "R@5", "R@10"), value)
+        ((number, (setup, _)),) = asked.items()
+        metrics = dict.fromkeys(("R@1", "R@5", "R@10"), 50.0 - len(reached))
         for epoch in (1, 2, 3):
             reached[-1] = epoch
-            on_epoch(epoch, metrics)
-        return SimpleNamespace(metrics=metrics, run=SimpleNamespace(kept={"epoch": 3}, seconds=0.1))
+            if on_epoch(epoch, {number: metrics}):
+                yield number, None
+                return
+        yield number, SimpleNamespace(metrics=metrics, setup=setup, run=SimpleNamespace(kept={"epoch": 3}))
 
-    monkeypatch.setattr(Splits, "fit", worse_each_time)
+    monkeypatch.setattr(Splits, "fit_all", worse_each_time)
     assert run(folder, 8, "--set", "pruner=median") == 0
     assert reached == [3] * 5 + [1] * 3  # five to compare with
     assert "8 trials (3 pruned, 0 diverged); the best on validation is number 0 " in capsys.readouterr().out
@@ -432,16 +434,17 @@ def test_a_final_step_that_was_killed_goes_on_with_the_runs_that_it_has(
     folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     whole = [argument for argument in arguments(folder, 2) if argument != "--no-test"]
-    fit, seeds = Splits.fit, []
+    fit, seeds = Splits.fit_all, []
 
-    def watched(self: Splits, setup: Any, seed: int | None = None, **keywords: Any) -> Any:
-        if seed is not None and setup.head == "xpool":
-            seeds.append(seed)
-            if len(seeds) == 2:
-                raise KeyboardInterrupt
-        return fit(self, setup, seed, **keywords)
+    def watched(self: Splits, asked: Any, *given: Any) -> Any:
+        for setup, seed in asked.values():
+            if seed is not None and setup.head == "xpool":
+                seeds.append(seed)
+                if len(seeds) == 2:
+                    raise KeyboardInterrupt
+        return fit(self, asked, *given)
 
-    monkeypatch.setattr(Splits, "fit", watched)
+    monkeypatch.setattr(Splits, "fit_all", watched)
     assert cli.run(main, whole) == 130
     assert cli.run(main, whole) == 0
     assert seeds == [1, 2, 2, 3]

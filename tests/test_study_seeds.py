@@ -1,4 +1,4 @@
-"""Final seeds that train together end as those that train one by one, however their process ends."""
+"""Rows and seeds that train together end as those that train one by one, however their process ends."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ from safetensors.torch import load_file
 from lab import cli
 from lab.errors import LabError
 from lab.store import open_store
-from lab.studies import batched, trainings
-from lab.studies.grid import Chosen
+from lab.studies import trainings
 from lab.studies.guard import SealedStore
-from lab.studies.seeds import take_part, train_all
+from lab.studies.rows import Chosen, choose, take_part, train_all
+from lab.studies.saved import claimed
 from lab.studies.setups import Setup, Study
-from lab.studies.splits import Splits
-from lab.studies.workers import claimed
+from lab.studies.space import Range
+from lab.studies.splits import Fitted, Splits
 from lab.study import main
 from lab.training.recipe import DEFAULT
-from lab.training.stages import History
 
 HOW = {"epochs": 2, "audio_epochs": 2, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
 SEEN = Setup("seen", "xpool", HOW)
@@ -35,20 +34,15 @@ MEAN = Setup("mean", "mean")
 
 @pytest.fixture
 def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Of the stacks that train; those that train alone are 1, too."""
+    """Of the stacks that train."""
     done: list[int] = []
-    stack, one = batched.train_stack, trainings.train_on
+    train = trainings.train_stack
 
     def counted(members: Any, *given: Any, **options: Any) -> Any:
         done.append(len(members))
-        return stack(members, *given, **options)
+        return train(members, *given, **options)
 
-    def alone(*given: Any, **options: Any) -> Any:
-        done.append(1)
-        return one(*given, **options)
-
-    monkeypatch.setattr(batched, "train_stack", counted)
-    monkeypatch.setattr(trainings, "train_on", alone)
+    monkeypatch.setattr(trainings, "train_stack", counted)
     return done
 
 
@@ -61,7 +55,7 @@ def train_rows(full: Path, stack: int, runs: Path, *setups: Setup, seeds: int = 
     """The final trainings of a grid; the names of their runs, by row."""
     study, splits = grid(full, stack, *setups, seeds=seeds)
     done = train_all(study, [Chosen(setup) for setup in setups], splits, runs)[1]
-    return [[Path(path).name for _, path in row] for row in done]
+    return [["" if fitted.path is None else fitted.path.name for fitted in row] for row in done]
 
 
 def require_same(one: Path, other: Path) -> None:
@@ -120,6 +114,32 @@ def test_seeds_of_a_row_come_out_as_they_would_one_by_one(
     require_same(tmp_path / "together", tmp_path / "alone")
 
 
+def test_rows_of_one_build_train_together(full: Path, tmp_path: Path, sizes: list[int]) -> None:
+    """Those that differ in rates alone; of CMFI both stages."""
+    quick = {"lr": 1e-3, "audio_lr": 1e-3}
+    seen, heard = (replace(row, name=f"{row.name}, less", recipe=HOW | quick) for row in (SEEN, HEARD))
+    rows = (SEEN, HEARD, MEAN, heard, seen)
+    names = train_rows(full, 4, tmp_path / "together", *rows, seeds=2)
+    assert names[3:] == [["heard--less-s1", "heard--less-s2"], ["seen--less-s1", "seen--less-s2"]]
+    assert sizes == [4, 4]
+    assert train_rows(full, 1, tmp_path / "alone", *rows, seeds=2) == names
+    assert sizes == [4, 4] + [1] * 8
+    require_same(tmp_path / "together", tmp_path / "alone")
+
+
+def test_a_row_chooses_among_trainings_that_are_done_together(full: Path, sizes: list[int]) -> None:
+    rates = (1e-4, 1e-3, 1e-2)
+    row = Setup("tried", "xpool", HOW, search={"lr": Range("choice", choices=rates)})
+    together, alone = (choose(*grid(full, stack, row)) for stack in (2, 1))
+    assert sizes == [2, 1, 1, 1, 1]
+    assert [point for point, _ in together[0].tried] == [{"lr": rate} for rate in rates]
+    assert [value for _, value in together[0].tried] == pytest.approx([value for _, value in alone[0].tried])
+    assert together[0].setup == alone[0].setup
+    wild = replace(row, search={"lr": Range("choice", choices=(1e-3, 1e30))})
+    with pytest.raises(LabError, match=r"^row 'tried' at {'lr': 1e\+30}: "):
+        choose(*grid(full, 2, wild))
+
+
 def test_a_video_side_that_trains_first_is_not_trained_again(full: Path, tmp_path: Path, sizes: list[int]) -> None:
     """And a setting that takes effect after the training is in the run of each seed."""
     weighed = replace(HEARD.with_after({"fusion_weight": 0.5}), name="weighed")
@@ -142,13 +162,13 @@ def test_a_seed_that_diverges_is_the_error_that_it_is_alone(
         train_rows(full, 3, tmp_path / "together", wild)
     assert str(together.value) == str(alone.value)
 
-    train = batched.train_tasks
+    train = trainings.train_stack
 
-    def second(*given: Any) -> Any:
-        for seed, outcome in train(*given):
-            yield seed, LabError("it diverges") if seed == 2 else outcome
+    def second(*given: Any, **options: Any) -> Any:
+        for place, outcome in train(*given, **options):
+            yield place, LabError("it diverges") if place == 1 else outcome
 
-    monkeypatch.setattr(batched, "train_tasks", second)
+    monkeypatch.setattr(trainings, "train_stack", second)
     with pytest.raises(LabError, match=r"^'seen' with seed 2: it diverges$"):
         train_rows(full, 3, tmp_path / "g" / "runs", SEEN)
     assert [path.name for path in (tmp_path / "g" / "runs").iterdir()] == ["seen-s1"]
@@ -175,7 +195,7 @@ def test_heads_that_cannot_be_stacked_train_one_by_one(
     lstm = Setup("lstm", "seqlstm", {"epochs": 1, "batch": 256})
     assert train_rows(full, 2, tmp_path / "runs", lstm, MEAN, seeds=2) == [["lstm-s1", "lstm-s2"], [""]]
     assert sizes == [1, 1]
-    said = [record.getMessage() for record in caplog.records if record.name == "lab.studies.seeds"]
+    said = [record.getMessage() for record in caplog.records if record.name == "lab.studies.rows"]
     assert said == ["the heads of 'lstm' train one by one: torch.vmap knows no recurrent layers"]
 
 
@@ -224,9 +244,8 @@ def test_epochs_are_numbered_as_they_would_be_alone(full: Path) -> None:
         seen.extend((number, epoch) for number in told)
         return []
 
-    tasks = {number: splits.task(setup) for number, setup in enumerate(setups)}
-    ended = dict(batched.train_tasks(splits, tasks, on_epoch))
+    ended = dict(splits.fit_all(dict(enumerate((setup, None) for setup in setups)), on_epoch))
     assert sorted(seen) == [(0, 1), (0, 2), (1, 1), (1, 2), (1, 3)]
-    for number, outcome in ended.items():
-        assert isinstance(outcome, History)
-        assert [epoch.epoch for epoch in outcome.epochs] == [told for each, told in sorted(seen) if each == number]
+    for number, fitted in ended.items():
+        assert isinstance(fitted, Fitted)
+        assert [epoch.epoch for epoch in fitted.epochs] == [told for each, told in sorted(seen) if each == number]

@@ -14,8 +14,7 @@ from forked import start_study
 
 from lab import cli
 from lab.errors import LabError
-from lab.studies import batched
-from lab.studies.setups import Setup
+from lab.studies import trainings
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
 from lab.study import main
@@ -84,15 +83,15 @@ def test_trials_come_out_as_they_would_one_by_one(
     """One more than a stack holds; and with CMFI, video sides that several trials have in common are trained once."""
     (folder / "mine.toml").write_text(text)
     sizes: list[int] = []
-    train = batched.train_stack
+    train = trainings.train_stack
 
     def counted(members: Any, *given: Any, **options: Any) -> Any:
         sizes.append(len(members))
         return train(members, *given, **options)
 
-    monkeypatch.setattr(batched, "train_stack", counted)
+    monkeypatch.setattr(trainings, "train_stack", counted)
     assert run(folder, asked) == 0
-    assert sizes == ([3] if text is STUDY else [2, 4])
+    assert sizes == ([3, 1] if text is STUDY else [2, 4, 1])
     assert run(folder, asked, "--set", "stack=1", name="alone") == 0
     one, other = trials(folder), trials(folder, "alone")
     assert [trial.state.name for trial in one] == ["COMPLETE"] * asked
@@ -118,15 +117,15 @@ def test_pruned_and_diverged_ones_end_alone(
     def prune(trial: optuna.Trial) -> bool:
         return trial.number == 1
 
-    finish = batched.train_tasks
+    train = trainings.train_stack
 
-    def noted(*given: Any) -> Any:
-        for number, outcome in finish(*given):
+    def noted(*given: Any, **options: Any) -> Any:
+        for number, outcome in train(*given, **options):
             ended.append(number)
             yield (number, LabError("it diverges")) if number == 0 else (number, outcome)
 
     monkeypatch.setattr(optuna.Trial, "should_prune", prune)
-    monkeypatch.setattr(batched, "train_tasks", noted)
+    monkeypatch.setattr(trainings, "train_stack", noted)
     assert run(folder, 3) == 0
     assert ended == [1, 0, 2]
     assert [trial.state.name for trial in trials(folder)] == ["PRUNED", "PRUNED", "COMPLETE"]
@@ -137,11 +136,11 @@ def test_pruned_and_diverged_ones_end_alone(
 def test_what_a_head_refuses_is_one_trial(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     task, calls = Splits.task, [0]
 
-    def refuses(self: Splits, setup: Setup, seed: int | None = None) -> Any:
+    def refuses(*given: Any) -> Any:
         calls[0] += 1
         if calls[0] == 2:
             raise LabError("head 'xpool' refuses its keywords")
-        return task(self, setup, seed)
+        return task(*given)
 
     monkeypatch.setattr(Splits, "task", refuses)
     assert run(folder, 3) == 0

@@ -19,12 +19,11 @@ from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.studies import trainings
 from lab.studies.cached import settle
-from lab.studies.grid import Chosen
 from lab.studies.guard import SealedStore
-from lab.studies.seeds import train_all
+from lab.studies.rows import Chosen, train_all
+from lab.studies.saved import claimed
 from lab.studies.setups import Setup, Study, quality
-from lab.studies.splits import Splits
-from lab.studies.workers import claimed
+from lab.studies.splits import Fitted, Splits
 from lab.study import main
 from lab.training.recipe import DEFAULT
 from lab.training.task import train_on
@@ -36,15 +35,15 @@ WEIGHTS = (0.0, 0.3, 1.0)
 
 
 @pytest.fixture
-def tasks(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The names of what is trained."""
-    done, train_on = [], trainings.train_on
+def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """What is trained."""
+    done, train = [], trainings.train_stack
 
-    def counted(task: Any, *given: Any, **options: Any) -> Any:
-        done.append(task.name)
-        return train_on(task, *given, **options)
+    def counted(members: Any, *given: Any, **options: Any) -> Any:
+        done.extend(type(member.head).__name__ for member in members)
+        return train(members, *given, **options)
 
-    monkeypatch.setattr(trainings, "train_on", counted)
+    monkeypatch.setattr(trainings, "train_stack", counted)
     return done
 
 
@@ -52,10 +51,10 @@ def splits_of(store: Path, *setups: Setup) -> Splits:
     return Splits(SealedStore(open_store(store)), setups, protocol="whole", preset=DEFAULT, seed=0, device="cpu")
 
 
-def test_a_video_side_is_trained_once(full: Path, tasks: list[str]) -> None:
+def test_a_video_side_is_trained_once(full: Path, trained: list[str]) -> None:
     splits = splits_of(full, SEEN, HEARD)
     seen, heard = splits.fit(SEEN), splits.fit(HEARD)
-    assert tasks == ["xpool", "cmfi"]
+    assert trained == ["XPool", "CMFI"]
     side: Any = heard.head.video
     weights = seen.head.state_dict()
     assert all(torch.equal(value, weights[name]) for name, value in side.state_dict().items())
@@ -63,11 +62,11 @@ def test_a_video_side_is_trained_once(full: Path, tasks: list[str]) -> None:
     assert heard.run.seconds > seen.run.seconds
     assert heard.run.recipe["logit_scale"] == seen.run.recipe["logit_scale"]
     again = splits.fit(HEARD)
-    assert tasks == ["xpool", "cmfi"]
+    assert trained == ["XPool", "CMFI"]
     assert again.metrics == heard.metrics
     splits.fit(SEEN, seed=1)
     splits.fit(Setup("other", "xpool", HOW | {"lr": 1e-3}))
-    assert tasks == ["xpool", "cmfi", "xpool", "xpool"]
+    assert trained == ["XPool", "CMFI", "XPool", "XPool"]
 
 
 def test_it_makes_no_difference_who_comes_first(full: Path) -> None:
@@ -75,7 +74,13 @@ def test_it_makes_no_difference_who_comes_first(full: Path) -> None:
     splits = splits_of(full, SEEN, HEARD)
     reports: list[int] = []
     splits.fit(SEEN)
-    after = splits.fit(HEARD, on_epoch=lambda epoch, _: reports.append(epoch))
+
+    def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> list[int]:
+        reports.append(epoch)
+        return []
+
+    ((_, after),) = splits.fit_all({7: (HEARD, None)}, on_epoch)
+    assert isinstance(after, Fitted)
     assert reports == [1, 2, 3]
     assert all(torch.equal(value, after.head.state_dict()[name]) for name, value in alone.head.state_dict().items())
 
@@ -84,7 +89,7 @@ def test_a_study_trains_a_head_with_sound_as_the_command_does(full: Path) -> Non
     """One recipe with one seed is one head, whoever trains its first stage, and whether it has sound beside it."""
     splits = splits_of(full, SEEN, HEARD)
     splits.fit(SEEN)
-    task = splits.task(HEARD)
+    task = splits.task(HEARD, *splits.build(HEARD))
     alone, fitted = train_on(task), splits.fit(HEARD)
     assert alone.head is not fitted.head
     assert alone.run.kept["epoch"] == fitted.run.kept["epoch"] == 3
@@ -95,16 +100,16 @@ def test_a_study_trains_a_head_with_sound_as_the_command_does(full: Path) -> Non
 
 def test_only_a_first_of_two_stages_can_be_over(full: Path) -> None:
     splits = splits_of(full, SEEN)
-    done = train_on(splits.task(SEEN)).history
+    done = train_on(splits.task(SEEN, *splits.build(SEEN))).history
     with pytest.raises(ValueError, match="after its first stage where it has two"):
-        train_on(splits.task(SEEN), after=done)
+        train_on(splits.task(SEEN, *splits.build(SEEN)), after=done)
 
 
-def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, tasks: list[str]) -> None:
+def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, trained: list[str]) -> None:
     splits = splits_of(full, SEEN)
     splits.fit(SEEN)
     splits.fit(SEEN)
-    assert tasks == ["xpool", "xpool"]
+    assert trained == ["XPool", "XPool"]
 
 
 def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
@@ -123,30 +128,30 @@ def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
     assert [getattr(each.head, "fusion_weight") for each in settled] == [best] * 2  # noqa: B009 - mypy
 
 
-def test_a_run_gives_way_with_all_that_stands_beside_it(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+def test_a_run_gives_way_with_all_that_stands_beside_it(full: Path, tmp_path: Path, trained: list[str]) -> None:
     splits, runs = splits_of(full, SEEN), tmp_path / "g" / "runs"
     study = Study("g", "grid", (SEEN,), "seen", seeds=1)
 
-    def trained(setup: Setup) -> dict[str, Any]:
+    def made(setup: Setup) -> dict[str, Any]:
         train_all(study, [Chosen(setup)], splits, runs)
         assert [path.name for path in runs.iterdir()] == ["seen-s1"]
         told: dict[str, Any] = json.loads((runs / "seen-s1" / "run.json").read_text())
         return told
 
-    trained(SEEN)
+    made(SEEN)
     (runs / "seen-s1" / "ranks-val-whole.parquet").touch()  # as lab.evaluate leaves it
     other = replace(SEEN, recipe=HOW | {"lr": 1e-3})
-    assert trained(other)["recipe"]["lr"] == 1e-3
+    assert made(other)["recipe"]["lr"] == 1e-3
     assert not (runs / "seen-s1" / "ranks-val-whole.parquet").exists()
     (runs / "seen-s1" / "run.json").unlink()  # as a removal left it that was killed
     shutil.copytree(runs / "seen-s1", runs / ".seen-s1.gone")
-    assert trained(other)["recipe"]["lr"] == 1e-3
-    assert tasks == ["xpool"] * 3
-    trained(other)
-    assert tasks == ["xpool"] * 3
+    assert made(other)["recipe"]["lr"] == 1e-3
+    assert trained == ["XPool"] * 3
+    made(other)
+    assert trained == ["XPool"] * 3
 
 
-def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_path: Path, trained: list[str]) -> None:
     def setup(trained: float, *weights: float) -> Setup:
         return Setup(
             "heard", "cmfi", HOW, {"video": "mean", "fusion_weight": trained}, choose={"fusion_weight": weights}
@@ -156,8 +161,9 @@ def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_pa
         """The weight of the head that the study goes on with, and what its run says, which loads as the same head."""
         splits = splits_of(full, setup)
         _, done = train_all(Study("g", "grid", (setup,), "heard", seeds=1), [Chosen(setup)], splits, tmp_path / "runs")
-        fitted, path = done[0][0]
-        head, run = load_run(path)
+        fitted = done[0][0]
+        assert fitted.path is not None
+        head, run = load_run(fitted.path)
         pairs = splits.load("val")
         assert torch.allclose(similarity_matrix(head, *pairs), similarity_matrix(fitted.head, *pairs), atol=1e-6)
         return float(getattr(head, "fusion_weight")), run  # noqa: B009 - mypy
@@ -166,14 +172,14 @@ def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_pa
     assert (weight, run.keywords["fusion_weight"], run.after) == (0.1, 1.0, {"fusion_weight": 0.1})
     weight, again = run_all(setup(1.0, 0.3))  # weighed anew, and not trained
     assert (weight, again.keywords, again.after) == (0.3, run.keywords, {"fusion_weight": 0.3})
-    assert tasks == ["cmfi"]
+    assert trained == ["CMFI"]
     assert len((tmp_path / "runs" / "heard-s1" / "log.jsonl").read_text().splitlines()) == 1
     weight, other = run_all(setup(0.1, 0.3))  # another training, though its head was once weighed like this one
     assert (weight, other.keywords["fusion_weight"]) == (0.3, 0.1)
-    assert tasks == ["cmfi"] * 2
-    trained = load_file(tmp_path / "runs" / "heard-s1" / "head.safetensors")
+    assert trained == ["CMFI"] * 2
+    weights = load_file(tmp_path / "runs" / "heard-s1" / "head.safetensors")
     by_hand = splits_of(full, HEARD).fit(Setup("mine", "cmfi", HOW, other.keywords), 1).head.state_dict()
-    assert all(torch.equal(value, trained[name]) for name, value in by_hand.items())
+    assert all(torch.equal(value, weights[name]) for name, value in by_hand.items())
 
 
 STUDY = """
@@ -194,13 +200,13 @@ keywords.video = "xpool"
 """
 
 
-def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, tasks: list[str]) -> None:
+def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, trained: list[str]) -> None:
     shutil.copytree(full, tmp_path / "toy.zarr")
     (tmp_path / "mine.toml").write_text(STUDY)
     home = tmp_path / "runs" / "g"
     command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
     assert cli.run(main, [*command, "--name", "g"]) == 0
-    assert tasks == ["xpool"] * 2 + ["cmfi"] * 2
+    assert trained == ["XPool"] * 2 + ["CMFI"] * 2
     result = json.loads((home / "result.json").read_text())
     tried = {each["point"]["fusion_weight"]: each["value"] for each in result["choices"]["heard"]}
     weight = result["rows"][1]["keywords"]["fusion_weight"]
@@ -216,9 +222,9 @@ def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, tasks: lis
             assert row[split]["R@1"]["low"] <= row[split]["R@1"]["mean"] <= row[split]["R@1"]["high"]
     shutil.rmtree(home / "runs" / "heard--weight-1-s2")
     (home / "result.json").unlink()
-    tasks.clear()
+    trained.clear()
     assert cli.run(main, [*command, "--name", "g"]) == 0
-    assert tasks == ["cmfi"]  # over the video side that was read from disk
+    assert trained == ["CMFI"]  # over the video side that was read from disk
     again = json.loads((home / "result.json").read_text())
     assert (result["resumed"], again["resumed"]) == (False, True)  # whose clock knows not of the first start
     assert [row["test"] for row in again["rows"]] == [row["test"] for row in result["rows"]]

@@ -24,8 +24,8 @@ from lab.similarity import similarity_matrix
 from lab.store import Store
 
 if TYPE_CHECKING:
+    from lab.studies.final import RankedRow
     from lab.studies.setups import Study
-    from lab.studies.splits import Row
 
 KEPT = ("MdR", "R@1", "R@5", "R@10", "MnR")
 NOTE = (
@@ -34,7 +34,7 @@ NOTE = (
 )
 
 
-def diversity(study: Study, rows: Sequence[Row], store: Store, texts: Texts, videos: Videos) -> dict[str, Any]:
+def diversity(study: Study, rows: Sequence[RankedRow], store: Store, texts: Texts, videos: Videos) -> dict[str, Any]:
     """``inserted`` and, for each row, each metric as draws' values for each of them, every seed's head in the mean."""
     if videos.rows is None or texts.video is None:
         raise ValueError("the sweep needs a split of a store")
@@ -73,7 +73,7 @@ def require(study: Study, store: Store, protocol: str, needs_audio: bool) -> Non
         raise LabError(f"inserted < {held} test videos must hold, got inserted={max(study.inserted)}")
 
 
-def _metrics(row: Row, texts: Texts, videos: Videos, bar: Any) -> dict[str, float]:
+def _metrics(row: RankedRow, texts: Texts, videos: Videos, bar: Any) -> dict[str, float]:
     told = []
     for fit in row.fits:
         similarity = similarity_matrix(fit.head, texts, videos)

@@ -1,4 +1,4 @@
-"""The end of the final step: the test split is read, once for all heads that ``lab.studies.seeds`` has trained.
+"""The end of the final step: the test split is read, once for all heads that ``lab.studies.rows`` has trained.
 
 Nothing else in ``lab.studies`` unseals a store.
 """
@@ -17,11 +17,24 @@ from lab.evaluate import evaluate
 from lab.reads import Reader, count_reads, require_split
 from lab.studies.diversity import diversity
 from lab.studies.guard import SealedStore
-from lab.studies.setups import Study
-from lab.studies.splits import Fitted, Row, Split, Splits, load_levels
+from lab.studies.setups import Setup, Study
+from lab.studies.splits import Fitted, Split, Splits, load_levels
 
-#: What a sweep does with the test split, by its name.
-SWEEPS = {"diversity": diversity}
+
+@dataclass(frozen=True)
+class RankedRow:
+    """A row's heads, one a seed, and the ranks that they gave, (R, queries): on test by direction, on validation of its
+    captions.
+    """
+
+    fits: Sequence[Fitted]
+    ranks: dict[str, NDArray[np.float64]]
+    val_ranks: NDArray[np.float64]
+
+    @property
+    def setup(self) -> Setup:
+        """What was trained."""
+        return self.fits[0].setup
 
 
 @dataclass(frozen=True)
@@ -30,7 +43,7 @@ class Final:
     ``val_video`` says which of the validation split's videos each of its captions is of.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[RankedRow, ...]
     video: NDArray[np.int64]
     caption: NDArray[np.int64]
     val_video: NDArray[np.int64]
@@ -39,40 +52,41 @@ class Final:
     protocol: str
     sweep: dict[str, Any]
 
-    def row(self, name: str) -> Row:
+    def row(self, name: str) -> RankedRow:
         """A row by its name."""
         return next(row for row in self.rows if row.setup.name == name)
 
 
 def read_test(
-    study: Study, trained: Sequence[Sequence[tuple[Fitted, str]]], splits: Splits, sealed: SealedStore, command: str
+    study: Study, trained: Sequence[Sequence[Fitted]], splits: Splits, sealed: SealedStore, command: str
 ) -> Final:
     """Opens the store, reads the test split once, and ranks with every head. From here on nothing can be chosen.
 
     A sweep changes the videos that were read, and ranks again.
     """
     require_split(sealed, "test", splits.protocol)
-    val = {level: splits.load("val", level) for level in {fit.run.audio_level for fits in trained for fit, _ in fits}}
+    heard = {fit.run.audio_level for fits in trained for fit in fits}
+    val = {level: splits.load("val", level) for level in heard}
     with cli.bar(sum(map(len, trained)), "validation split", "head") as bar:
-        on_val = [np.stack([_ranks(fit, val, bar)["t2v"] for fit, _ in fits]) for fits in trained]
+        on_val = [np.stack([_ranks(fit, val, bar)["t2v"] for fit in fits]) for fits in trained]
     before = count_reads(sealed, "test")
-    names = ", ".join(fits[0][0].setup.name for fits in trained)
+    names = ", ".join(fits[0].setup.name for fits in trained)
     store = sealed.unseal()
-    levels = {fit.run.audio_level for fits in trained for fit, _ in fits} if splits.needs.audio else {"clip"}
+    levels = heard if splits.needs.audio else {"clip"}
     test = load_levels(
         store, "test", splits.protocol, splits.needs, levels, splits.device, Reader(command, names, study.name)
     )
     rows = []
     with cli.bar(sum(map(len, trained)), "test split", "head") as bar:
         for fits, chosen_on in zip(trained, on_val, strict=True):
-            ranks = [_ranks(fit, test, bar) for fit, _ in fits]
-            together = {name: np.stack([each[name] for each in ranks]) for name in ranks[0]}
-            rows.append(Row(tuple(fit for fit, _ in fits), tuple(run for _, run in fits if run), together, chosen_on))
+            ranks = [_ranks(fit, test, bar) for fit in fits]
+            by_direction = {name: np.stack([each[name] for each in ranks]) for name in ranks[0]}
+            rows.append(RankedRow(fits, by_direction, chosen_on))
     texts, videos = next(iter(test.values()))
     if texts.video is None or texts.rows is None or videos.rows is None:
         raise ValueError("a split of a store knows its rows")
     owner = videos.rows[texts.video.to(videos.rows.device)]
-    sweep = SWEEPS[study.sweep](study, rows, store, texts, videos) if study.kind == "sweep" else {}
+    sweep = diversity(study, rows, store, texts, videos) if study.kind == "sweep" else {}
     queries = owner.cpu().numpy(), texts.rows.cpu().numpy()
     target = next(iter(val.values()))[0].video
     val_video = target.cpu().numpy() if target is not None else queries[0]

@@ -7,27 +7,25 @@ by its number and its start; of one on another machine only its beat is known, w
 
 from __future__ import annotations
 
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab.errors import LabError
 from lab.studies.sampling import sampler_for
 from lab.studies.space import MANY, Range, size
 from lab.studies.storage import Storage
+from lab.studies.workers import alive, me
 
 if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial, Trial
 
-#: Seconds between two beats, and without one until a process on another machine counts as dead.
-BEAT_S, DEAD_S = 30.0, 600.0
+#: Seconds between two beats.
+BEAT_S = 30.0
 
 
 @dataclass(frozen=True)
@@ -42,36 +40,6 @@ class Counts:
     def taken(self) -> int:
         """Finished or being worked on."""
         return self.finished + self.running
-
-
-def me() -> dict[str, Any]:
-    """Who this process is, so that another one can tell whether it still lives."""
-    return {"machine": _machine(), "host": socket.gethostname(), "pid": os.getpid(), "start": _start(os.getpid())}
-
-
-def alive(owner: Mapping[str, Any], beat: float) -> bool:
-    """Whether a process is alive, as far as can be told from here; ``beat`` is when it was last heard of."""
-    if owner.get("machine") == _machine():
-        return bool(owner["start"]) and _start(int(owner["pid"])) == owner["start"]
-    return time.time() - beat < DEAD_S
-
-
-def _machine() -> str:
-    """The host in this boot and, in a container, this one: where a process number means the same process."""
-    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
-    try:
-        return f"{socket.gethostname()} {boot.read_text().strip()} {space.readlink()}"
-    except OSError:
-        return socket.gethostname()
-
-
-def _start(pid: int) -> str:
-    """When a process started, in ticks since the boot; empty if there is none, or only the memory of one (a zombie)."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return ""
-    return "" if fields[0] in "ZX" else fields[19]
 
 
 class Queue:

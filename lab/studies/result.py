@@ -25,11 +25,10 @@ from lab.reads import count_reads
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
 from lab.store import Store
 from lab.studies import learned
-from lab.studies.final import Final
-from lab.studies.grid import Chosen
+from lab.studies.final import Final, RankedRow
+from lab.studies.rows import Chosen
 from lab.studies.search import Found
 from lab.studies.setups import OBJECTIVES, Study, quality
-from lab.studies.splits import Row
 from lab.training.recipe import merged
 
 FORMAT = 1
@@ -109,7 +108,7 @@ def rows_of(study: Study, final: Final) -> list[dict[str, Any]]:
     return [_row(row, None if row is base else base, final) for row in final.rows]
 
 
-def _row(row: Row, base: Row | None, final: Final) -> dict[str, Any]:
+def _row(row: RankedRow, base: RankedRow | None, final: Final) -> dict[str, Any]:
     first, t2v = row.fits[0], row.ranks["t2v"]
     by_direction = {name: [summarise(rank) for rank in ranks] for name, ranks in row.ranks.items()}
     bounds: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": 0}
@@ -131,7 +130,7 @@ def _row(row: Row, base: Row | None, final: Final) -> dict[str, Any]:
         "seconds": [fit.run.seconds for fit in row.fits],
         "epochs": [fit.run.kept["epoch"] for fit in row.fits],
         "seeds": [fit.run.recipe["seed"] for fit in row.fits] if first.trained else [],
-        "runs": list(row.runs),
+        "runs": [str(fit.path) for fit in row.fits if fit.path],
         "val": val,
         "test": test,
         "test_v2t": {name: _spread(each) for name, each in by_direction.items() if name != "t2v"},

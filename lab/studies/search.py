@@ -1,7 +1,7 @@
 """The search itself: trials taken, trained and told until as many are finished as were asked for.
 
 Where nothing but settings after the training is searched (``lab.studies.cached``) trials are taken many at a time and
-scored from products that are made once; all other trials train a head, alone or with others (``lab.studies.batched``),
+scored from products that are made once; all other trials train a head, as many at a time as the study's ``stack`` says,
 are judged after each epoch, and may be pruned.
 """
 
@@ -10,20 +10,20 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
 from lab import cli
 from lab.errors import LabError
+from lab.heads import head_class
 from lab.store import Store
-from lab.studies.batched import batch_of, train_batch
 from lab.studies.cached import Cached, after_training, settle
 from lab.studies.learned import level_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
-from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, quality
+from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, changes, definition_on, quality
 from lab.studies.splits import Splits
 from lab.studies.storage import Storage
 
@@ -62,7 +62,7 @@ def open_search(study: Study, store: Store, protocol: str, storage: Storage, nam
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    mine = definition(study, store, protocol)
+    mine = definition_on(study, store, protocol)
     more = OBJECTIVES[study.objective]
     with storage.gate():
         opened = optuna.create_study(
@@ -77,33 +77,13 @@ def open_search(study: Study, store: Store, protocol: str, storage: Storage, nam
             opened.set_user_attr("definition", mine)
             opened.set_user_attr("versions", {"optuna": optuna.__version__})
             return opened
-    changed = list(_changes(theirs or {}, mine))
+    changed = list(changes(theirs or {}, mine))
     if changed:
         raise LabError(
             f"the study '{name}' in {storage.where} was begun with other settings, and trials of both cannot be "
             f"compared: {'; '.join(changed)}. Start a new one with --name NAME, or run it as it was"
         )
     return opened
-
-
-def definition(study: Study, store: Store, protocol: str) -> dict[str, Any]:
-    """All that trials depend on: the study's own, and what it runs on."""
-    parts = {split: store.coverage(split, protocol) for split in ("train", "val") if split in store.splits_of(protocol)}
-    held = {split: f"{part.videos} videos, {part.captions} captions" for split, part in parts.items()}
-    return {**study.definition(), "store": {"dataset": store.name, "protocol": protocol, **held,
-                                            "passport": store.fingerprint}}  # fmt: skip
-
-
-def _changes(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> Any:
-    for key in sorted(theirs.keys() | mine.keys()):
-        one, other = theirs.get(key, "nothing"), mine.get(key, "nothing")
-        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-            one, other = dict(enumerate(one)), dict(enumerate(other))
-            one, other = ({str(i): value for i, value in part.items()} for part in (one, other))
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from _changes(one, other, f"{prefix}{key}.")
-        elif one != other:
-            yield f"{prefix}{key} was {one}, is {other}"
 
 
 def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
@@ -137,20 +117,20 @@ def _work(
 ) -> Cached | None:
     """Takes trials as long as there are any and time is left. Returns what trials without training are scored from."""
     cached: Cached | None = None
+    closed_form = hasattr(head_class(study.searched.head), "fit")
     parent = os.getppid()
     with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
         while deadline is None or time.monotonic() < deadline:
             if joined and os.getppid() != parent:
                 break  # whom it helped is gone
-            trials = queue.take(BATCH if free else batch_of(study))
-            if free and trials and cached is None:
-                cached = Cached(study.searched, splits)
-            if cached is None and len(trials) > 1:
-                train_batch(study, splits, trials, queue.finish)
-            else:
+            trials = queue.take(BATCH if free else 1 if closed_form else study.stack)
+            if trials and not free:
+                _train(study, splits, trials, queue)
+            elif trials:
+                cached = cached or Cached(study.searched, splits)
                 for trial in trials:
-                    told = _train(study, splits, trial) if cached is None else _score(study, cached, trial)
-                    queue.finish(trial, *told)
+                    metrics = cached.metrics(trial.params)
+                    queue.finish(trial, quality(metrics, study.objective), {"metrics": metrics})
             _show(study, queue, bar)
             if not trials:
                 counts = queue.counts()
@@ -162,36 +142,42 @@ def _work(
     return cached
 
 
-def _train(study: Study, splits: Splits, trial: Trial) -> tuple[float | None, dict[str, Any]]:
-    """One trial: its value, or None where it was pruned or diverged, and what is written down of it."""
-    from optuna.exceptions import TrialPruned, UpdateFinishedTrialError
+def _train(study: Study, splits: Splits, trials: Sequence[Trial], queue: Queue) -> None:
+    """Trains trials and finishes each as it ends: with its value, or None where it was pruned or diverged.
 
-    def on_epoch(epoch: int, metrics: dict[str, float]) -> None:
-        trial.report(quality(metrics, study.objective), epoch)
-        if trial.should_prune():
-            raise TrialPruned
-
+    ``seconds`` of a trial are its share of the time that had passed.
+    """
     begun = time.perf_counter()
+    by_number = {trial.number: trial for trial in trials}
+
+    def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
+        return [number for number in told if _ends(by_number[number], epoch, quality(told[number], study.objective))]
+
+    asked = {number: (study.searched.at(trial.params), None) for number, trial in by_number.items()}
+    for number, ended in splits.fit_all(asked, on_epoch):
+        told: dict[str, Any] = {"seconds": (time.perf_counter() - begun) / len(trials)}
+        value = None
+        if isinstance(ended, LabError):
+            log.warning("trial %d: %s", number, ended)
+            told["diverged"] = str(ended)
+        elif ended is not None:
+            if ended.setup.choose:
+                ended = settle(ended.setup, splits, [ended], study.objective)[0][0]
+                told["after"] = ended.setup.after
+            told |= {"metrics": ended.metrics, "epoch": ended.run.kept["epoch"]}
+            value = quality(ended.metrics, study.objective)
+        queue.finish(by_number[number], value, told)
+
+
+def _ends(trial: Trial, epoch: int, value: float) -> bool:
+    """Tells Optuna of a trial's epoch, and whether the trial ends with it."""
+    from optuna.exceptions import UpdateFinishedTrialError
+
     try:
-        setup = study.searched.at(trial.params)
-        fitted = splits.fit(setup, on_epoch=on_epoch)
-        if setup.choose:
-            fitted = settle(setup, splits, [fitted], study.objective)[0][0]
-    except (TrialPruned, UpdateFinishedTrialError):  # the latter: it was put back, as this process seemed dead
-        return None, {"seconds": time.perf_counter() - begun}
-    except LabError as error:
-        log.warning("trial %d: %s", trial.number, error)
-        return None, {"seconds": time.perf_counter() - begun, "diverged": str(error)}
-    told = {"metrics": fitted.metrics, "epoch": fitted.run.kept["epoch"], "seconds": fitted.run.seconds}
-    if setup.choose:
-        told["after"] = fitted.setup.after
-    return quality(fitted.metrics, study.objective), told
-
-
-def _score(study: Study, cached: Cached, trial: Trial) -> tuple[float | None, dict[str, Any]]:
-    """One trial that needs no training."""
-    metrics = cached.metrics(trial.params)
-    return quality(metrics, study.objective), {"metrics": metrics}
+        trial.report(value, epoch)
+    except UpdateFinishedTrialError:  # it was put back, as this process seemed dead
+        return True
+    return trial.should_prune()
 
 
 def _show(study: Study, queue: Queue, bar: Any) -> None:

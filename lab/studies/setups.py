@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, TypeVar
 
 from lab.metrics import geometric_mean
 from lab.significance import GEOMETRIC_MEAN
+from lab.store import Store
 from lab.studies.space import Range, Value
 from lab.training.recipe import DEFAULT, divide, merged
 
@@ -107,6 +108,27 @@ class Study:
         rows = [{**asdict(row), "search": {key: str(each) for key, each in row.search.items()}} for row in self.rows]
         plain: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))
         return plain
+
+
+def definition_on(study: Study, store: Store, protocol: str) -> dict[str, Any]:
+    """All that trials depend on: the study's own, and what it runs on."""
+    parts = {split: store.coverage(split, protocol) for split in ("train", "val") if split in store.splits_of(protocol)}
+    held = {split: f"{part.videos} videos, {part.captions} captions" for split, part in parts.items()}
+    return {**study.definition(), "store": {"dataset": store.name, "protocol": protocol, **held,
+                                            "passport": store.fingerprint}}  # fmt: skip
+
+
+def changes(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    """In what two definitions differ, a phrase for each value."""
+    for key in sorted(theirs.keys() | mine.keys()):
+        one, other = theirs.get(key, "nothing"), mine.get(key, "nothing")
+        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
+            one, other = dict(enumerate(one)), dict(enumerate(other))
+            one, other = ({str(i): value for i, value in part.items()} for part in (one, other))
+        if isinstance(one, dict) and isinstance(other, dict):
+            yield from changes(one, other, f"{prefix}{key}.")
+        elif one != other:
+            yield f"{prefix}{key} was {one}, is {other}"
 
 
 def digest(definition: Mapping[str, Any]) -> str:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from lab.device import pick_device
@@ -29,9 +28,10 @@ from lab.store.find import pass_command
 from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
-from lab.training.loop import OnEpoch, validate
+from lab.training.loop import validate
 from lab.training.recipe import AUDIO_LEVELS, Recipe, plan
-from lab.training.stages import Epoch
+from lab.training.stacked import OnEpoch
+from lab.training.stages import Epoch, start_of
 from lab.training.task import Task, Trained, head_for, same_texts
 
 log = logging.getLogger(__name__)
@@ -41,12 +41,16 @@ Split = tuple[Texts, Videos]
 
 @dataclass(frozen=True)
 class Fitted:
-    """A setup with its head trained (or as it is, where there is nothing to train) and its validation metrics."""
+    """A setup with its head trained (or as it is, where there is nothing to train) and its validation metrics.
+
+    ``epochs`` are those of a training of this process; ``path`` is the directory of its run, None where it has none.
+    """
 
     setup: Setup
     head: nn.Module
     run: Run
     epochs: tuple[Epoch, ...] = ()
+    path: Path | None = None
 
     @property
     def metrics(self) -> dict[str, float]:
@@ -57,23 +61,6 @@ class Fitted:
     def trained(self) -> bool:
         """Whether a seed makes a difference to it."""
         return bool(self.run.kept["epoch"])
-
-
-@dataclass(frozen=True)
-class Row:
-    """A setup in the result: its fits, one a seed, and the ranks that they gave, (R, queries): on test by direction, on
-    validation of its captions.
-    """
-
-    fits: tuple[Fitted, ...]
-    runs: tuple[str, ...]
-    ranks: dict[str, NDArray[np.float64]]
-    val_ranks: NDArray[np.float64]
-
-    @property
-    def setup(self) -> Setup:
-        """What was trained."""
-        return self.fits[0].setup
 
 
 class Splits:
@@ -122,14 +109,40 @@ class Splits:
         """See ``lab.training.task.same_texts``."""
         return same_texts(self.store, self.load("train")[0])
 
-    def fit(self, setup: Setup, seed: int | None = None, on_epoch: OnEpoch | None = None) -> Fitted:
-        """Trains a setup and validates it. Raises what ``train`` raises, and what ``on_epoch`` raises."""
+    def fit(self, setup: Setup, seed: int | None = None) -> Fitted:
+        """Trains a setup and validates it. Raises what ``train`` raises."""
+        ended = dict(self.fit_all({0: (setup, seed)}))[0]
+        if isinstance(ended, Fitted):
+            return ended
+        raise ended or ValueError("nothing ends this training early")
+
+    def fit_all(
+        self, asked: Mapping[int, tuple[Setup, int | None]], on_epoch: OnEpoch = lambda epoch, told: ()
+    ) -> Iterator[tuple[int, Fitted | LabError | None]]:
+        """Trains setups, each with its seed or the study's, and validates them; those of one build train at once.
+
+        Gives each one's number when it ends, fitted, with why it cannot be built or diverged, or None where
+        ``on_epoch`` ended it.
+        """
+        tasks: dict[int, Task] = {}
+        for number, (setup, seed) in asked.items():
+            try:
+                head, keywords, recipe = self.build(setup, seed)
+                if learns(head, recipe):
+                    tasks[number] = self.task(setup, head, keywords, recipe)
+                    continue
+                ended: Fitted | LabError = self._untrained(setup, head, keywords, recipe)
+            except LabError as error:
+                ended = error
+            yield number, ended
+        for number, trained in self.trainings.train(tasks, on_epoch):
+            yield number, self._fitted(asked[number][0], trained) if isinstance(trained, Trained) else trained
+
+    def _untrained(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Fitted:
+        """A head without gradients: as it is, or fitted in closed form where it has ``fit``."""
         begun = time.perf_counter()
-        head, keywords, recipe = self.build(setup, seed)
         if hasattr(head, "fit"):
             head.fit(*self.load("train", recipe.audio_level))  # type: ignore[operator]
-        elif any(parameter.requires_grad for parameter in head.parameters()):
-            return self.fitted(setup, self.trainings.train(self._task(setup, head, keywords, recipe), on_epoch))
         validation = self.load("val", recipe.audio_level)
         put(head, setup.after)
         metrics = validate(head.to(self.device).eval(), *validation)
@@ -151,16 +164,13 @@ class Splits:
         )
         return Fitted(setup, head, run)
 
-    def fitted(self, setup: Setup, trained: Trained) -> Fitted:
+    def _fitted(self, setup: Setup, trained: Trained) -> Fitted:
         """A setup whose training is over; settings that take effect after it are set."""
         made = Fitted(setup, trained.head, trained.run, trained.history.epochs)
         return replace(self.settled(made, {}), setup=setup) if setup.after else made
 
-    def task(self, setup: Setup, seed: int | None = None) -> Task:
-        """A setup with a new head as what ``lab.training.task.train_on`` takes."""
-        return self._task(setup, *self.build(setup, seed))
-
-    def _task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:
+    def task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:
+        """What ``build`` gave for a setup as what ``lab.training.task.train_on`` takes."""
         same = self.same_text if recipe.twins == "positives" else None
         training, validation = (self.load(split, recipe.audio_level) for split in ("train", "val"))
         return Task(self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same)
@@ -191,6 +201,11 @@ class Splits:
             except LabError as error:
                 told = ", ".join(f"{key}={value}" for key, value in point.items())
                 raise LabError(f"'{setup.name}' does not work{' at ' + told if told else ''}: {error}") from None
+
+
+def learns(head: nn.Module, recipe: Recipe) -> bool:
+    """Whether a head is trained by gradients, so that a seed makes a difference to it."""
+    return not hasattr(head, "fit") and bool(start_of(head, recipe).stages)
 
 
 def _require(store: Store, name: str, head: nn.Module) -> None:

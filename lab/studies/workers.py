@@ -1,19 +1,21 @@
-"""More processes for a study: the same command again, told to take part in it and to leave the final to the first.
+"""The processes of a study: who each is and whether it lives, and starting more of them.
 
-In a search they take trials; in a grid or a sweep, trainings, of which each is claimed by a lock that dies with its
-holder.
+More are the same command again, told to take part and to leave the end to the first: in a search they take trials
+(``lab.studies.queue``), in a grid or a sweep trainings (``lab.studies.rows``).
 """
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import os
+import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -21,6 +23,8 @@ log = logging.getLogger(__name__)
 
 #: The option by which a helper is told that it is one.
 JOIN = "--join"
+#: Seconds until a process on another machine, of which nothing is heard, counts as dead.
+DEAD_S = 600.0
 
 
 @contextmanager
@@ -52,15 +56,31 @@ def helpers(arguments: Sequence[str], workers: int) -> Iterator[None]:
                 log.warning("a worker ended with %d: what it had taken was put back", code)
 
 
-@contextmanager
-def claimed(run: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether this process may make a run; where it is not to ``wait``, no if another process makes it just now."""
-    file = run.parent.parent / "claims" / run.name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+def me() -> dict[str, Any]:
+    """Who this process is, so that another one can tell whether it still lives."""
+    return {"machine": _machine(), "host": socket.gethostname(), "pid": os.getpid(), "start": _start(os.getpid())}
+
+
+def alive(owner: Mapping[str, Any], beat: float) -> bool:
+    """Whether a process is alive, as far as can be told from here; ``beat`` is when it was last heard of."""
+    if owner.get("machine") == _machine():
+        return bool(owner["start"]) and _start(int(owner["pid"])) == owner["start"]
+    return time.time() - beat < DEAD_S
+
+
+def _machine() -> str:
+    """The host in this boot and, in a container, this one: where a process number means the same process."""
+    boot, space = Path("/proc/sys/kernel/random/boot_id"), Path("/proc/self/ns/pid")
+    try:
+        return f"{socket.gethostname()} {boot.read_text().strip()} {space.readlink()}"
+    except OSError:
+        return socket.gethostname()
+
+
+def _start(pid: int) -> str:
+    """When a process started, in ticks since the boot; empty if there is none, or only the memory of one (a zombie)."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if fields[0] in "ZX" else fields[19]
