@@ -12,29 +12,28 @@ import sys
 import time
 from argparse import SUPPRESS, Namespace
 from collections.abc import Sequence
-from contextlib import nullcontext, suppress
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 from lab import cli
 from lab.caveats import caveats
-from lab.errors import LabError
 from lab.reads import require_split
-from lab.runs import RUNS, file_name, read_run, runs_below
+from lab.runs import RUNS, file_name
 from lab.store import Store
 from lab.store.find import given_store, store_options
-from lab.store.passport import differences
-from lab.studies import diversity, report
+from lab.studies import diversity, report, tables
 from lab.studies.compare import compare
 from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
+from lab.studies.learned import learned_lines
 from lab.studies.result import heading, of_search, told_of
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
 from lab.studies.setups import Study, definition_on, digest
 from lab.studies.splits import Splits
-from lab.studies.storage import Storage, open_storage
+from lab.studies.storage import open_storage
 from lab.studies.workers import JOIN, helpers
 from lab.training.recipe import DEFAULT
 
@@ -64,64 +63,40 @@ def run(
 
     Raises ``LabError`` for what is wrong with study, store or storage, and where ``home`` holds one on other features.
     """
-    resumed = home.is_dir() and any(home.iterdir())  # asked first: soon, helpers may have left something
+    begun, resumed = time.perf_counter(), home.is_dir() and any(home.iterdir())  # before helpers leave something there
     protocol = protocol or store.protocols[0]
     sealed = SealedStore(store, protocol)
-    _require_place(home, store)
-    for split in ("val", "test") if test else ("val",):
-        require_split(sealed, split, protocol)
-    splits = Splits(sealed, study.rows, protocol=protocol, preset=study.preset, seed=study.seed, device=device)
-    if study.kind == "sweep":
-        diversity.require(study, sealed, protocol, splits.needs.audio is not None)
-    for row in study.rows:
-        splits.try_out(row)
-    if not join:
-        home.mkdir(parents=True, exist_ok=True)
-        (home / "begun").touch()  # tells later starts that they are not the first: trials may be kept elsewhere
-    with open_storage(storage or home / "journal.log") if study.kind == "search" else nullcontext() as kept:
-        return _run(study, store, sealed, splits, kept, home, name or home.name, command, test, join, resumed)
-
-
-def _run(
-    study: Study,
-    store: Store,
-    sealed: SealedStore,
-    splits: Splits,
-    kept: Storage | None,
-    home: Path,
-    name: str,
-    command: str,
-    test: bool,
-    join: bool,
-    resumed: bool,
-) -> dict[str, Any]:
-    begun, protocol = time.perf_counter(), splits.protocol
-    found: Found | None = None
-    if join and kept is None:
+    report.require_same(home, store)
+    splits = _splits(study, sealed, device, test)
+    if join and study.kind != "search":
         if test:
             take_part(study, splits, home / "runs")
         return {}
-    if kept is not None:
-        found = search(study, splits, kept, name, joined=join)
-        if found is None:
-            return {}
-        report.write_trials(home, found.trials)
-        chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
-    else:
-        chosen = choose(study, splits)
-    asked = {"study": definition_on(study, sealed, protocol), "seeds": study.seeds}
-    key = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
-    told = heading(study, store, protocol, key, command)
-    if found is not None:
-        told["search"] = of_search(study, found, None, sealed)
-    if not test:
-        return told
-    again = report.read_result(home)
-    if again is not None and again["hash"] == key:
-        log.info("%s has this result already: the test split is not read again", home)
-        return again
-    with found.queue.final() if found is not None else nullcontext() as other:
-        if other:
+    if not join:
+        home.mkdir(parents=True, exist_ok=True)
+        (home / "begun").touch()  # tells later starts that they are not the first: trials may be kept elsewhere
+    told = heading(study, store, protocol, command)
+    with ExitStack() as held:  # the storage of a search, and the claim to its final step
+        found: Found | None = None
+        if study.kind == "search":
+            kept = held.enter_context(open_storage(storage or home / "journal.log"))
+            found = search(study, splits, kept, name or home.name, joined=join)
+            if found is None:
+                return {}
+            report.write_trials(home, found.trials)
+            told["search"] = of_search(study, found, None, sealed)
+            chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
+        else:
+            chosen = choose(study, splits)
+        asked = {"study": definition_on(study, sealed, protocol), "seeds": study.seeds}
+        told["hash"] = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
+        if not test:
+            return told
+        again = report.read_result(home)
+        if again is not None and again["hash"] == told["hash"]:
+            log.info("%s has this result already: the test split is not read again", home)
+            return again
+        if found is not None and (other := held.enter_context(found.queue.final())):
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
         chosen, trained = train_all(study, chosen, splits, home / "runs")
@@ -131,24 +106,19 @@ def _run(
         told |= {"seconds": time.perf_counter() - begun, "resumed": resumed}  # of this start alone
         report.write_ranks(home, final)
         report.write_result(home, told)
-    return told
+        return told
 
 
-def _require_place(home: Path, store: Store) -> None:
-    """Two stores of a data set mean one place: the first one's runs and result would give way to the second's."""
-    told = report.read_result(home)
-    held = [] if told is None else [(told["store"]["path"], told["store"]["passport"])]
-    for place in runs_below(home / "runs"):
-        with suppress(LabError):  # a damaged one is nobody's
-            run = read_run(place)
-            held.append((run.store, run.passport))
-    for path, passport in held:
-        others = differences(store.passport, passport)
-        if others:
-            raise LabError(
-                f"{home} holds a study on {path}, and {store.path} has another collection or other features: "
-                f"{'; '.join(others[:4])}. Start a new one with --name NAME"
-            )
+def _splits(study: Study, sealed: SealedStore, device: str, test: bool) -> Splits:
+    """What a study learns and chooses from, and a few pairs scored with each of its heads."""
+    for split in ("val", "test") if test else ("val",):
+        require_split(sealed, split, sealed.protocol)
+    splits = Splits(sealed, study.rows, protocol=sealed.protocol, preset=study.preset, seed=study.seed, device=device)
+    if study.kind == "sweep":
+        diversity.require(study, sealed, sealed.protocol, splits.needs.audio is not None)
+    for row in study.rows:
+        splits.try_out(row)
+    return splits
 
 
 def _before(reads: int) -> list[str]:
@@ -193,7 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     given = parser.parse_args(arguments)
     study = read_study(given.study, _settings(given))
     if given.dry_run:
-        cli.say(report.resolved(study))
+        cli.say(study.resolved())
         return 0
     store = given_store(given)
     protocol = given.protocol or store.protocols[0]
@@ -236,10 +206,10 @@ def _settings(given: Namespace) -> list[str]:
 def show(result: dict[str, Any], home: Path) -> None:
     """The final table, the verdict, and where the rest is."""
     if "rows" in result:
-        cli.say(report.table(result))
+        cli.say(tables.table(result))
     if result.get("sweep"):
-        cli.say(report.sweep_table(result["sweep"]))
-    for line in [*result.get("verdicts", []), *report.learned_lines(result), *result.get("caveats", [])]:
+        cli.say(tables.sweep_table(result["sweep"]))
+    for line in [*result.get("verdicts", []), *learned_lines(result), *result.get("caveats", [])]:
         cli.say(line)
     if "rows" in result:
         cli.say(f"{home}: result.md, result.tex, result.json")

@@ -19,9 +19,11 @@ from lab import cli
 from lab.errors import LabError
 from lab.significance import GEOMETRIC_MEAN
 from lab.studies import learned
+from lab.studies.learned import learned_lines
 from lab.studies.published import published, published_for
-from lab.studies.report import latex, learned_lines, markdown, read_result, read_trials, write_result, write_trials
+from lab.studies.report import read_result, read_trials, write_result, write_trials
 from lab.studies.space import Range
+from lab.studies.tables import latex, markdown
 from lab.study import main
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lab.figures import room, style
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
-from lab.studies.report import what_is_level
+from lab.studies.learned import what_is_level
 
 log = logging.getLogger(__name__)
 

@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from lab import cli
 from lab.errors import LabError, unknown
 from lab.significance import paired_test
-from lab.studies.report import SHOWN, read_result
+from lab.studies.report import read_ranks, read_result
 from lab.studies.setups import OBJECTIVES
+from lab.studies.tables import SHOWN
 
 
 @dataclass(frozen=True)
-class Entry:
+class Contender:
     """A study, by its directory, with the row that speaks for it, and that row's ranks (R, T)."""
 
     home: Path
@@ -57,18 +58,18 @@ def compare(names: Sequence[str], runs: Path) -> list[str]:
     """
     if not names:
         raise LabError("compare needs results to compare: python -m lab.study compare A B, names below --runs or paths")
-    entries = [_entry(name, runs) for name in names]
-    labels, data = _labels([entry.home for entry in entries]), _data(entries)
-    rows, speaks = [], {(entry.home, entry.row) for entry in entries}
-    for home, entry in {entry.home: entry for entry in entries}.items():
-        for i, row in enumerate(entry.result["rows"]):
+    contenders = [_contender(name, runs) for name in names]
+    labels, data = _labels([each.home for each in contenders]), _data(contenders)
+    rows, speaks = [], {(each.home, each.row) for each in contenders}
+    for home, each in {each.home: each for each in contenders}.items():
+        for i, row in enumerate(each.result["rows"]):
             starred = row["name"] + " *" * ((home, i) in speaks)
             cells = [f"{row['test'][name]['mean']:.1f}" for name in SHOWN] + [f"{row['val']['R@1']['mean']:.1f}"]
-            reads = str(entry.result["reads"]["before"] + 1)
+            reads = str(each.result["reads"]["before"] + 1)
             rows.append([labels[home], starred, data[home], *cells, reads])
     told = [cli.table(["study", "row", "data", *SHOWN, "val R@1", "reads"], rows)]
-    if len(entries) > 1:
-        first, *others = entries
+    if len(contenders) > 1:
+        first, *others = contenders
         pairs = [[f"{labels[other.home]} ({other.told['name']})", *_against(first, other)] for other in others]
         header = ["against", "wins", "losses", "level", "difference in R@1", "95 %", "p"]
         mine = f"{labels[first.home]} ({first.told['name']})"
@@ -89,17 +90,17 @@ def _labels(homes: Sequence[Path]) -> dict[Path, str]:
     return {home: label(home) for home in homes}
 
 
-def _data(entries: Sequence[Entry]) -> dict[Path, str]:
+def _data(contenders: Sequence[Contender]) -> dict[Path, str]:
     """Collection and protocol of each; where two collections have one name, with the beginnings of their versions."""
-    alike = [name for name, _ in {entry.collection for entry in entries}]
+    alike = [name for name, _ in {each.collection for each in contenders}]
     told = {}
-    for entry in entries:
-        name, version = entry.collection
-        told[entry.home] = " ".join([name, *([version[:8]] if alike.count(name) > 1 else []), entry.protocol])
+    for each in contenders:
+        name, version = each.collection
+        told[each.home] = " ".join([name, *([version[:8]] if alike.count(name) > 1 else []), each.protocol])
     return told
 
 
-def _entry(name: str, runs: Path) -> Entry:
+def _contender(name: str, runs: Path) -> Contender:
     stem, _, wanted = (name, "", "") if Path(name).is_dir() else name.rpartition(":") if ":" in name else (name, "", "")
     home = next((path for path in (Path(stem), runs / stem) if path.is_dir()), None)
     result = read_result(home) if home is not None else None
@@ -109,12 +110,7 @@ def _entry(name: str, runs: Path) -> Entry:
     if wanted and wanted not in names:
         raise unknown(f"row of {stem}", wanted, names)
     row = names.index(wanted) if wanted else _best(result)
-    try:
-        with np.load(home / "ranks.npz", allow_pickle=False) as arrays:
-            ranks, queries = arrays[f"t2v_{row}"], (arrays["video"], arrays["caption"])
-    except (OSError, ValueError, KeyError) as error:
-        raise LabError(f"{home / 'ranks.npz'} is gone or damaged ({error}): run the study again") from None
-    return Entry(home.resolve(), result, row, ranks, queries)
+    return Contender(home.resolve(), result, row, *read_ranks(home, row))
 
 
 def _best(result: Mapping[str, Any]) -> int:
@@ -124,7 +120,7 @@ def _best(result: Mapping[str, Any]) -> int:
     return max(rows, key=lambda i: sign * result["rows"][i]["val"][result["objective"]]["mean"])
 
 
-def _against(first: Entry, other: Entry) -> list[str]:
+def _against(first: Contender, other: Contender) -> list[str]:
     """Wins, losses and a paired test, as cells of the table; dashes where the queries are others."""
     alike = (first.collection, first.protocol) == (other.collection, other.protocol)
     if not alike or not all(map(np.array_equal, first.queries, other.queries)):

@@ -10,11 +10,12 @@ from __future__ import annotations
 import math
 import statistics
 from collections.abc import Mapping, Sequence
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from lab.significance import paired_test
 from lab.studies.cached import Cached
-from lab.studies.setups import OBJECTIVES, quality
+from lab.studies.setups import OBJECTIVES, best_by, plain, quality
 from lab.studies.space import Range
 
 if TYPE_CHECKING:
@@ -131,3 +132,47 @@ def verdict(
     if spread is not None and abs(gain) < FLOORS * spread:
         return f"{told}: more than the noise of the queries, but not {FLOORS:g} times the spread between seeds."
     return f"{told}: {'a gain' if gain > 0 else 'a loss'} larger than the noise."
+
+
+def learned_lines(result: Mapping[str, Any]) -> list[str]:
+    """What the search taught, a sentence each."""
+    told = result.get("search")
+    choices = [
+        f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
+        f"among {len(tried)}"
+        for name, tried in result.get("choices", {}).items()
+        for best in [best_by(result["objective"], tried, itemgetter("value"))]
+    ]
+    if not told:
+        return choices
+    best = ", ".join(f"{key} = {plain(value)}" for key, value in told["best"]["params"].items()) or "no setting"
+    lines = [
+        f"{told['finished']} trials ({told['pruned']} pruned, {told['diverged']} diverged); the best on validation is "
+        f"number {told['best']['number']} with {told['objective']} {told['best']['value']:.2f}: {best}"
+    ]
+    if told["exhausted"]:
+        lines.append("every point of the space was tried")
+    if len(told["importance"]) > 1:
+        lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
+    flat = told.get("plateau")
+    if flat and flat["of"] > 1:
+        spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
+        many = f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best"
+        lines.append(f"{many}, {what_is_level(result)}: {spans}")
+    return lines + choices
+
+
+def what_is_level(result: Mapping[str, Any]) -> str:
+    """By what a search's trials are level with the best: see ``noise_floor``."""
+    floor = result["search"].get("noise_floor")
+    if floor is None:
+        return "by a paired test on validation"
+    spread = result["rows"][-1]["val"][result["objective"]]["std"]
+    apart = "that one query is worth" if floor > spread else "between seeds"
+    return f"within twice the {floor:.2f} {apart}"
+
+
+def _span(span: Mapping[str, Any]) -> str:
+    if "values" in span:
+        return " or ".join(map(str, span["values"]))
+    return f"{plain(span['low'])} .. {plain(span['high'])} ({span['width']:.0%} of its range)"

@@ -40,14 +40,13 @@ LEVEL = 0.95
 RESAMPLES = 5_000
 
 
-def heading(study: Study, store: Store, protocol: str, key: str, command: str) -> dict[str, Any]:
-    """What result and dry run have in common: the study, and what it runs on."""
+def heading(study: Study, store: Store, protocol: str, command: str) -> dict[str, Any]:
+    """What a result begins with: the study, and what it runs on."""
     return {
         "format": FORMAT,
         "study": study.name,
         "kind": study.kind,
         "command": command,
-        "hash": key,
         "definition": study.definition(),
         "trials": study.trials if study.kind == "search" else None,
         "seeds": study.seeds,

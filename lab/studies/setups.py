@@ -106,8 +106,13 @@ class Study:
         left_out = {"trials", "seconds", "stack", "seeds", "rows"} | OTHERS[self.kind]
         told = {key: value for key, value in asdict(self).items() if key not in left_out}
         rows = [{**asdict(row), "search": {key: str(each) for key, each in row.search.items()}} for row in self.rows]
-        plain: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))
-        return plain
+        definition: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))
+        return definition
+
+    def resolved(self) -> str:
+        """The study as it would run, as JSON: all that its file leaves out is filled in."""
+        kind = {key: getattr(self, key) for key in ("trials", "seconds")} if self.kind == "search" else {}
+        return json.dumps({**self.definition(), **kind, "stack": self.stack, "seeds": self.seeds}, indent=1)
 
 
 def definition_on(study: Study, store: Store, protocol: str) -> dict[str, Any]:
@@ -144,3 +149,8 @@ def quality(metrics: Mapping[str, float], objective: str) -> float:
 def best_by(objective: str, items: Iterable[T], value: Callable[[T], float]) -> T:
     """The item whose value of an objective is best; of several that are level the first."""
     return (max if OBJECTIVES[objective] else min)(items, key=value)
+
+
+def plain(value: Any) -> str:
+    """A setting or a metric in a sentence or a cell."""
+    return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
