@@ -18,7 +18,7 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
 from lab.heads.mgfi import MGFI
-from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
+from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix, slices
 from lab.tiles import GPU_TILE, TILE, plan, side_by_side
 
 
@@ -174,6 +174,15 @@ def test_side_by_side(threads: int) -> None:
     later.start()
     later.join()
     assert found == [2]  # a thread of someone else's begins as it would have
+
+
+@pytest.mark.parametrize(
+    ("texts", "most", "wanted"),
+    [(3, 6, [(0, 2), (2, 4), (4, 6), (6, 8)]), (5, 20, [(0, 4), (4, 8)]), (9, 8, [(v, v + 1) for v in range(7)]),
+     (0, 7, [(0, 7)])],
+)  # fmt: skip
+def test_a_part_has_so_many_pairs_and_a_video_at_least(texts: int, most: int, wanted: list[tuple[int, int]]) -> None:
+    assert [(rows.start, rows.stop) for rows in slices(torch.empty(7, 2), texts, most)] == wanted
 
 
 def test_no_texts_make_no_rows() -> None:
