@@ -7,6 +7,7 @@ A held-out split is logged before it is read (``lab.reads``), and the count stan
 
 from __future__ import annotations
 
+import argparse
 import io
 import json
 import logging
@@ -32,6 +33,7 @@ from lab.runs import RUNS, file_name, read_run
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Store
 from lab.store.find import store_options
+from lab.truth import against_truth, knows_truth, truth_table
 
 log = logging.getLogger(__name__)
 
@@ -161,14 +163,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     given = parser.parse_args(argv)
-    wanted = (("--ranks", given.ranks, "ranks.parquet"), ("--similarity", given.similarity, "similarity.npy"))
-    for option, file, name in wanted:
-        if file is not None and file.is_dir():
-            raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
-        if file is not None and any(above.is_file() for above in file.parents):
-            raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
-    if given.ranks is not None and given.ranks == given.similarity:
-        raise LabError(f"--ranks and --similarity must be two files, both are {given.ranks}: name another one")
+    _require_files(given)
     path = run_or_head(given.what, given.runs)
     run = read_run(path) if path is not None else None
     store = store_of(path, given)
@@ -183,6 +178,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
     cli.say(ranks_table(found | by_sound(found["t2v"], store, texts, videos)))
+    if knows_truth(store, texts):
+        try:
+            cli.say(truth_table(against_truth(one.head, store, texts, videos, found["t2v"])))
+        except LabError as error:  # a head of one's own whose weights are none still has its ranks
+            log.warning("%s", error)
     if given.dsl:
         cli.say(
             "DSL is transductive: a query's rank depends on the other queries, so these lines stand apart; its softmax "
@@ -201,6 +201,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ModuleNotFoundError as error:
         log.warning("%s is not installed, so the ranks of single queries are not written", error.name)
     return 0
+
+
+def _require_files(given: argparse.Namespace) -> None:
+    """Raises ``LabError`` for what nothing can be written to, before a held-out split is read."""
+    for option, file, name in (
+        ("--ranks", given.ranks, "ranks.parquet"),
+        ("--similarity", given.similarity, "similarity.npy"),
+    ):
+        if file is not None and file.is_dir():
+            raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
+        if file is not None and any(above.is_file() for above in file.parents):
+            raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
+    if given.ranks is not None and given.ranks == given.similarity:
+        raise LabError(f"--ranks and --similarity must be two files, both are {given.ranks}: name another one")
 
 
 if __name__ == "__main__":

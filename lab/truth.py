@@ -25,6 +25,12 @@ from lab.store import Store
 
 #: A stretch's ends and a frame's time that are less than this apart (seconds) are the same moment: times are float32.
 MOMENT_S = 5e-4
+#: What ``AgainstTruth.attention`` gives, in words.
+ATTENTION = {
+    "mass": "weight on the seconds that a caption tells of",
+    "uniform": "the same, were all frames alike",
+    "lift": "the difference",
+}
 #: Texts whose weights over their own videos are computed together.
 TILE = 64
 
@@ -72,6 +78,12 @@ class AgainstTruth:
         return len(np.unique(self.video[where])) >= 2
 
 
+def knows_truth(store: Store, texts: Texts) -> bool:
+    """Whether any caption of a split knows its seconds, or whether it needs the sound."""
+    captions = [store.captions[row] for row in (texts.rows.tolist() if texts.rows is not None else [])]
+    return any(caption["start_s"] is not None or caption["needs_sound"] is not None for caption in captions)
+
+
 def against_truth(
     head: nn.Module, store: Store, texts: Texts, videos: Videos, rank: ArrayLike | None = None
 ) -> AgainstTruth:
@@ -82,7 +94,7 @@ def against_truth(
     """
     rows, video, gallery = _of_store(texts, videos)
     captions = [store.captions[row] for row in rows]
-    if all(caption["start_s"] is None and caption["needs_sound"] is None for caption in captions):
+    if not knows_truth(store, texts):
         raise LabError(
             f"{store.path} knows no truth of these {len(rows)} captions: only a made world does, as --dataset toy"
         )
@@ -157,7 +169,7 @@ def truth_table(result: AgainstTruth) -> str:
     lines = []
     attention = result.attention()
     for name, told in (attention or {}).items():
-        lines.append([f"attention on the told seconds: {name}", *_cells(told, 3)])
+        lines.append([ATTENTION[name], *_cells(told, 3)])
     for needs, name in ((True, "R@1, captions that need the sound"), (False, "R@1, captions that do not")):
         recall = result.recall(needs)
         lines.append([name, *(_cells(recall, 1) if recall else ("-", "-", "-", "-"))])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -16,13 +17,14 @@ from torch import nn
 
 import lab
 from lab import cli
-from lab.choose import Candidate, choose_head, locate_run, untrained_head
+from lab.choose import Candidate, choose_head, locate_run, run_or_head, untrained_head
 from lab.demo.answers import Answers
 from lab.demo.heads import menu
 from lab.errors import LabError
 from lab.gallery import not_searched
 from lab.query import READ, Encoder, foreign
 from lab.reads import log_file
+from lab.runs.fitting import Fitting
 from lab.search import Searcher, attended, main
 from lab.similarity import similarity_matrix
 from lab.store import Store, open_store
@@ -250,6 +252,35 @@ def test_runs_and_heads_that_there_are_not(store: Store, runs: Path, full: Path,
     save_heads(store.path, tmp_path / "c", {"xpool": {}})
     with pytest.raises(LabError, match="2 runs are called 'xpool-s0', give one's path"):
         locate_run("xpool-s0", tmp_path)
+
+
+def test_a_run_that_is_called_like_a_head_goes_before_it(path: Path, store: Store, tmp_path: Path) -> None:
+    save_heads(path, tmp_path, {"mean": {}})
+    (tmp_path / "mean-s0").rename(tmp_path / "mean")
+    assert run_or_head("mean", tmp_path) == run_or_head("mean", tmp_path, ["mean"]) == tmp_path / "mean"
+    assert run_or_head("xpool", tmp_path) is run_or_head("my:Own", tmp_path) is None
+    made = menu(store, tmp_path)
+    assert list(made.entries) == ["mean", "mean untrained", "topk", "softmax"]
+    assert [made.head(key).run for key in made.entries] == [tmp_path / "mean", None, None, None]
+    (tmp_path / "mean").rename(tmp_path / "xpool-s0")
+    for heads, kind in ((None, "head or run"), (["mean"], "head or run"), ([], "run")):
+        with pytest.raises(LabError, match=f"unknown {kind} 'xpol-s0': did you mean 'xpool-s0'"):
+            run_or_head("xpol-s0", tmp_path, heads)
+    with pytest.raises(LabError, match="unknown head or run 'my:Own'"):  # where only some heads are offered
+        run_or_head("my:Own", tmp_path, ["mean"])
+
+
+def test_of_many_runs_the_nearest_names_are_told(path: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    save_heads(path, tmp_path, {"mean": {}})
+    for number in range(20):
+        shutil.copytree(tmp_path / "mean-s0", tmp_path / f"run-{number:02d}")
+    with pytest.raises(LabError, match=r"did you mean 'run-19'\? known: (\S+, ){11}\S+ and 9 other runs$"):
+        locate_run("run19", tmp_path)
+    caplog.set_level(logging.INFO)
+    fitting = Fitting(open_store(path), tmp_path, protocol="other")
+    assert list(fitting) == []
+    fitting.say()
+    assert re.search(r"another protocol than other: (\S+ \(made\), ){12}9 others$", caplog.text.strip())
 
 
 # -- what is typed ---------------------------------------------------------------------------------------------------

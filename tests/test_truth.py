@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from synthetic import World
 from torch import Tensor, nn
 
-from lab import truth
+from lab import cli, truth
 from lab.convert.hdf5_in import import_exported
 from lab.convert.hdf5_out import export_store
 from lab.convert.pack import pack_store
@@ -23,7 +23,9 @@ from lab.datasets import Caption, Collection, Video
 from lab.datasets.assemble import assemble
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
+from lab.evaluate import main as evaluate
 from lab.heads import build_head
+from lab.heads.pooling import MeanPooling
 from lab.metrics import ranks
 from lab.store import Store, open_store
 from lab.store.compare import compare
@@ -414,14 +416,32 @@ def test_features_without_times(tmp_path: Path) -> None:
 def test_the_table(small: Store) -> None:
     lines = truth_table(against_truth(Looking(), small, *small.load("test"))).splitlines()
     assert [line.split("  ")[0] for line in lines[1:]] == [
-        "attention on the told seconds: mass",
-        "attention on the told seconds: uniform",
-        "attention on the told seconds: lift",
+        "weight on the seconds that a caption tells of",
+        "the same, were all frames alike",
+        "the difference",
         "R@1, captions that need the sound",
         "R@1, captions that do not",
     ]
     assert [lines[row].split()[-6] for row in (1, 2, 4)] == ["0.562", "0.542", "66.7"]
     assert lines[1].split()[-2:] == ["4", "3"]
+
+
+def test_an_evaluation_prints_it_where_it_is_known(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known, unknown = made(tmp_path / "a.zarr"), made(tmp_path / "b.zarr", seconds=None, needs_sound=None)
+    where = ["--runs", str(tmp_path)]
+    assert cli.run(evaluate, ["mean", "--store", str(known.path), *where]) == 0
+    out = capsys.readouterr().out
+    assert truth_table(against_truth(build_head("mean", D), known, *known.load("test"))) in out
+    assert cli.run(evaluate, ["mean", "--store", str(unknown.path), *where]) == 0
+    assert "against the truth" not in capsys.readouterr().out
+    monkeypatch.setattr(MeanPooling, "frame_weights", lambda *_: torch.zeros(7, 3, 4))
+    assert cli.run(evaluate, ["mean", "--store", str(known.path), *where]) == 0
+    out, err = capsys.readouterr()
+    assert "t2v" in out
+    assert "warning: rows of frame_weights must sum to one" in err
+    assert "every query's rank" in err
 
 
 def test_one_video_has_no_spread_to_tell_of(small: Store) -> None:

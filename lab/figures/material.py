@@ -26,7 +26,7 @@ from lab.reads import OPEN, Needs, Reader, load_split
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
-from lab.truth import AgainstTruth, against_truth, own_frame_weights
+from lab.truth import AgainstTruth, against_truth, knows_truth, own_frame_weights
 
 log = logging.getLogger(__name__)
 
@@ -178,7 +178,7 @@ class Material:
 
     def truth(self, label: str) -> AgainstTruth:
         """One of the heads held against the truth. Raises ``NoData`` where the captions know none."""
-        if all(row["start_s"] is None and row["needs_sound"] is None for row in self.captions):
+        if not knows_truth(self.store, self.bare[0]):
             raise NoData(f"the captions of {self.store.path.name} know no truth: only a made world's do (toy)")
         head = self.heads[label].head
         return against_truth(head, self.store, *self.features(label), self.ranks(label))
