@@ -37,7 +37,7 @@ DRAWING = {
     "attention_explorer": 7,
     "topk_histograms": 5,
     "audio_fusion": 4,
-    "compare_studies": 5,
+    "compare_studies": 7,
     "your_own_videos": 2,
 }
 #: A world whose first clips of validation have several scenes each, and captions that need the sound.
