@@ -6,6 +6,8 @@ import os
 import secrets
 from pathlib import Path
 
+from lab.errors import LabError
+
 
 def replace_text(file: Path, text: str) -> None:
     """``replace_bytes`` in UTF-8; the odd bytes of a file name (lone surrogates here) become the escapes of JSON."""
@@ -13,7 +15,12 @@ def replace_text(file: Path, text: str) -> None:
 
 
 def replace_bytes(file: Path, data: bytes) -> None:
-    """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left."""
+    """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left.
+
+    Raises ``LabError`` where a link or a device stands: a rename would put a file in its place, of ``/dev/null``, too.
+    """
+    if file.is_symlink() or (file.exists() and not file.is_file()):
+        raise LabError(f"{file} is a {_kind(file)}: name a file")
     # Not the pid: shards on two machines may share it, and the directory.
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
@@ -25,3 +32,7 @@ def replace_bytes(file: Path, data: bytes) -> None:
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def _kind(file: Path) -> str:
+    return "link" if file.is_symlink() else "directory" if file.is_dir() else "device or a pipe"

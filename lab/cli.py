@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
 import logging
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any
 
 from tqdm import tqdm
@@ -23,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _FULL = "{what}: free some space and run the same command again"
 _DENIED = "{what}: choose a directory that you may write to, or change its permissions"
+_FAILS = "{what}: look after it, then run the same command again"
+#: What clears a terminal or renames its window: the names of files and of other people's heads may hold it.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
 _REMEDIES = {
     errno.ENOSPC: _FULL.format(what="no space left on the disk"),
     errno.EDQUOT: _FULL.format(what="the disk quota is used up"),
@@ -32,6 +37,10 @@ _REMEDIES = {
     errno.EEXIST: "something else is there already: move it away, or name another path",
     errno.ENOTDIR: "a file is there where a directory is needed: move it away, or name another path",
     errno.EISDIR: "a directory is there where a file is needed: name a file",
+    errno.EFBIG: "the file is larger than may be written here: raise the limit (ulimit -f), or choose another disk",
+    errno.EIO: _FAILS.format(what="the disk fails"),
+    errno.ESTALE: _FAILS.format(what="the network's disk went away"),
+    errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or use fewer workers",
     errno.ENAMETOOLONG: "the name is too long for the file system: choose a shorter one",
 }
 
@@ -44,6 +53,7 @@ def run(
     ``goes_on``: the same command goes on from what an earlier one has left, which is then said where one ends early.
     """
     name = _name(main)
+    _open_streams()
     handler = _Lines()
     root, level = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
@@ -87,7 +97,7 @@ def parser(name: str, about: str, example: str) -> argparse.ArgumentParser:
 
 def say(text: str) -> None:
     """One piece of a command's result, on stdout; progress and warnings go to stderr through logging."""
-    tqdm.write(text, file=sys.stdout)
+    tqdm.write(text.translate(_CONTROLS), file=sys.stdout)
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
@@ -96,7 +106,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     >>> table(["status", "videos"], [["ok", 12], ["missing", 3]]).splitlines()
     ['status   videos', 'ok           12', 'missing       3']
     """
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[str(cell).replace("\n", "\\n") for cell in row] for row in rows]
     widths = [max(len(row[i]) for row in [list(header), *cells]) for i in range(len(header))]
     right = [
         bool(rows) and all(row[i][:1].isdigit() or row[i] in ("", "-") for row in cells) for i in range(len(header))
@@ -124,7 +134,7 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        tqdm.write(prefix + self.format(record), file=sys.stderr)
+        tqdm.write(prefix + self.format(record).translate(_CONTROLS), file=sys.stderr)
 
 
 class _Verbose(argparse.Action):
@@ -144,8 +154,19 @@ def _name(main: Callable[..., int]) -> str:
 
 
 def _complain(name: str, line: str, code: int) -> int:
-    tqdm.write(f"{name}: {line}", file=sys.stderr)
+    with suppress(OSError):  # a full disk may be the one that stderr is on
+        tqdm.write(f"{name}: {line}".translate(_CONTROLS), file=sys.stderr)
     return code
+
+
+def _open_streams() -> None:
+    """Streams that a shell has closed lead nowhere; letters that one cannot show are escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: PTH123, SIM115 - open as long as Python
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _remedy(error: BaseException) -> str | None:

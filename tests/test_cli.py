@@ -116,6 +116,9 @@ def test_these_commands_go_on() -> None:
             OSError(errno.ENAMETOOLONG, "File name too long", "aaa"),
             "the name is too long for the file system: choose a",
         ),
+        (OSError(errno.EFBIG, "File too large"), "raise the limit (ulimit -f)"),
+        (OSError(errno.EIO, "Input/output error", "x"), "the disk fails: look after it"),
+        (OSError(errno.EMFILE, "Too many open files"), "use fewer workers"),
         (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),
         (OSError("Can't write data (file write failed: errno = 28, error message = 'No space')"), "no space left"),
         (MemoryError(), "out of memory (MemoryError): use a smaller batch"),
@@ -134,6 +137,31 @@ def test_a_wrapped_full_disk_is_recognised(capsys: pytest.CaptureFixture[str]) -
 
     assert cli.run(main) == 2
     assert "no space left on the disk" in capsys.readouterr().err
+
+
+def test_a_strangers_names_do_not_reach_the_terminal_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        cli.say(cli.table(["video"], [["\x1b[2J\x9b\nfake"]]))
+        log.warning("a \x1b]0;title\x07")
+        raise LabError("no \x7f: é stays, \udcff is shown")
+
+    assert cli.run(main) == 2
+    out, err = capsys.readouterr()
+    assert out == "video\n\\x1b[2J\\x9b\\nfake\n"
+    assert err.splitlines()[0] == "warning: a \\x1b]0;title\\x07"
+    assert err.endswith("no \\x7f: é stays, \\udcff is shown\n")
+
+
+@pytest.mark.parametrize("closed", ["stdout", "stderr"])
+def test_a_closed_stream_is_written_to_in_vain(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def main(argv: Sequence[str] | None) -> int:
+        cli.say("done")
+        log.warning("nobody reads this")
+        return 1
+
+    monkeypatch.setattr(sys, closed, None)
+    assert cli.run(main) == 1
+    getattr(sys, closed).close()
 
 
 def test_a_bug_keeps_its_traceback() -> None:
