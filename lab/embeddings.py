@@ -130,6 +130,13 @@ class Texts:
         _must(self.word_mask is not None, "padded words need a word_mask")
         return self.words.float(), self.word_mask  # type: ignore[return-value]
 
+    def padded(self, width: int | None = None) -> Texts:
+        """The same with padded words where they are ragged; ``width`` as for ``RaggedWords.pad``."""
+        if not isinstance(self.words, RaggedWords):
+            return self
+        words, mask = self.words.pad(width)
+        return replace(self, words=words, word_mask=mask)
+
     def to(self, device: torch.device | str) -> Texts:
         """The same on another device."""
         words = self.words.to(device) if self.words is not None else None

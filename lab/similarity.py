@@ -90,7 +90,12 @@ def similarity_matrix(
     workers = min(MOST, torch.get_num_threads()) if device.type == "cpu" and hasattr(head, "score") else 1
     most = TILE if free is None else GPU_TILE
     block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile, most)
-    order = by_length(texts) if getattr(head, "needs_words", False) else torch.arange(len(texts))
+    words = texts.words if getattr(head, "needs_words", False) else None
+    order = torch.arange(len(texts)) if words is None else by_length(texts)
+    widths: list[int | None] = [None for _ in order.split(step)]
+    if isinstance(words, RaggedWords):  # asked once: a head would ask a GPU for each tile
+        counts = words.counts.cpu()
+        widths = [int(counts[rows].max()) for rows in order.split(step)]
     # Kept on a GPU until it is whole, if it is not too large: a copy of each tile would be waited for.
     near = free is not None and 4 * len(texts) * len(videos) < free / 4
     result = torch.empty(len(texts), len(videos), device=device if near else "cpu")
@@ -101,10 +106,16 @@ def similarity_matrix(
         some = videos if last - first == len(videos) else videos.select(torch.arange(first, last))
         index, into = index_videos(head, some.to(device)), result[:, first:last]
 
-        def score(rows: Tensor) -> None:
-            into[rows] = score_texts(head, texts.select(rows).to(device), index).float().to(result.device)
+        def score(rows: Tensor, width: int | None) -> None:
+            part = texts.select(rows).to(device)
+            part = part if width is None else part.padded(width)
+            into[rows] = score_texts(head, part, index).float().to(result.device)
 
-        share_out(lambda rows: tiles.share_out(lambda a, b: score(rows[a:b]), len(rows)), order.split(step))
+        def score_tile(tile: tuple[Tensor, int | None]) -> None:
+            rows, width = tile
+            tiles.share_out(lambda a, b: score(rows[a:b], width), len(rows))
+
+        share_out(score_tile, zip(order.split(step), widths, strict=True))
 
     told = memory_told("one text and one video at a time", "--device cpu")
     with told, evaluating(head), side_by_side(workers if step < len(texts) else 1) as share_out:

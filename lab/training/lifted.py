@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from copy import deepcopy
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from lab.embeddings import RaggedWords, Texts, Videos, unseen
+from lab.embeddings import Texts, Videos, unseen
 from lab.training.course import Course
 from lab.training.loss import Truth, contrastive_loss
 from lab.training.step import MAX_LOG_SCALE
@@ -183,9 +182,7 @@ class StackedStep:
         self.rate.copy_(self.rates.index_select(0, self.done)[0])
         every = rows.flatten()
         texts = self.texts.select(every)
-        if width is not None and isinstance(texts.words, RaggedWords):
-            words, mask = texts.words.pad(width)
-            texts = replace(texts, words=words, word_mask=mask)
+        texts = texts if width is None else texts.padded(width)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             similarity = self.lifted.similarity(texts, self.videos.select(self.truth.video[every]))
         loss = self.loss(similarity.float(), torch.vmap(self.truth.of)(rows), self.scales.exp())

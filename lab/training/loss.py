@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F  # noqa: N812 - its usual name
 
 #: What to do with texts of a batch that are true of a video beside its own text: a video may be in a batch twice.
 TWINS = ("ignored", "negatives", "positives")
@@ -20,12 +19,14 @@ def contrastive_loss(similarity: Tensor, true: Tensor, scale: Tensor, *, twins: 
     temperature: with bare cosines all candidates are nearly as likely, so ``scale`` is CLIP's there, too.
     """
     logits = similarity * scale
-    own = torch.arange(len(true), device=true.device)
-    if twins != "positives":
-        if twins == "ignored":
-            logits = logits.masked_fill(true & (own[:, None] != own), float("-inf"))
-        return (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
-    texts, videos = (logits.log_softmax(dim) * true / true.sum(dim, keepdim=True) for dim in (1, 0))
+    if twins == "ignored":
+        own = torch.arange(len(true), device=true.device)
+        logits = logits.masked_fill(true & (own[:, None] != own), float("-inf"))
+    texts, videos = logits.log_softmax(1), logits.log_softmax(0)
+    if twins == "positives":
+        texts, videos = texts * true / true.sum(1, keepdim=True), videos * true / true.sum(0, keepdim=True)
+    else:  # not F.cross_entropy, of which torch.vmap makes thirty small operations
+        texts, videos = texts.diagonal(), videos.diagonal()
     loss: Tensor = -(texts.sum() + videos.sum()) / (2 * len(true))
     return loss
 

@@ -12,7 +12,7 @@ import math
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -173,11 +173,8 @@ class _Stack:
                 modules = [course.stages[i].module for course in self.courses]
                 rows = torch.arange(2, device=self.device).repeat(len(modules)) % len(self.texts)
                 texts, videos = needed(modules[0], self.texts.select(rows), self.videos.select(self.truth.video[rows]))
-                if isinstance(texts.words, RaggedWords):
-                    words, mask = texts.words.pad()
-                    texts = replace(texts, words=words, word_mask=mask)
                 try:
-                    Lifted(modules, [torch.Generator() for _ in modules]).similarity(texts, videos)
+                    Lifted(modules, [torch.Generator() for _ in modules]).similarity(texts.padded(), videos)
                 except torch.OutOfMemoryError:
                     return ""  # which training will meet, too
                 except Exception as error:  # of whatever kind a head of one's own raises here

@@ -8,12 +8,11 @@ host never waits within an epoch.
 from __future__ import annotations
 
 import math
-from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
 
-from lab.embeddings import RaggedWords, Texts, Videos
+from lab.embeddings import Texts, Videos
 from lab.training.loss import Truth, contrastive_loss
 from lab.training.recipe import Recipe
 from lab.training.stages import Stage
@@ -85,9 +84,7 @@ class Step:
         rows = self.order[self.at * self.recipe.batch + self.within[:size]]
         self.rate.copy_(self.rates.index_select(0, self.done)[0])
         texts = self.texts.select(rows)
-        if width is not None and isinstance(texts.words, RaggedWords):
-            words, mask = texts.words.pad(width)
-            texts = replace(texts, words=words, word_mask=mask)
+        texts = texts if width is None else texts.padded(width)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.bf16):
             similarity = self.module(texts, self.videos.select(self.truth.video[rows]))
         loss = contrastive_loss(similarity.float(), self.truth.of(rows), self.scale.exp(), twins=self.recipe.twins)
