@@ -15,7 +15,7 @@ from typing import Any
 from lab import cli
 from lab.choose import evaluation
 from lab.device import memory_told
-from lab.runs import RUNS, require_free, save_run
+from lab.runs import RUNS, require_free, require_room, save_run
 from lab.store.find import given_store, store_options
 from lab.training.recipe import ABOUT_PRESETS, DEFAULT, all_settings, divide, parse_settings, plan, settings_of
 from lab.training.stages import History
@@ -51,6 +51,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = {"recipe": recipe, "keywords": keywords, "preset": given.preset, "device": given.device}
     with memory_told("these features", "--device cpu"):
         task = prepare(given_store(given), given.head, protocol=given.protocol, **options)
+    require_room(task.head, given.runs)
     trained = train_on(task, capture=not given.eager)
     path = save_run(trained.head, trained.run, trained.history.epochs, given.runs, given.name)
     cli.say(epochs_table(trained.history))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -376,6 +377,21 @@ def test_positive_twins_go_by_the_words_of_the_store(full: Path, tmp_path: Path)
     assert same_texts(store, texts).tolist()[:5] == [0, 1, 2, 1, 3]
     assert main(["xpool", "--store", str(full), "--runs", str(tmp_path), "--set", "twins=positives",
                  "--set", "epochs=1", "--set", "batch=256"]) == 0  # fmt: skip
+
+
+def test_weights_that_have_no_room_are_told_before_the_training(
+    full: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100, hard))
+    try:
+        code = cli.run(main, ["xpool", "--store", str(full), "--runs", str(tmp_path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    err = capsys.readouterr().err
+    assert (code, list(tmp_path.iterdir())) == (2, [])
+    assert "raise the limit (ulimit -f)" in err
+    assert "training" not in err
 
 
 def test_a_store_without_validation_keeps_the_last_epoch_and_says_so(

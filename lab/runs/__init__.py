@@ -15,7 +15,7 @@ who loads it.
 from lab.runs.load import UntrustedError, load_run, own_code
 from lab.runs.places import RUNS, file_name, find_below, find_run, require_free, runs_below
 from lab.runs.record import FORMAT, Run, read_run, sections
-from lab.runs.save import save_run
+from lab.runs.save import require_room, save_run
 
 __all__ = [
     "FORMAT",
@@ -29,6 +29,7 @@ __all__ = [
     "own_code",
     "read_run",
     "require_free",
+    "require_room",
     "runs_below",
     "save_run",
     "sections",

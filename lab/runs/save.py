@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
+import tempfile
 from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
@@ -46,6 +47,13 @@ def save_run(head: nn.Module, run: Run, epochs: Collection[Epoch], runs: Path = 
         return _placed(fresh, runs / stem)
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
+
+
+def require_room(head: nn.Module, runs: Path = RUNS) -> None:
+    """Raises ``OSError`` where a head's weights cannot be written: to be met before a training, not behind it."""
+    runs.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryFile(dir=runs) as probe:
+        probe.write(bytes(sum(value.nbytes for value in head.state_dict().values())))
 
 
 def _placed(fresh: Path, path: Path) -> Path:
