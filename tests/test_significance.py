@@ -11,7 +11,7 @@ import pytest
 
 from lab import significance
 from lab.metrics import geometric_mean, ranks, summarise, v2t_ranks
-from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, mean_interval, paired_test
+from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, holm, mean_interval, paired_test
 
 #: Five videos with 1 to 4 captions each, and the ranks that two heads give these.
 VIDEO = np.array([7, 3, 3, 9, 9, 9, 4, 4, 4, 4, 5, 5])
@@ -235,6 +235,41 @@ def test_the_paired_test_finds_what_is_there() -> None:
         better = np.where(rng.random(len(one)) < 0.2, 1, one)  # ten points of R@1
         found += paired_test(better, other, video, resamples=400, seed=i).p_value < 0.05
     assert found >= 36
+
+
+# -- many comparisons --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("p_values", "adjusted"),
+    [
+        ([], []),
+        ([0.03], [0.03]),
+        ([0.01, 0.04, 0.03, 0.005], [0.03, 0.06, 0.06, 0.02]),  # 4 · 0.005, 3 · 0.01, 2 · 0.03, and no less than that
+        ([0.02, 0.02, 0.02], [0.06, 0.06, 0.06]),
+        ([0.4, 0.6, 0.01], [0.8, 0.8, 0.03]),
+        ([0.9, 0.7], [1.0, 1.0]),
+    ],
+)
+def test_holm_by_hand(p_values: list[float], adjusted: list[float]) -> None:
+    assert holm(p_values) == pytest.approx(adjusted)
+
+
+def test_holm_finds_no_more_than_one_by_itself_and_no_less_than_bonferroni() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        p = rng.random(int(rng.integers(1, 9))) ** 3
+        adjusted = np.array(holm(p.tolist()))
+        assert (adjusted >= p).all()
+        assert (adjusted <= np.minimum(1, len(p) * p) + 1e-12).all()
+        assert (np.diff(adjusted[p.argsort()]) >= 0).all()
+
+
+def test_holm_keeps_false_finds_rare_where_nothing_is_to_be_found() -> None:
+    """Of 400 families of nine p-values without an effect; by themselves a third would have one below 0.05."""
+    families = np.random.default_rng(1).random((400, 9))
+    assert (families.min(1) < 0.05).mean() > 0.3
+    assert np.mean([min(holm(family.tolist())) < 0.05 for family in families]) < 0.08
 
 
 # -- bad input ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from lab import cli
 from lab.errors import LabError
-from lab.significance import GEOMETRIC_MEAN
+from lab.significance import GEOMETRIC_MEAN, holm
 from lab.studies import learned
 from lab.studies.learned import learned_lines
 from lab.studies.published import published, published_for
@@ -140,9 +140,49 @@ def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_the_verdict(difference: float, p: float, spread: float | None, ends: str) -> None:
     test = {"difference": difference, "low": difference - 1, "high": difference + 1, "p_value": p}
-    told = learned.verdict("xpool", "mean", "R@1", test, spread, 0.95)
+    told = learned.verdict("xpool", "mean", "R@1", test, spread, 0.95, {"xpool": p})
     assert told.endswith(ends)
     assert told.startswith(f"xpool is 3.0 points of R@1 {'above' if difference > 0 else 'below'} mean on test")
+
+
+def test_one_of_many_comparisons_is_judged_by_its_adjusted_p() -> None:
+    def row(name: str, p: float) -> dict[str, Any]:
+        return {"name": name, "against_baseline": {"R@1": {"p_value": p}}}
+
+    rows = [{"name": "mean", "against_baseline": {}}, row("a", 0.001), row("b", 0.03), row("c", 0.5), row("d", 0.02)]
+    among = learned.adjusted(rows, "R@1")
+    assert among == pytest.approx({"a": 0.004, "b": 0.06, "c": 0.5, "d": 0.06})
+    assert learned.adjusted(rows, "MdR") == {}
+    test = {"difference": 3.0, "low": 0.5, "high": 5.5}
+    a, b, c = (learned.verdict(name, "mean", "R@1", test | {"p_value": p}, None, 0.95, among)
+               for name, p in (("a", 0.001), ("b", 0.03), ("c", 0.5)))  # fmt: skip
+    assert a.endswith("p = 0.001, 0.004 adjusted for 4 comparisons): a gain larger than the noise.")
+    assert b.endswith("p = 0.03, 0.06 adjusted for 4 comparisons): no more than the noise where so many are compared.")
+    assert c.endswith(": no more than the noise of the test queries.")
+
+
+def test_tables_show_the_adjusted_p_where_several_rows_are_tested() -> None:
+    number = {"mean": 40.0, "std": None, "seeds": [40.0]}
+
+    def row(name: str, p: float | None) -> dict[str, Any]:
+        return {
+            "name": name, "head": "xpool", "keywords": {}, "parameters": 7, "seconds": [1.0], "val": {"R@1": number},
+            "test": dict.fromkeys(("R@1", "R@5", "R@10", "MdR", "MnR"), number),
+            "against_baseline": {} if p is None else {"R@1": {"p_value": p}},
+        }  # fmt: skip
+
+    result = {"study": "s", "command": "c", "time": "t", "hash": "h", "baseline": "mean", "verdicts": [],
+              "rows": [row("mean", None), row("one", 0.01), row("two", 0.04)], "caveats": [], "reads": {"before": 0},
+              "store": {"dataset": "toy", "protocol": "toy", "fingerprint": "f",
+                        "splits": {"test": {"captions": 20, "videos": 10}}}}  # fmt: skip
+    text, tex = markdown(result), latex(result)
+    assert "resampling videos, each by itself; 'p, Holm' is adjusted for 2 comparisons." in text
+    assert "| p | p, Holm |" in text
+    assert "| one | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | - | 0.0100 | 0.0200 | 40.0 |" in text
+    assert "| mean | 40.0 | 40.0 | 40.0 | 40.0 | 40.0 | - | - | - | 40.0 |" in text
+    assert r"two & 40.0 & 40.0 & 40.0 & 40.0 & 40.0 & - & 0.0400 & 0.0400 & 40.0 & - \\" in tex
+    result["rows"].pop()
+    assert "Holm" not in markdown(result) + latex(result)
 
 
 # -- published rows --------------------------------------------------------------------------------------------------
@@ -238,6 +278,10 @@ def test_studies_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) ->
         level = one["t2v_1"].size - wins - losses
     against = next(line for line in lines if line.startswith("k2 (topk)"))
     assert against.split()[2:5] == [str(wins), str(losses), str(level)]
+    raw, adjusted = zip(*([float(cell) for cell in line.split()[-2:]] for line in lines[7:9]), strict=True)
+    assert adjusted == pytest.approx(holm(raw), abs=2e-4)
+    assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 0
+    assert "Holm" not in capsys.readouterr().out
 
 
 def test_studies_whose_directories_share_a_name(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from lab import cli
 from lab.errors import LabError, unknown
-from lab.significance import paired_test
+from lab.significance import PairedTest, holm, paired_test
 from lab.studies.report import read_ranks, read_result
 from lab.studies.setups import OBJECTIVES
 from lab.studies.tables import SHOWN
@@ -70,8 +70,16 @@ def compare(names: Sequence[str], runs: Path) -> list[str]:
     told = [cli.table(["study", "row", "data", *SHOWN, "val R@1", "reads"], rows)]
     if len(contenders) > 1:
         first, *others = contenders
-        pairs = [[f"{labels[other.home]} ({other.told['name']})", *_against(first, other)] for other in others]
-        header = ["against", "wins", "losses", "level", "difference in R@1", "95 %", "p"]
+        tests = [_test(first, other) for other in others]
+        adjusted = iter(holm([test.p_value for test in tests if test is not None]))
+        several = sum(test is not None for test in tests) > 1
+        header = ["against", "wins", "losses", "level", "difference in R@1", "95 %", "p", *["p, Holm"] * several]
+        pairs = []
+        for other, test in zip(others, tests, strict=True):
+            cells = ["other queries", *["-"] * (len(header) - 2)]
+            if test is not None:
+                cells = [*_cells(first, other, test), *[f"{next(adjusted):.4f}"] * several]
+            pairs.append([f"{labels[other.home]} ({other.told['name']})", *cells])
         mine = f"{labels[first.home]} ({first.told['name']})"
         told.append(f"query by query, {mine} against the starred row of each other:")
         told.append(cli.table(header, pairs))
@@ -120,13 +128,17 @@ def _best(result: Mapping[str, Any]) -> int:
     return max(rows, key=lambda i: sign * result["rows"][i]["val"][result["objective"]]["mean"])
 
 
-def _against(first: Contender, other: Contender) -> list[str]:
-    """Wins, losses and a paired test, as cells of the table; dashes where the queries are others."""
+def _test(first: Contender, other: Contender) -> PairedTest | None:
+    """A paired test; None where the queries are others."""
     alike = (first.collection, first.protocol) == (other.collection, other.protocol)
     if not alike or not all(map(np.array_equal, first.queries, other.queries)):
-        return ["other queries", *["-"] * 5]
+        return None
+    return paired_test(first.ranks, other.ranks, first.queries[0], "R@1", resamples=5_000)
+
+
+def _cells(first: Contender, other: Contender, test: PairedTest) -> list[str]:
+    """Wins, losses and a paired test, as cells of the table."""
     mine, theirs = first.ranks.mean(0), other.ranks.mean(0)
-    test = paired_test(first.ranks, other.ranks, first.queries[0], "R@1", resamples=5_000)
     return [
         str(int((mine < theirs).sum())),
         str(int((mine > theirs).sum())),

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from lab.significance import paired_test
+from lab.significance import holm, paired_test
 from lab.studies.cached import Cached
 from lab.studies.setups import OBJECTIVES, best_by, plain, quality
 from lab.studies.space import Range
@@ -73,7 +73,10 @@ def within(trials: Sequence[FrozenTrial], best: float, floor: float, objective: 
 
 
 def level_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached, objective: str) -> set[int]:
-    """The numbers of the completed trials that a paired test on the validation queries cannot tell from the best."""
+    """The numbers of the completed trials that a paired test on the validation queries cannot tell from the best.
+
+    Each test is by itself. Adjusted for how many trials there are, more would be level.
+    """
     mine, found = cached.ranks(best.params), {best.number}
     tried: dict[str, bool] = {}
     for trial in trials:
@@ -111,6 +114,15 @@ def _share(each: Range, low: float, high: float) -> float:
     return 1.0 if math.isnan(width) else round(width, 4)
 
 
+def adjusted(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
+    """The p-values of a result's rows against the baseline in a metric, by name, adjusted for how many rows there are.
+
+    See ``lab.significance.holm``.
+    """
+    tests = {row["name"]: row["against_baseline"][metric] for row in rows if metric in row["against_baseline"]}
+    return dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
+
+
 def verdict(
     name: str,
     baseline: str,
@@ -118,17 +130,22 @@ def verdict(
     test: Mapping[str, float],
     spread: float | None,
     level: float,
+    among: Mapping[str, float],
 ) -> str:
     """One plain sentence: is the gain on test more than noise?
 
-    ``test`` is a paired test as a dict; ``spread`` the standard deviation of the metric between seeds on test.
+    ``test`` is a paired test as a dict; ``spread`` the standard deviation of the metric between seeds on test;
+    ``among`` the ``adjusted`` p-values of all rows, this one's with them, by which it is judged.
     """
     gain, low, high, p = test["difference"], test["low"], test["high"], test["p_value"]
     told = f"{name} is {abs(gain):.1f} points of {metric} {'above' if gain >= 0 else 'below'} {baseline} on test"
-    told += f" ({100 * level:.0f} % interval {low:+.1f} to {high:+.1f}, p = {p:.2g})"
+    many = f", {among[name]:.2g} adjusted for {len(among)} comparisons" if len(among) > 1 else ""
+    told += f" ({100 * level:.0f} % interval {low:+.1f} to {high:+.1f}, p = {p:.2g}{many})"
     told += f"; seeds spread by {spread:.1f}" if spread is not None else ""
     if p >= 1 - level:
         return f"{told}: no more than the noise of the test queries."
+    if among[name] >= 1 - level:
+        return f"{told}: no more than the noise where so many are compared."
     if spread is not None and abs(gain) < FLOORS * spread:
         return f"{told}: more than the noise of the queries, but not {FLOORS:g} times the spread between seeds."
     return f"{told}: {'a gain' if gain > 0 else 'a loss'} larger than the noise."

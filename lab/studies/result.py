@@ -159,13 +159,14 @@ def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]
 def verdicts(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
     """A sentence a row: is its gain over the baseline on test larger than the noise?"""
     base = next(row for row in rows if row["name"] == study.baseline)
+    among = learned.adjusted(rows, "R@1")
     told = []
     for row in rows:
         test = row["against_baseline"].get("R@1")
         if test:
             spreads = [each["test"]["R@1"]["std"] for each in (row, base) if each["test"]["R@1"]["std"] is not None]
             spread = math.hypot(*spreads) if spreads else None
-            told.append(learned.verdict(row["name"], base["name"], "R@1", test, spread, LEVEL))
+            told.append(learned.verdict(row["name"], base["name"], "R@1", test, spread, LEVEL, among))
     return told
 
 

@@ -9,31 +9,44 @@ from typing import Any
 import numpy as np
 
 from lab import cli
-from lab.studies.learned import learned_lines
+from lab.studies.learned import adjusted, learned_lines
 from lab.studies.published import published_for
 from lab.studies.setups import plain
 
 SHOWN = ("R@1", "R@5", "R@10", "MdR", "MnR")
-COLUMNS = (*SHOWN, "R@1 95 %", "p", "val R@1", "val 95 %", "parameters")
 
 
 def table(result: Mapping[str, Any]) -> str:
-    """The rows on the test split, for the screen: means over seeds, R@1 with its interval, the paired test's p."""
-    return cli.table(["head", *COLUMNS, "seconds"], [_cells(row) for row in result["rows"]])
+    """The rows on the test split, for the screen: means over seeds, R@1 with its interval, the paired test's p.
+
+    Where several rows are tested, p stands there as it is and adjusted by Holm's procedure.
+    """
+    header, rows = _on_test(result)
+    return cli.table([*header[:-1], "seconds"], rows)
 
 
-def _cells(row: Mapping[str, Any], spread: str = "±") -> list[str]:
-    test, val, against = row["test"], row["val"], row["against_baseline"].get("R@1")
-    return [
-        row["name"],
-        *(_number(test[name], spread) for name in SHOWN),
-        _interval(test["R@1"]),
-        f"{against['p_value']:.4f}" if against else "-",
-        _number(val["R@1"], spread),
-        _interval(val["R@1"]),
-        f"{row['parameters']:,}",
-        f"{sum(row['seconds']) / len(row['seconds']):.1f}",
-    ]
+def _on_test(result: Mapping[str, Any], spread: str = "±") -> tuple[list[str], list[list[str]]]:
+    """The header and a line of cells for each row."""
+    among = adjusted(result["rows"], "R@1")
+    several = ["p, Holm"] if len(among) > 1 else []
+    header = ["head", *SHOWN, "R@1 95 %", "p", *several, "val R@1", "val 95 %", "parameters", "s"]
+    lines = []
+    for row in result["rows"]:
+        test, val, against = row["test"], row["val"], row["against_baseline"].get("R@1")
+        own = [against["p_value"], among[row["name"]]] if against else [None, None]
+        lines.append(
+            [
+                row["name"],
+                *(_number(test[name], spread) for name in SHOWN),
+                _interval(test["R@1"]),
+                *("-" if p is None else f"{p:.4f}" for p in own[: 1 + len(several)]),
+                _number(val["R@1"], spread),
+                _interval(val["R@1"]),
+                f"{row['parameters']:,}",
+                f"{sum(row['seconds']) / len(row['seconds']):.1f}",
+            ]
+        )
+    return header, lines
 
 
 def _number(value: Mapping[str, Any], spread: str) -> str:
@@ -75,6 +88,8 @@ def markdown(result: Mapping[str, Any]) -> str:
     """The whole result to read."""
     store = result["store"]
     held = store["splits"]["test"]
+    tested = len(adjusted(result["rows"], "R@1"))
+    many = f", each by itself; 'p, Holm' is adjusted for {tested} comparisons" if tested > 1 else ""
     lines = [
         f"# {result['study']} on {store['dataset']}",
         "",
@@ -83,9 +98,9 @@ def markdown(result: Mapping[str, Any]) -> str:
         f"Test split of `{store['protocol']}`: {held['captions']:,} captions, {held['videos']:,} videos, read "
         f"{_times(result['reads']['before'] + 1)} so far; {result['time']}. Means over seeds ± their standard "
         "deviation; intervals and p-values (against the row "
-        f"`{result['baseline']}`) from resampling videos.",
+        f"`{result['baseline']}`) from resampling videos{many}.",
         "",
-        *_piped(["head", *COLUMNS, "s"], map(_cells, result["rows"])),
+        *_piped(*_on_test(result)),
         "",
         *(f"- {line}" for line in [*result["verdicts"], *learned_lines(result), *result["caveats"]]),
     ]
@@ -120,22 +135,23 @@ def markdown(result: Mapping[str, Any]) -> str:
 
 def latex(result: Mapping[str, Any]) -> str:
     """The rows as a booktabs table."""
+    header, rows = _on_test(result, r"$\pm$")
+    header = header[:-2]
     lines = [
         f"% {result['command']}  (study {result['hash']}, {result['time']})",
-        r"\begin{tabular}{l" + "r" * (len(COLUMNS) - 1) + "}",
+        r"\begin{tabular}{l" + "r" * (len(header) - 1) + "}",
         r"\toprule",
-        "Head & " + " & ".join(_escaped(name) for name in COLUMNS[:-1]) + r" \\",
+        "Head & " + " & ".join(_escaped(name) for name in header[1:]) + r" \\",
         r"\midrule",
     ]
-    for row in result["rows"]:
-        cells = [_escaped(row["name"]), *(cell.replace(" .. ", "--") for cell in _cells(row, r"$\pm$")[1:-2])]
-        lines.append(" & ".join(cells) + r" \\")
+    for name, *cells, _, _ in rows:
+        lines.append(" & ".join([_escaped(name), *(cell.replace(" .. ", "--") for cell in cells)]) + r" \\")
     known = published_for(result["store"]["dataset"], result["store"]["protocol"])
     if known:
         lines.append(r"\midrule")
         for each in known:
             cells = [f"{_escaped(each['method'])} ({_escaped(each['how'])})", *(plain(each[m]) for m in SHOWN)]
-            cells += [""] * (len(COLUMNS) - len(cells))
+            cells += [""] * (len(header) - len(cells))
             lines.append(" & ".join(cells) + r" \\")
     below = [*(line.removeprefix("! ") for line in result["caveats"]), *_notes(known)]
     told = [rf"\par{{\footnotesize {_escaped(line)}\par}}" for line in below]
