@@ -144,7 +144,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--trials", type=int, metavar="N", help="finished trials that a search ends with (default: the file's)")
     how = (
         "a setting in place of the file's, such as python -m lab.train HEAD --settings lists; stack=N trains up to N "
-        "trials of a search, or final seeds of a row, at once"
+        "heads of one build at once: trials of a search, points and final seeds of rows"
     )
     add("--set", action="append", default=[], metavar="KEY=VALUE", help=how)
     add("--preset", help=f"of the recipe (default: the file's, or {DEFAULT})")

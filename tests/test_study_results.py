@@ -82,9 +82,9 @@ def test_the_plateau_is_what_cannot_be_told_from_the_best() -> None:
     trials = [trial(50, x=1e-3, c="a"), trial(49, x=1e-2, c="a"), trial(48, x=1e-1, c="a"), trial(40, x=1.0, c="b")]
     for number, each in enumerate(trials):
         each.number = number
-    level = learned.within(trials, 50.0, 1.0, "R@1")
+    level = learned.within_noise(trials, 50.0, 1.0, "R@1")
     assert level == {0, 1, 2}
-    assert learned.within(trials, 40.0, 4.0, "MdR") == {2, 3}
+    assert learned.within_noise(trials, 40.0, 4.0, "MdR") == {2, 3}
     found = learned.plateau(trials, space, level)
     assert (found["trials"], found["of"]) == (3, 4)
     assert found["settings"]["x"] == {"low": 1e-3, "high": 1e-1, "width": 0.5}
@@ -102,7 +102,7 @@ def test_untrained_trials_are_told_apart_by_their_queries() -> None:
     trials = [trial(0.0, x=x) for x in ranks]
     for number, each in enumerate(trials):
         each.number = number
-    assert learned.level_with(trials[0], trials, cached, "R@1") == {0, 1}
+    assert learned.tied_with(trials[0], trials, cached, "R@1") == {0, 1}
 
 
 def test_importance_tells_the_setting_that_matters() -> None:

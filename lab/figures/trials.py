@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lab.figures import room, style
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
-from lab.studies.learned import what_is_level
+from lab.studies.learned import tied_by
 
 log = logging.getLogger(__name__)
 
@@ -235,7 +235,7 @@ def plateau(studies: Studies) -> Figure:
     flat = (one.searched or {}).get("plateau")
     more = "ring: the best"
     if flat and flat["of"] > 1:
-        how = what_is_level(one.result)
+        how = tied_by(one.result)
         many = f"shaded: spanned by the {flat['trials']} of {flat['of']} trials that are level with it {how}"
         more += f"; {many if flat['trials'] > 1 else 'no other trial is level with it ' + how}"
     options: dict[str, Any] = {"highest": one.highest, "source": one.source("val", more)}

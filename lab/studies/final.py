@@ -18,7 +18,8 @@ from lab.reads import Reader, count_reads, require_split
 from lab.studies.diversity import diversity
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, Study
-from lab.studies.splits import Fitted, Split, Splits, load_levels
+from lab.studies.splits import Fitted, Splits, load_levels
+from lab.training.loop import Split
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,8 @@ def read_test(
     return Final(tuple(rows), *queries, val_video, len(videos), before, splits.protocol, sweep)
 
 
-def _ranks(fit: Fitted, splits: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
-    level = fit.run.audio_level
-    split = splits[level] if level in splits else next(iter(splits.values()))
+def _ranks(fit: Fitted, levels: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
+    split = levels.get(fit.run.audio_level) or next(iter(levels.values()))
     ranks = evaluate(fit.head, *split)
     bar.update()
     return ranks

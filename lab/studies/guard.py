@@ -28,15 +28,15 @@ class SealedError(ValueError):
     """Code of a study reached for what only its final step may see."""
 
 
-class Row(dict[str, Any]):
+class HeldOutRow(dict[str, Any]):
     """A table row of a held-out video or caption: its place in the splits is known, nothing else can be had."""
 
     def __missing__(self, key: str) -> NoReturn:
         raise SealedError(f"'{key}' of a held-out row was asked for: only the final step of a study may read it")
 
 
-class Array:
-    """An array's shape and type, without its values."""
+class HeldOutArray:
+    """An array's shape and type, without its values, of which some are of held-out videos."""
 
     def __init__(self, name: str, array: Any) -> None:
         self.name, self.shape, self.dtype = name, tuple(array.shape), array.dtype
@@ -102,7 +102,7 @@ class SealedStore(Store):
 
     def array(self, name: str) -> Any:
         """An array's shape and type."""
-        return Array(name, self.__inner().array(name))
+        return HeldOutArray(name, self.__inner().array(name))
 
     def __inner(self) -> Store:
         if self.__store is None:
@@ -112,7 +112,7 @@ class SealedStore(Store):
     def __closed(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:
             split = row["splits"].get(self.protocol)
-            yield row if split in SEEN else Row(splits={self.protocol: split} if split else {})
+            yield row if split in SEEN else HeldOutRow(splits={self.protocol: split} if split else {})
 
     # -- what is out of reach -----------------------------------------------------------------------------------
 

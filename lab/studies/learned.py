@@ -62,7 +62,7 @@ def noise_floor(metrics: Sequence[Mapping[str, float]], objective: str, queries:
     return max(statistics.stdev(values), least) if len(values) > 1 else None
 
 
-def within(trials: Sequence[FrozenTrial], best: float, floor: float, objective: str) -> set[int]:
+def within_noise(trials: Sequence[FrozenTrial], best: float, floor: float, objective: str) -> set[int]:
     """The numbers of the completed trials that lie within ``FLOORS`` noise floors of the best value."""
     sign = 1 if OBJECTIVES[objective] else -1
     return {
@@ -72,10 +72,10 @@ def within(trials: Sequence[FrozenTrial], best: float, floor: float, objective: 
     }
 
 
-def level_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached, objective: str) -> set[int]:
+def tied_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached, objective: str) -> set[int]:
     """The numbers of the completed trials that a paired test on the validation queries cannot tell from the best.
 
-    Each test is by itself. Adjusted for how many trials there are, more would be level.
+    Each test is by itself. Adjusted for how many trials there are, more would be tied.
     """
     mine, found = cached.ranks(best.params), {best.number}
     tried: dict[str, bool] = {}
@@ -90,15 +90,15 @@ def level_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached,
     return found
 
 
-def plateau(trials: Sequence[FrozenTrial], space: Mapping[str, Range], level: set[int]) -> dict[str, Any]:
-    """For each setting the stretch of its range that is spanned by the trials that are level with the best.
+def plateau(trials: Sequence[FrozenTrial], space: Mapping[str, Range], tied: set[int]) -> dict[str, Any]:
+    """For each setting the stretch of its range that is spanned by the trials that are tied with the best.
 
     ``width`` is that stretch's share of the range, on the range's own scale; choices list what is among them.
     """
     done = [trial for trial in trials if trial.state.name == "COMPLETE"]
     spans: dict[str, Any] = {}
     for key, each in space.items():
-        values = [trial.params[key] for trial in done if trial.number in level and key in trial.params]
+        values = [trial.params[key] for trial in done if trial.number in tied and key in trial.params]
         if not values:
             continue
         if each.kind == "choice":
@@ -106,7 +106,7 @@ def plateau(trials: Sequence[FrozenTrial], space: Mapping[str, Range], level: se
         else:
             low, high = min(values), max(values)
             spans[key] = {"low": low, "high": high, "width": _share(each, low, high)}
-    return {"trials": len(level), "of": len(done), "settings": spans}
+    return {"trials": len(tied), "of": len(done), "settings": spans}
 
 
 def _share(each: Range, low: float, high: float) -> float:
@@ -175,12 +175,12 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
     if flat and flat["of"] > 1:
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
         many = f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best"
-        lines.append(f"{many}, {what_is_level(result)}: {spans}")
+        lines.append(f"{many}, {tied_by(result)}: {spans}")
     return lines + choices
 
 
-def what_is_level(result: Mapping[str, Any]) -> str:
-    """By what a search's trials are level with the best: see ``noise_floor``."""
+def tied_by(result: Mapping[str, Any]) -> str:
+    """By what a search's trials are tied with the best: see ``noise_floor``."""
     floor = result["search"].get("noise_floor")
     if floor is None:
         return "by a paired test on validation"

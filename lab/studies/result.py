@@ -187,16 +187,16 @@ def of_search(study: Study, found: Found, final: Final | None, store: Store) -> 
         "best": {"number": found.best.number, "value": found.best.value, "params": found.best.params},
         "importance": learned.importance(found.queue.study),
     }
-    level = found.level
-    if final is not None and level is None and found.best.value is not None:
+    tied = found.tied
+    if final is not None and tied is None and found.best.value is not None:
         row = final.rows[-1]
         queries = store.coverage("val", final.protocol).captions
         floor = learned.noise_floor([fit.metrics for fit in row.fits], study.objective, queries)
         told["noise_floor"] = floor
         if floor is not None:
-            level = learned.within(found.trials, found.best.value, floor, study.objective)
-    if level is not None:
-        told["plateau"] = learned.plateau(found.trials, study.searched.search, level)
+            tied = learned.within_noise(found.trials, found.best.value, floor, study.objective)
+    if tied is not None:
+        told["plateau"] = learned.plateau(found.trials, study.searched.search, tied)
     return told
 
 

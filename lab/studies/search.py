@@ -20,7 +20,7 @@ from lab.errors import LabError
 from lab.heads import head_class
 from lab.store import Store
 from lab.studies.cached import Cached, after_training, settle
-from lab.studies.learned import level_with
+from lab.studies.learned import tied_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
 from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, changes, definition_on, quality
@@ -43,7 +43,7 @@ PAUSE_S = 0.5
 class Found:
     """What a search found: its best trial, the setup at it, and all trials.
 
-    ``level``: numbers of trials that a paired test cannot tell from the best; None where trials are trained, whose
+    ``tied``: numbers of trials that a paired test cannot tell from the best; None where trials are trained, whose
     noise is that between seeds.
     """
 
@@ -51,7 +51,7 @@ class Found:
     setup: Setup
     trials: list[FrozenTrial]
     queue: Queue
-    level: set[int] | None
+    tied: set[int] | None
 
 
 def open_search(study: Study, store: Store, protocol: str, storage: Storage, name: str) -> optuna.Study:
@@ -207,5 +207,5 @@ def _found(study: Study, queue: Queue, cached: Cached | None) -> Found:
     if queue.exhausted:
         log.info("all %d points of the space were tried", queue.points)
     setup = study.searched.with_after(best.params) if cached else study.searched.at(best.params)
-    level = level_with(best, trials, cached, study.objective) if cached else None
-    return Found(best, setup, trials, queue, level)
+    tied = tied_with(best, trials, cached, study.objective) if cached else None
+    return Found(best, setup, trials, queue, tied)

@@ -18,7 +18,6 @@ import torch
 from torch import Tensor, nn
 
 from lab.device import pick_device
-from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.reads import Needs, Reader, load_split, require_split
 from lab.runs import Run, sections
@@ -28,15 +27,13 @@ from lab.store.find import pass_command
 from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
-from lab.training.loop import validate
+from lab.training.loop import Split, validate
 from lab.training.recipe import AUDIO_LEVELS, Recipe, plan
 from lab.training.stacked import OnEpoch
 from lab.training.stages import Epoch, start_of
 from lab.training.task import Task, Trained, head_for, same_texts
 
 log = logging.getLogger(__name__)
-
-Split = tuple[Texts, Videos]
 
 
 @dataclass(frozen=True)
