@@ -14,7 +14,7 @@ from lab import cli
 from lab.errors import LabError
 from lab.heads import HEADS, head_keywords, head_settings
 from lab.train import main as train_main
-from lab.training.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, divide, parse_settings, plan
+from lab.training.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, divide, merged, parse_settings, plan
 
 
 @pytest.mark.parametrize(
@@ -29,6 +29,8 @@ from lab.training.recipe import ABOUT_PRESETS, PRESETS, RECIPE_KEYS, Recipe, div
         ({"lr": math.inf}, "0 <= lr must hold, got lr=inf"),
         ({"lr": True}, "lr must be a number, got lr=True"),
         ({"audio_epochs": -1}, "0 <= audio_epochs must hold, got audio_epochs=-1"),
+        ({"seed": 2**63}, "0 <= seed <= 9223372036854775807 must hold, got seed=9223372036854775808"),
+        ({"seed": -1}, "0 <= seed <= 9223372036854775807 must hold, got seed=-1"),
         ({"warmup": 1.5}, "0 <= warmup <= 1 must hold, got warmup=1.5"),
         ({"clip_norm": 0}, "1e-06 <= clip_norm must hold, got clip_norm=0"),
         ({"logit_scale": 0}, "1 <= logit_scale must hold, got logit_scale=0"),
@@ -58,6 +60,8 @@ def test_every_setting_of_a_recipe_says_what_it_is(capsys: pytest.CaptureFixture
         assert re.search(
             rf"^{each.name} +{re.escape(str(each.default))} .* {re.escape(each.metadata['about'])}$", told, re.M
         )
+    for name, told_range in (("seed", "0 and more"), ("lr", "0 and more"), ("warmup", "0 to 1")):
+        assert re.search(rf"^{name} +\S+ +{told_range}  ", told, re.M)
     for name, head in HEADS.items():
         line = next(line for line in told.splitlines() if line.startswith(f"{name} "))
         assert [part.partition("=")[0].strip() for part in line.removeprefix(name).split(",")] == head_keywords(head)
@@ -253,3 +257,11 @@ def test_no_head_of_the_lab_has_a_keyword_of_the_recipe() -> None:
 
     for head in HEADS.values():
         assert not set(head_keywords(head)) & set(RECIPE_KEYS)
+
+
+def test_two_tables_are_merged_at_any_depth_and_left_as_they_were() -> None:
+    one, other = {"a": 1, "t": {"x": 1, "u": {"v": 1, "w": 2}}, "s": {"k": 1}}, {"t": {"u": {"w": 3}, "y": 4}, "s": 5}
+    assert merged(one, other) == {"a": 1, "t": {"x": 1, "u": {"v": 1, "w": 3}, "y": 4}, "s": 5}
+    assert merged({"s": 5}, {"s": {"k": 1}, "b": 2}) == {"s": {"k": 1}, "b": 2}
+    assert one["t"] == {"x": 1, "u": {"v": 1, "w": 2}}
+    assert other["t"] == {"u": {"w": 3}, "y": 4}

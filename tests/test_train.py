@@ -213,6 +213,28 @@ def test_the_logit_scale_is_held_at_100_against_its_gradient(monkeypatch: pytest
     assert free.epochs[-1].logit_scale == pytest.approx(100 * math.exp(0.2), rel=1e-3)  # two steps of 0.1
 
 
+@pytest.mark.parametrize(("precision", "halved"), [("bf16", True), ("fp32", False), ("auto", False)])
+def test_the_precision_is_that_of_the_heads_products(precision: str, halved: bool) -> None:
+    """On a CPU auto is fp32. The loss is taken in float32 either way."""
+    seen: set[torch.dtype] = set()
+
+    class Noting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(D, D)
+
+        def forward(self, texts: Texts, videos: Videos) -> Tensor:
+            product = self.linear(texts.sentences) @ videos.frames.mean(1).T / 100
+            if self.training:
+                seen.add(product.dtype)
+            return product
+
+    texts, videos = toy()
+    history = train(Noting(), texts, videos, Recipe(epochs=1, precision=precision), validation=(texts, videos))
+    assert seen == {torch.bfloat16 if halved else torch.float32}
+    assert math.isfinite(history.kept.loss)
+
+
 def test_no_gradient_is_left() -> None:
     """It would take as much memory as the weights, for as long as the head lives."""
     texts, videos = toy()
