@@ -123,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add(
         "--retry",
         action="store_true",
-        help="read files again that failed or were truncated (those of another size than before always are)",
+        help="read files again that failed or were truncated (those that are others than before always are)",
     )
     add("--workers", type=int, default=default.workers, help="decode processes (default: %(default)s)")
     add("--device", default=default.device, help="cpu, cuda, cuda:1 (default: %(default)s)")

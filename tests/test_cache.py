@@ -24,8 +24,11 @@ from lab.errors import LabError
 from lab.extraction.encode import Begun, begin
 from lab.extraction.loop import Pass
 from lab.extraction.options import Options
+from lab.extraction.outcome import writable
 from lab.extraction.plan import backbones, prepare
+from lab.extraction.units import Unit
 from lab.inspect import main as inspect
+from lab.media import Clip, MediaError
 from lab.store import PRESENCE
 from lab.store.find import pass_command
 from lab.store.ledger import Entry
@@ -224,9 +227,10 @@ def test_in_parts_by_modality(world: Path) -> None:
 def test_in_parts_by_shard(tmp_path: Path) -> None:
     worlds.folder(tmp_path / "root", 150, captions=8)  # 3 blocks of videos and 3 of captions
     assert cache(tmp_path, "--name", "whole", "--panns", "none") == 0
-    for shard in ("2/3", "3/3", "1/3"):
-        cache(tmp_path, "--name", "shards", "--shard", shard, "--panns", "none")
-    assert held(tmp_path, "shards") == held(tmp_path, "whole")
+    for name, shards in {"shards": ("2/3", "3/3", "1/3"), "renumbered": ("3/3", "1/2", "2/2")}.items():
+        for shard in shards:
+            cache(tmp_path, "--name", name, "--shard", shard, "--panns", "none")
+        assert held(tmp_path, name) == held(tmp_path, "whole")
 
 
 def test_a_file_that_comes_later_is_done_then(world: Path, tmp_path: Path) -> None:
@@ -265,7 +269,9 @@ def test_features_stay_when_their_file_cannot_be_read_any_more(world: Path, tmp_
     (root / "clip001.mp4").rename(tmp_path / "clip001.mp4")
     cache(tmp_path, "--name", "torn", root=root)
     size = (root / "clip000.mp4").stat().st_size
+    written_s = (root / "clip000.mp4").stat().st_mtime
     (root / "clip000.mp4").write_bytes(bytes(size))  # as a disk gives that is failing
+    os.utime(root / "clip000.mp4", (written_s, written_s))
     (tmp_path / "clip001.mp4").rename(root / "clip001.mp4")
     assert cache(tmp_path, "--name", "torn", root=root) == 0
     mine, whole = held(tmp_path, "torn"), held(world, "whole")
@@ -323,13 +329,43 @@ def row(base: Path, video: str, modality: str = "frames") -> Entry:
 def test_a_replaced_file_is_read_again(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
     worlds.clip_file(small / "root" / "clip001.mp4", 9, frames=4, sound=False)
     assert cache(small, "--name", "s") == 0
-    assert "1 files have another size than when they were read" in capsys.readouterr().err
+    assert "1 files are others than when they were read" in capsys.readouterr().err
     assert cache(small, "--name", "fresh") == 0
     assert held(small, "s") == held(small, "fresh")
     assert row(small, "clip001.mp4", "audio").status == "no_audio"
     capsys.readouterr()
     assert cache(small, "--name", "s") == 0
     assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_a_file_replaced_by_one_of_its_size_is_read_again(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two clips are of one size here, by padding; a copy of the same bytes is no other file."""
+    clips = [small / "root" / f"clip00{n}.mp4" for n in (0, 1)]
+    size = max(clip.stat().st_size for clip in clips)
+    for clip in clips:
+        clip.write_bytes(clip.read_bytes().ljust(size, b"\0"))
+    assert cache(small, "--name", "s") == 0
+    shutil.copyfile(clips[1], clips[0])
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 0
+    assert "1 files are others than when they were read" in capsys.readouterr().err
+    assert cache(small, "--name", "fresh") == 0
+    assert held(small, "s") == held(small, "fresh")
+    shutil.copyfile(clips[1], clips[0])
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 0
+    assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_what_of_a_file_cannot_be_read_now_stays_as_it_was(tmp_path: Path) -> None:
+    """The frames are read again, the sound of which features are stored is not to be had any more."""
+    unit = Unit(0, (tmp_path,), frozenset(("frames", "audio")), (7,), (frozenset(("frames", "audio")),))
+    clip = Clip(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0), [], 1.0, "ok", "", None, "undecodable", "torn", 0.1)
+    assert writable(unit, [clip], "frames") == [clip]
+    assert writable(unit, [clip], "audio") == [None]
+    assert writable(unit, [replace(clip, audio_status="no_audio")], "audio") != [None]
+    assert writable(replace(unit, kept=(frozenset(),)), [clip], "audio") == [clip]
+    assert writable(unit, [MediaError("unreadable", "")], "frames") == [None]
 
 
 def test_a_file_replaced_by_a_broken_one_has_no_features(small: Path) -> None:
@@ -567,6 +603,18 @@ def test_changed_data_are_told_in_words_with_a_remedy_that_works(
     assert cache(small, "--name", "s-2") == 0
     assert cache(small, "--name", "s") == 2
     assert "--name s-3" in capsys.readouterr().err
+
+
+def test_captions_in_another_order_are_other_data(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A video's captions: rows are numbers. The order of the videos in the file says nothing, they are sorted."""
+    file = small / "root" / "captions.csv"
+    header, *rows = file.read_text().splitlines()
+    file.write_text("\n".join([header, *rows[4:], *rows[:4]]))
+    assert cache(small, "--name", "s") == 0
+    file.write_text("\n".join([header, rows[1], rows[0], *rows[2:]]))
+    capsys.readouterr()
+    assert cache(small, "--name", "s") == 2
+    assert "was made of other data, since then: its order or its ground truth. Its rows" in capsys.readouterr().err
 
 
 def test_two_passes_at_one_store(world: Path, capsys: pytest.CaptureFixture[str]) -> None:

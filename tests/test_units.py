@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from lab.extraction.units import Share, Unit, units
+from lab.media.file import digest_of
 from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS
 from lab.store.ledger import Entry, Ledger, videos_block
 
@@ -25,9 +27,9 @@ def collection(folder: Path, sizes: list[int | None]) -> Any:
 
 
 def found(folder: Path, sizes: list[int | None], rows: list[Entry], **share: Any) -> list[Unit]:
-    ledger = Ledger(folder / "ledger")
-    ledger.write(videos_block(0), rows)
-    return list(units(collection(folder, sizes), ledger, Share(**share), ("frames", "audio")))
+    videos, ledger = collection(folder, sizes), Ledger(folder / "ledger")
+    ledger.write(videos_block(0), rows)  # after the files, which the pass has read by then
+    return list(units(videos, ledger, Share(**share), ("frames", "audio")))
 
 
 def test_all_is_to_be_done_where_nothing_was(tmp_path: Path) -> None:
@@ -76,6 +78,51 @@ def test_what_stands(tmp_path: Path, status: str, held: int, size: int, retry: b
         assert unit.kept == ({"frames", "audio"} if features else {"frames"},)
         assert unit.replaced == (status in ("ok", "silent"))
         assert unit.sizes == (size,)
+
+
+@pytest.mark.parametrize(
+    ("status", "digest", "again", "replaced"),
+    [
+        ("ok", "the same", False, 0),
+        ("ok", "another", True, 1),
+        ("ok", "", False, 0),  # of a store from before there were any
+        ("no_audio", "another", True, 1),
+        ("truncated", "the same", True, 0),  # a download that has come on, in a file of its full size
+        ("undecodable", "", True, 0),
+    ],
+)
+def test_a_file_that_was_written_to_since(tmp_path: Path, status: str, digest: str, again: bool, replaced: int) -> None:
+    file = tmp_path / "0.mp4"
+    file.write_bytes(bytes(7))
+    told = digest_of(file) if digest == "the same" else digest
+    rows = [Entry("v0", name, status, bytes=7, digest=told) for name in ("frames", "audio")]
+    assert found(tmp_path, [7], rows) == []
+    ledger = Ledger(tmp_path / "ledger")
+    os.utime(file, (0, ledger.written_s(videos_block(0)) + 1))
+    todo = list(units(collection(tmp_path, [None]), ledger, Share(), ("frames", "audio")))
+    assert todo == []
+    videos = SimpleNamespace(videos=[SimpleNamespace(id="v0", file=file)])
+    todo = list(units(videos, ledger, Share(), ("frames", "audio")))  # type: ignore[arg-type]
+    assert [unit.replaced for unit in todo] == ([replaced] if again else [])
+    for unit in todo:
+        stays = not replaced and status != "undecodable"
+        assert unit.kept == (frozenset(("frames", "audio")) if stays else frozenset(),)
+
+
+def test_a_digest_tells_files_of_one_size_apart(tmp_path: Path) -> None:
+    """By their ends: a file of 1, of 100,000 and of 200,000 bytes, each with one byte changed."""
+    for size in (1, 100_000, 200_000):
+        file = tmp_path / f"{size}"
+        seen = set()
+        for place in (None, 0, size - 1):
+            content = bytearray(size)
+            if place is not None:
+                content[place] = 1
+            file.write_bytes(content)
+            seen.add(digest_of(file))
+        assert len(seen) == (2 if size == 1 else 3)
+    assert digest_of(tmp_path / "1") != digest_of(tmp_path / "100000")
+    assert digest_of(tmp_path / "nowhere") == ""
 
 
 def test_a_unit_names_the_files_that_it_reads(tmp_path: Path) -> None:

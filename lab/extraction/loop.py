@@ -125,7 +125,7 @@ class Pass:
         if not total:
             return
         if replaced := sum(unit.replaced for unit in todo):
-            log.info("%d files have another size than when they were read: they are read again", replaced)
+            log.info("%d files are others than when they were read: they are read again", replaced)
         # Two kinds of units decode different things (a modality added later); each kind has its own job.
         for modalities in sorted({unit.modalities for unit in todo}, key=sorted):
             self._decode_and_encode([unit for unit in todo if unit.modalities == modalities], modalities)

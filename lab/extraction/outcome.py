@@ -31,8 +31,8 @@ def ledger_rows(unit: Unit, videos: Sequence[Video], clips: Clips, modality: str
         if clip is None:
             continue
         status, reason = outcome(clip, modality)
-        seconds = round(clip.seconds, 4) if isinstance(clip, Clip) else 0.0
-        yield Entry(video.id, modality, status, reason, seconds, size)
+        seconds, digest = (round(clip.seconds, 4), clip.digest) if isinstance(clip, Clip) else (0.0, "")
+        yield Entry(video.id, modality, status, reason, seconds, size, digest)
 
 
 def writable(unit: Unit, clips: Clips, modality: str) -> Clips:

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from lab.extraction.files import look
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.ledger import Entry, Ledger, text_block, videos_block
+from lab.store.ledger import Ledger, text_block, videos_block
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -47,14 +48,15 @@ class Unit:
     modalities: frozenset[str]
     sizes: tuple[int, ...]  # bytes of each file before it is read: one that grows meanwhile is read again next time
     kept: tuple[frozenset[str], ...]  # of each video what stays stored if its file cannot be read this time
-    replaced: int = 0  # how many have features of a file that had another size
+    replaced: int = 0  # how many have features of another file than theirs is now
 
 
 def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence[str]) -> Iterator[Unit]:
     """The units with something to do in the ``wanted`` modalities, up to the limit of a share."""
     left = share.limit if share.limit is not None else len(collection.videos)
     for block in share.blocks(collection):
-        known = {(e.video, e.modality): e for e in ledger.read(videos_block(block))}
+        name = videos_block(block)
+        known, spoken_s = {(e.video, e.modality): e for e in ledger.read(name)}, ledger.written_s(name)
         for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
             files: list[Path | None] = []
             sizes: list[int] = []
@@ -62,44 +64,20 @@ def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence
             undone: set[str] = set()
             replaced = 0
             for video in collection.videos[first : first + UNIT_VIDEOS]:
-                size = 0 if video.file is None else _size(video.file)
+                file = None if video.file is None else look(video.file, spoken_s)
                 entries = {m: known.get((video.id, m)) for m in wanted}
-                stands = {m: video.file is not None and _settled(entries[m], size, share.retry) for m in entries}
-                within = video.file is not None and left > 0
+                stands = {m: file is not None and file.settled(entries[m], share.retry) for m in entries}
+                within = file is not None and left > 0
                 left -= within
                 # What is done already comes along when its unit is done again, limit or not.
                 files.append(video.file if within or all(stands.values()) else None)
-                sizes.append(size)
-                kept.append(frozenset(m for m, entry in entries.items() if entry and _of_this_file(entry, size)))
-                replaced += within and any(e and not e.failed and not _of_this_file(e, size) for e in entries.values())
+                sizes.append(file.size if file else 0)
+                stored = {m: e for m, e in entries.items() if e and not e.failed}
+                kept.append(frozenset(m for m, e in stored.items() if file is None or file.gave(e)))
+                replaced += within and len(kept[-1]) < len(stored)
                 undone |= {m for m, stand in stands.items() if within and not stand}
             if undone:
                 yield Unit(first, tuple(files), frozenset(undone), tuple(sizes), tuple(kept), replaced)
-
-
-def _settled(entry: Entry | None, size: int, retry: bool) -> bool:
-    """Whether the ledger's word stands for a file of ``size`` bytes: it was read or failed, as it is now."""
-    if entry is None or entry.status == "missing":
-        return False
-    if retry and (entry.failed or (entry.status == "truncated" and size > 0)):
-        return False
-    return entry.bytes == size if entry.failed else _of_this_file(entry, size)
-
-
-def _of_this_file(entry: Entry, size: int) -> bool:
-    """Whether features are stored, of a file of ``size`` bytes as far as can be told.
-
-    A size of 0 is a file that cannot be read now: what is stored stays, as a disk may only be away. Features that were
-    made elsewhere and converted have 0 bytes in the ledger: of which file they are is not known.
-    """
-    return not entry.failed and (size == 0 or entry.bytes in (0, size))
-
-
-def _size(file: Path) -> int:
-    try:
-        return file.stat().st_size
-    except OSError:
-        return 0
 
 
 def caption_units(

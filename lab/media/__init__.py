@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.media.audio import Listener, Wave
-from lab.media.file import Deadline, MediaError, brief, open_media, require_file
+from lab.media.file import Deadline, MediaError, brief, digest_of, open_media, require_file
 from lab.media.length import Cut, cut_short
 from lab.media.listing import Listing, best_video, scan, told_by_packets
 from lab.media.packets import Source
@@ -45,6 +45,7 @@ class Clip:
     audio_status: str  # ok | truncated | silent | too_short | no_audio | undecodable
     audio_reason: str
     seconds: float  # CPU time that the decoding took
+    digest: str = ""  # of the file's size and ends
 
 
 def read_clip(
@@ -96,6 +97,7 @@ def read_clip(
         audio_status=audio_status,
         audio_reason=audio_reason,
         seconds=time.process_time() - started,
+        digest=digest_of(path),
     )
 
 

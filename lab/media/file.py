@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import stat
 import time
 from collections.abc import Iterator
@@ -16,6 +18,8 @@ import av.logging
 from lab.media.length import Cut
 
 MAX_PIXELS = 2**26  # 67 million: 8K fits; a header that claims more is damage or a trap, and would fill the memory
+
+_END_BYTES = 1 << 16  # of each end of a file: what tells it from another one of its size, at the price of a seek
 
 # Only the file itself: a playlist, an SDP or a concat script in an .mp4's clothes must not make us open anything else.
 # Titles in an odd encoding are no reason to refuse a file. PyAV 19 dropped the switch and is never strict.
@@ -39,6 +43,23 @@ class MediaError(Exception):
     def __str__(self) -> str:
         """The reason alone."""
         return self.reason
+
+
+def digest_of(path: Path) -> str:
+    """Of a file's size, its first and its last 64 KiB, in hex: another video of the very same size has another one.
+
+    Empty where it cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            told = hashlib.blake2b(f"{size}\0".encode(), digest_size=8)
+            told.update(file.read(_END_BYTES))
+            file.seek(max(_END_BYTES, size - _END_BYTES))
+            told.update(file.read(_END_BYTES))
+    except OSError:
+        return ""
+    return told.hexdigest()
 
 
 class Deadline:

@@ -3,12 +3,13 @@
 One newline-delimited JSON file for each block of videos (or of captions, for text), replaced as a whole by a rename, so
 it is either before or after a unit of work and never in between. ``polars.read_ndjson("STORE/tables/ledger/*.ndjson")``
 reads it all. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
-decoding), ``bytes`` (the file's size then).
+decoding), ``bytes`` (the file's size then), ``digest`` (of its size and its ends then; empty: unknown).
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -33,6 +34,7 @@ class Entry:
     reason: str = ""
     seconds: float = 0.0
     bytes: int = 0
+    digest: str = ""
 
     @property
     def failed(self) -> bool:
@@ -67,6 +69,13 @@ class Ledger:
             return []
         except (ValueError, TypeError) as error:
             raise LabError(f"{file} is damaged ({error}): delete it, and the pass does that block again") from None
+
+    def written_s(self, block: str) -> float:
+        """When a block's rows were last written (seconds of the epoch, by the disk's clock); −inf: never."""
+        try:
+            return (self.folder / f"{block}.ndjson").stat().st_mtime
+        except FileNotFoundError:
+            return -math.inf
 
     def write(self, block: str, rows: Iterable[Entry]) -> None:
         """Replaces a block's rows in one step that survives a crash."""
