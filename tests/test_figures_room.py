@@ -14,6 +14,7 @@ from pictured import jpeg, leaving, texts_of
 from lab.figures import (
     clips,
     diversity,
+    failures,
     heads,
     published,
     room,
@@ -94,6 +95,15 @@ CROWDED: dict[str, Callable[[], Figure]] = {
     ),
     "diversity": lambda: diversity.diversity_curves(
         range(11), {name: np.full((11, 2), 50.0 + i) for i, name in enumerate(ROWS)}, dict.fromkeys(ROWS, "topk")
+    ),
+    "misses": lambda: failures.missed(
+        [failures.Miss(text, PICTURES, "v" * 300, [], text) for text in CAPTIONS], "#000000", "source"
+    ),
+    "by_length": lambda: failures.grouped(
+        {
+            name: {f"{n}00.5–{n}99.5\n10,000 captions": dict.fromkeys(LABELS, near(40)) for n in range(3)}
+            for name in ("words of the caption", "seconds of its video")
+        }
     ),
     "level": lambda: sweeps.recall_curve([1, 2, 4], {"topk": [Interval("R@1", 100, 100, 100, 0.95, 9, 5)] * 3}, "k"),
     "words": lambda: words.word_map(

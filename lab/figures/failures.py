@@ -77,9 +77,10 @@ def _frames(axes: Axes, pictures: Sequence[bytes], left: float, top: float, side
 @style.styled
 def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], source: str = "") -> Figure:
     """A panel a way of grouping captions, in it each group's interval for each head: panel → group → head."""
-    figure = style.new(style.TEXT, 2.2, source)
+    labels = list(next(iter(next(iter(panels.values())).values())))
+    above = -(-len(labels) // room.columns(labels, style.TEXT - 0.1))  # lines of the legend
+    figure = style.new(style.TEXT, 2.0 + 0.16 * above, source)
     for axes, (name, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        labels = list(next(iter(groups.values())))
         for turn, label in enumerate(labels):
             x = np.arange(len(groups)) + 0.7 * ((turn + 0.5) / len(labels) - 0.5)
             found = [group[label] for group in groups.values()]
