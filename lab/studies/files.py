@@ -8,21 +8,17 @@ head.
 
 from __future__ import annotations
 
-import re
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import replace
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError, unknown
-from lab.heads import ANY, HEADS, head_class, head_keywords
-from lab.studies.cached import takes_effect_after
+from lab.studies import parts
 from lab.studies.keys import CLASSIC, KEYS, KINDS, PARTS, SWEEPS, TRAIN_KEYS
-from lab.studies.overrides import override
-from lab.studies.setups import Setup, Study
-from lab.studies.space import Range, Value, is_range, read_range, size
-from lab.training.recipe import Recipe, divide, parse_settings
+from lab.studies.setups import Study
+from lab.studies.space import is_range
+from lab.training.recipe import divide, merged, parse_settings
 
 STUDIES = Path(__file__).parent.parent.parent / "studies"
 
@@ -41,7 +37,7 @@ def read_study(name: str, settings: Iterable[str] = ()) -> Study:
         raise LabError(f"{file} is not valid TOML: {error}") from None
     wrong: list[str] = []
     try:
-        override(table, parse_settings(settings))
+        _override(table, parse_settings(settings))
     except LabError as error:
         wrong.append(str(error))
     study = _study(file.stem, table, wrong)
@@ -71,36 +67,14 @@ def _study(name: str, table: dict[str, Any], wrong: list[str]) -> Study | None:
         options["inserted"] = tuple(range(11))
     if kind == "sweep":
         options.setdefault("sweep", SWEEPS[0])
-    shared = dict(_table("train", table.get("train", {}), TRAIN_KEYS, wrong))
-    rows = _searched(table, shared, wrong) if kind == "search" else _rows(table, shared, wrong)
+    shared = dict(parts.read_table("train", table.get("train", {}), TRAIN_KEYS, wrong))
+    rows = parts.searched(table, shared, wrong) if kind == "search" else parts.rows(table, shared, wrong)
     baseline = rows[0].name if kind == "search" and rows else table.get("baseline", rows[0].name if rows else "")
     if rows and baseline not in [row.name for row in rows]:
         wrong.append(str(unknown("baseline", str(baseline), [row.name for row in rows])))
     if wrong:
         return None
     return Study(name, kind, tuple(rows), baseline, **options)
-
-
-def _table(what: str, value: Any, known: Iterable[str], wrong: list[str]) -> dict[str, Any]:
-    if not isinstance(value, dict):
-        wrong.append(f"[{what}] must be a table, got {value!r}")
-        return {}
-    names = list(known)
-    if names != ANY:
-        wrong.extend(str(unknown(f"key of [{what}]", key, names)) for key in value if key not in names)
-    if what.endswith("train"):
-        _values(value, wrong)
-    return value
-
-
-def _values(recipe: Mapping[str, Any], wrong: list[str]) -> None:
-    """Each value by itself, so that all that are out of range are told."""
-    for key, value in recipe.items():
-        if key in TRAIN_KEYS:
-            try:
-                Recipe(**{key: value})
-            except LabError as error:
-                wrong.append(str(error))
 
 
 def _follow(baseline: Any, wrong: list[str]) -> dict[str, tuple[str, ...]]:
@@ -113,134 +87,70 @@ def _follow(baseline: Any, wrong: list[str]) -> dict[str, tuple[str, ...]]:
     return {"follow": tuple(map(str, given))}
 
 
-def _searched(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> list[Setup]:
-    """The baseline and the head that is searched."""
-    head = str(table.get("head"))
-    setup = _setup(head, head, {}, shared, table, wrong, "")
-    given = table.get("baseline", "mean" if head != "mean" else "topk")
-    if isinstance(given, str):
-        given = {"head": given}
-    if not isinstance(given, dict):
-        wrong.append(f"'baseline' must be a head's name or a table, got {given!r}")
-        return []
-    row = {key: value for key, value in given.items() if key != "follow"}
-    base = _row("baseline", {"name": str(given.get("head")), **row}, shared, wrong)
-    if setup is None or base is None:
-        return []
-    return [replace(base, name=f"{base.name} (baseline)") if base.name == setup.name else base, setup]
+# -- settings in place of a file's -----------------------------------------------------------------------------------
 
 
-def _rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> list[Setup]:
-    given = table.get("rows")
-    if not (isinstance(given, list) and given and all(isinstance(row, dict) for row in given)):
-        wrong.append(f"[[rows]] must be one table or more, got {given!r}")
-        return []
-    rows = [row for i, each in enumerate(given) if (row := _row(f"rows {i + 1}", each, shared, wrong)) is not None]
-    names = [re.sub(r"\W", "-", row.name) for row in rows]  # as they will be in file names
-    wrong.extend(f"two rows are called '{name}': give each its own name" for name in {*names} if names.count(name) > 1)
-    wrong.extend(
-        f"row '{row.name}' must have ranges that can be tried one by one: int, choice, or a step"
-        for row in rows
-        if row.search and size(row.search) is None
-    )
-    return rows
+def _override(table: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Puts settings into a study file's table. A setting that is a range is searched, any other value is fixed.
 
-
-def _row(where: str, given: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> Setup | None:
-    known = ("name", "head", "train", "keywords", "search", "choose")
-    wrong.extend(str(unknown(f"key of [{where}]", key, known)) for key in given if key not in known)
-    head = str(given.get("head"))
-    own = _table(f"{where}.train", given.get("train", {}), TRAIN_KEYS, wrong)
-    name = str(given.get("name", head))
-    return _setup(name, head, own, shared, given, wrong, f"{where}.")
-
-
-def _setup(
-    name: str,
-    head: str,
-    own: dict[str, Any],
-    shared: dict[str, Any],
-    given: Mapping[str, Any],
-    wrong: list[str],
-    where: str,
-) -> Setup | None:
-    head = CLASSIC.get(head, head)
-    try:
-        known = head_keywords(head_class(head))
-    except LabError:
-        wrong.append(str(unknown("head", head, [*HEADS, *CLASSIC])))
-        return None
-    if not re.search(r"\w", name):
-        wrong.append(f"a row's name must have letters or digits, got {name!r}")
-    keywords = _table(f"{where}keywords", given.get("keywords", {}), known, wrong)
-    search = given.get("search", {})
-    if not isinstance(search, dict):
-        wrong.append(f"[{where}search] must be a table, got {search!r}")
-        return None
-    space: dict[str, Range] = {}
-    for key, value in _flattened(search):
-        wrong.extend(_unsearchable(head, key))
-        try:
-            space[key] = read_range(key, value)
-            _ends(key, space[key], wrong)
-        except LabError as error:
-            wrong.append(str(error))
-    setup = Setup(name, head, shared | own, dict(keywords), space)
-    return replace(setup, choose=_choose(setup, given.get("choose", {}), f"{where}choose", wrong))
-
-
-def _choose(setup: Setup, table: Any, where: str, wrong: list[str]) -> dict[str, tuple[Value, ...]]:
-    """Values of keywords among which a trained head takes the best on validation."""
-    if not isinstance(table, dict):
-        wrong.append(f"[{where}] must be a table, got {table!r}")
-        return {}
-    found: dict[str, tuple[Value, ...]] = {}
-    for key, values in _dotted(table):
-        try:
-            found[key] = read_range(key, {"choice": values}).choices
-            if not takes_effect_after(setup, [key]):
-                wrong.append(f"'{key}' of [{where}] changes the training of '{setup.head}': put it into [search]")
-        except LabError as error:
-            wrong.append(str(error))
-        if key in setup.search:
-            wrong.append(f"'{key}' stands in both [search] and [{where}]: keep one")
-    if found and setup.search and takes_effect_after(setup, setup.search):
-        wrong.append(f"[{where}] is for a search that trains: put its keywords into [search]")
-    return found
-
-
-def _flattened(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """The ranges of a table by dotted keys: TOML reads ``video_keywords.dropout = ...`` as tables in tables."""
-    for key, value in table.items():
-        if (
-            isinstance(value, dict)
-            and value
-            and not is_range(value)
-            and all(isinstance(v, dict) for v in value.values())
-        ):
-            yield from _flattened(value, f"{prefix}{key}.")
+    In a grid, settings of the training hold for all rows, and ``ROW.KEY`` for one. Raises ``LabError`` for what no part
+    of the file knows.
+    """
+    kind = table.get("kind", "search")
+    wrong = []
+    for key, value in settings.items():
+        if key in KEYS and key != "kind" and kind in KEYS[key][0]:
+            table[key] = value
         else:
-            yield f"{prefix}{key}", value
+            try:
+                _set_row(table, key, value) if kind != "search" else _set_search(table, key, value)
+            except LabError as error:
+                wrong.append(str(error))
+    if wrong:
+        raise LabError("; ".join(wrong))
 
 
-def _dotted(table: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in table.items():
-        if isinstance(value, dict):
-            yield from _dotted(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+def _set_search(table: dict[str, Any], key: str, value: Any) -> None:
+    head = CLASSIC.get(str(table.get("head")), str(table.get("head")))
+    recipe, keywords = divide(head, {key: value})
+    plain = key.removeprefix("train.").removeprefix("head.")
+    searched = table.setdefault("search", {})
+    for name in (key, plain, f"train.{plain}", f"head.{plain}"):
+        _drop(searched, name)
+        if isinstance(table.get("choose"), dict):
+            _drop(table["choose"], name)
+    if is_range(value):
+        searched[key] = value
+        return
+    table["train"] = merged(table.get("train", {}), recipe)
+    table["keywords"] = merged(table.get("keywords", {}), keywords)
 
 
-def _unsearchable(head: str, key: str) -> Iterator[str]:
-    try:
-        recipe, _ = divide(head, {key: 0})
-        if "seed" in recipe:
-            yield "'seed' cannot be searched: a lucky seed is no setting"
-    except LabError as error:
-        yield str(error)
+def _drop(table: dict[str, Any], key: str) -> None:
+    """Removes a range, whether it stands under its dotted key or in tables in tables."""
+    first, _, rest = key.partition(".")
+    table.pop(key, None)
+    if rest and isinstance(table.get(first), dict):
+        _drop(table[first], rest)
+        if not table[first]:
+            del table[first]
 
 
-def _ends(key: str, space: Range, wrong: list[str]) -> None:
-    if key.removeprefix("train.") in TRAIN_KEYS:
-        for end in space.ends():
-            _values({key.removeprefix("train."): end}, wrong)
+def _set_row(table: dict[str, Any], key: str, value: Any) -> None:
+    rows = [row for row in table.get("rows", []) if isinstance(row, dict)]
+    names = {str(row.get("name", row.get("head"))): row for row in rows}
+    plain = key.removeprefix("train.")
+    if plain in TRAIN_KEYS:
+        table.setdefault("train", {})[plain] = value
+        for row in rows:
+            if isinstance(row.get("train"), dict):
+                row["train"].pop(plain, None)
+        return
+    first, _, rest = key.partition(".")
+    if not (first in names and rest):
+        keys = [name for name, (kinds, _, _) in KEYS.items() if table.get("kind") in kinds]
+        raise unknown("setting", key, [*keys, *TRAIN_KEYS, *(f"{name}.KEY" for name in names)])
+    row = names[first]
+    inner = {key: row[key] for key in ("head", "train", "keywords", "search", "choose") if key in row}
+    _set_search(inner, rest, value)
+    row.update(inner)
