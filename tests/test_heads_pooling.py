@@ -9,6 +9,7 @@ import pytest
 import torch
 from feature_pairs import (
     VARIANTS,
+    A,
     D,
     F,
     T,
@@ -25,9 +26,8 @@ from lab import similarity_matrix
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
-from lab.heads import sweep as swept
 from lab.heads.pooling import Space
-from lab.heads.sweep import descending, sweep
+from lab.heads.sweep import Pairs, descending, keep, sweep
 
 
 def equations(variant: str) -> Any:
@@ -181,16 +181,42 @@ def test_a_sweep_is_each_head_on_its_own(projection: str, normalize: bool, tile:
     assert seen == list(range(T))
 
 
-def test_a_sweep_of_several_parts_and_with_ties() -> None:
-    """Frames that are there twice tie wherever they stand; identical ones may be chosen either way."""
+def doubled() -> tuple[Texts, Videos]:
+    """Texts and videos of 1 to 5 frames, of which two are there twice: they tie wherever they stand."""
     torch.manual_seed(0)
     frames = torch.randn(211, 3, D)
     frames = torch.cat([frames, frames[:, :2]], 1)
     mask = torch.arange(5) < torch.randint(1, 6, (211,))[:, None]
-    texts, videos = Texts(torch.randn(97, D)), Videos(frames.masked_fill(~mask[..., None], math.nan), mask)
-    found = torch.cat([x for _, x in sweep(build_head("mean", D), texts, videos, top_k=range(1, 6), tile=64)], 1)
-    for k in range(1, 6):
-        assert torch.allclose(found[k - 1], build_head("topk", D, top_k=k)(texts, videos), atol=1e-5, rtol=0)
+    return Texts(torch.randn(97, D)), Videos(frames.masked_fill(~mask[..., None], math.nan), mask)
+
+
+def mirrored() -> tuple[Texts, Videos]:
+    """Frames that are as close to the text and yet differ, so that it matters which of them are taken; whole numbers
+    and powers of two, so that they tie to the bit."""
+    rng = torch.Generator().manual_seed(3)
+    frames = torch.tensor([1.0, 2.0])[torch.randint(0, 2, (61, 12), generator=rng)][..., None]
+    sides = torch.randint(0, 3, (61, 12), generator=rng)
+    frames = torch.cat([frames, 2.0 * nn.functional.one_hot(sides, 3) * torch.tensor([1.0, -1.0, 1.0])], -1)
+    mask = torch.arange(12) < torch.randint(1, 13, (61, 1), generator=rng)
+    return Texts(torch.tensor([[2.0, 0, 0, 0], [1.0, 0, 0, 0]])), Videos(frames, mask)
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("given", [doubled, mirrored])
+def test_frames_that_tie_are_chosen_as_the_head_chooses_them(given: Any, normalize: bool) -> None:
+    texts, videos = given()
+    most, dim = videos.frames.shape[1:]
+    found = torch.cat(
+        [x for _, x in sweep(build_head("mean", dim, normalize=normalize), texts, videos,
+                             top_k=range(1, most + 1), tile=64)], 1
+    )  # fmt: skip
+    hard, soft = (keep(build_head(name, dim, normalize=normalize), texts, videos) for name in ("topk", "softmax"))
+    for k in range(1, most + 1):
+        wanted = build_head("topk", dim, top_k=k, normalize=normalize)(texts, videos)
+        assert torch.allclose(found[k - 1], wanted, atol=1e-5, rtol=0)
+        assert torch.allclose(hard.similarity({"top_k": k}), wanted, atol=1e-5, rtol=0)
+        wanted = build_head("softmax", dim, top_k=k, temperature=0.3, normalize=normalize)(texts, videos)
+        assert torch.allclose(soft.similarity({"top_k": k, "temperature": 0.3}), wanted, atol=1e-5, rtol=0)
 
 
 @pytest.mark.usefixtures("tf32")
@@ -208,10 +234,10 @@ def test_a_sweeps_products_are_of_float32_whatever_a_program_asks_for(monkeypatc
 
     watched(Space, "frames")
     watched(Space, "texts")
-    watched(swept, "_settings")
+    watched(Pairs, "score")
     for _ in sweep(build_head("mean", D), *pairs(), top_k=[1], temperature=[0.1], tile=T - 1):
         assert torch.get_float32_matmul_precision() == "high"  # what is done with a tile is not ours
-    assert seen == [(name, "highest") for name in ("frames", "texts", "_settings", "_settings")]
+    assert seen == [(name, "highest") for name in ("frames", "texts", "score", "score")]
     assert torch.get_float32_matmul_precision() == "high"
 
 
@@ -248,3 +274,62 @@ def test_cold_temperatures_are_weighed_without_denormal_numbers() -> None:
     for _, found in sweep(build_head("mean", D), texts, videos, temperature=[1e-4]):
         direct = build_head("softmax", D, temperature=1e-4).score(texts, build_head("softmax", D).index(videos))
         torch.testing.assert_close(found[0], direct[: len(found[0])], atol=1e-5, rtol=0)
+
+
+# -- one setting after another ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("projection", ["none", "linear"])
+@pytest.mark.parametrize("kept", [1 << 27, 0])
+def test_settings_asked_one_after_another_are_each_head_and_leave_it_as_it_is(
+    projection: str, kept: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lab.heads.sweep.KEPT", kept)
+    (texts, videos), head = pairs(), build_head("softmax", D, projection=projection)
+    with torch.no_grad():
+        for parameter in head.parameters():
+            parameter.add_(0.4 * torch.randn_like(parameter))
+    asked = keep(head, texts, videos)
+    for settings in ({}, {"temperature": 0.5}, {"top_k": 2}, {"top_k": F, "temperature": math.inf}, {"top_k": None}):
+        alone = build_head("softmax", D, projection=projection, **settings)
+        alone.load_state_dict(head.state_dict())
+        torch.testing.assert_close(asked.similarity(settings), alone(texts, videos).detach(), atol=1e-5, rtol=0)
+    assert (head.top_k, head.temperature) == (None, 0.01)
+    for settings, said in (({"top_k": F + 1}, f"got top_k={F + 1}"), ({"temperature": 0.0}, r"got temperature=0\.0")):
+        with pytest.raises(LabError, match=said):
+            asked.similarity(settings)
+    assert asked.similarity({"top_k": 1}) is asked.similarity({"top_k": 1})
+
+
+@pytest.mark.parametrize("video", ["topk", "xpool"])
+def test_sound_that_is_missing_counts_for_nothing_under_any_weight(video: str) -> None:
+    """The middle video of five has no sound; with a word of NaN wherever features are masked."""
+    (texts, videos), keywords = pairs(), {"video": video, "audio": "softmax", "audio_dim": A}
+    head = build_head("cmfi", D, **keywords).eval()
+    asked = keep(head, texts, videos)
+    for weight, temperature in ((0.0, 0.01), (0.3, 0.01), (0.3, math.inf), (4.0, 0.2)):
+        alone = build_head("cmfi", D, fusion_weight=weight, audio_keywords={"temperature": temperature}, **keywords)
+        alone.load_state_dict(head.state_dict())
+        found = asked.similarity({"fusion_weight": weight, "audio_keywords": {"temperature": temperature}})
+        torch.testing.assert_close(found, alone.eval()(texts, videos).detach(), atol=1e-5, rtol=0)
+    assert head.fusion_weight == 1.0
+
+
+def test_features_that_are_not_numbers_are_refused() -> None:
+    texts, videos = pairs()
+    assert videos.frame_mask is not None
+    broken = Videos(videos.frames, torch.ones_like(videos.frame_mask))
+    with pytest.raises(LabError, match="features must be finite where they are not masked"):
+        keep(build_head("topk", D), texts, broken)
+
+
+@pytest.mark.parametrize("frames", [1, 2])
+def test_few_frames(frames: int) -> None:
+    texts, videos = pairs()
+    few = Videos(videos.frames[:, :frames], videos.frame_mask[:, :frames])  # type: ignore[index]
+    asked = keep(build_head("topk", D, top_k=1), texts, few)
+    for k in range(1, frames + 1):
+        wanted = build_head("topk", D, top_k=k)(texts, few)
+        assert torch.allclose(asked.similarity({"top_k": k}), wanted, atol=1e-5, rtol=0)
+        ((_, found),) = sweep(build_head("mean", D), texts, few, top_k=[k])
+        assert torch.allclose(found[0], wanted, atol=1e-5, rtol=0)

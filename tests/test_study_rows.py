@@ -21,10 +21,11 @@ from lab import cli
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
+from lab.heads.sweep import Pairs, keep
 from lab.metrics import retrieval_metrics
 from lab.similarity import similarity_matrix
 from lab.store import open_store
-from lab.studies.cached import Cached, Part, Side, _part, after_training
+from lab.studies.cached import Cached, after_training
 from lab.studies.classic import CCA, PCA, Ridge
 from lab.studies.diversity import lengthened, pick, timeline
 from lab.studies.guard import SealedStore
@@ -62,7 +63,7 @@ def test_kept_products_score_as_the_head_does(full: Path, name: str) -> None:
     texts, videos = splits.load("val")
     for point in points(setup.search):
         metrics = cached.metrics(point)
-        similarity = cached.side.similarity(setup.with_after(point).after)
+        similarity = cached.kept.similarity(setup.with_after(point).after)
         direct = similarity_matrix(splits.fit(setup.with_after(point)).head, texts, videos)
         assert torch.allclose(similarity, direct, atol=1e-5)
         assert texts.video is not None
@@ -81,8 +82,8 @@ def test_kept_products_are_of_float32_whatever_a_program_asks_for(full: Path, mo
 
         return look
 
-    monkeypatch.setattr("lab.studies.cached._part", watched(_part))
-    monkeypatch.setattr(Part, "similarity", watched(Part.similarity))
+    monkeypatch.setattr(Pairs, "__init__", watched(Pairs.__init__))
+    monkeypatch.setattr(Pairs, "score", watched(Pairs.score))
     cached = Cached(POOLING["raw"], splits_of(full, POOLING["raw"]))
     cached.metrics({"temperature": 0.1})
     assert len(seen) >= 2
@@ -92,12 +93,12 @@ def test_kept_products_are_of_float32_whatever_a_program_asks_for(full: Path, mo
 
 def agree(texts: Texts, videos: Videos, name: str, built: dict[str, Any], **settings: Any) -> None:
     """Kept products at some settings, and a head that was built with them, to 1e-5."""
-    found = Side(build_head(name, texts.dim, **built), texts, videos).similarity(settings)
+    found = keep(build_head(name, texts.dim, **built), texts, videos).similarity(settings)
     assert torch.allclose(found, build_head(name, texts.dim, **built, **settings)(texts, videos), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("k", [1, 2, 128, 129, 130])
-def test_kept_products_of_more_frames_than_int8_can_number(k: int) -> None:
+def test_kept_products_of_many_frames(k: int) -> None:
     rng = torch.Generator().manual_seed(0)
     texts, videos = Texts(torch.randn(4, 7, generator=rng)), Videos(torch.randn(3, 130, 7, generator=rng))
     agree(texts, videos, "topk", {}, top_k=k)

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from lab.choose import Candidate
 from lab.figures import style
 from lab.figures.material import Material, NoData, interval
+from lab.heads.sweep import keep
 from lab.metrics import ranks
 from lab.runs import read_run
 from lab.significance import Interval
-from lab.similarity import similarity_matrix
 
 TEMPERATURES = (0.001, 0.002, 0.005, 0.01, 0.02, 0.03, 0.05, 0.1, 0.2, 0.5, 1.0)
 #: Close where sound begins to count; the axis is linear up to ``LINEAR``, and shows powers of ten after it.
@@ -138,20 +138,9 @@ def _weights_told(one: Candidate) -> str:
 
 
 def fusions(material: Material, label: str, weights: Sequence[float]) -> list[NDArray[Any]]:
-    """Similarities (T, V) of a CMFI under other fusion weights; the head is left as it was.
-
-    Two of them give all: (1 + w) s_w is linear in w, where a video has sound and where it has none.
-    """
-    head: Any = material.heads[label].head
-    before, features = head.fusion_weight, material.features(label)
-    try:
-        head.fusion_weight = 0.0
-        seen = similarity_matrix(head, *features).numpy().astype(np.float64)
-        head.fusion_weight = 1.0
-        heard = 2 * similarity_matrix(head, *features).numpy().astype(np.float64) - seen
-    finally:
-        head.fusion_weight = before
-    return [(seen + w * heard) / (1 + w) for w in weights]
+    """Similarities (T, V) of a CMFI under other fusion weights; the head is left as it was."""
+    kept = keep(material.heads[label].head, *material.features(label))
+    return [kept.similarity({"fusion_weight": weight}).numpy() for weight in weights]
 
 
 def groups(material: Material) -> dict[str, NDArray[np.bool_] | None]:

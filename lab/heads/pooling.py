@@ -6,6 +6,7 @@ between the text and the weighted sum of the frames, |Σ a_f x_f|² being aᵀ G
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -136,6 +137,7 @@ class _WeightedPooling(nn.Module):
     """
 
     top_k: Any  # a whole number; for softmax also None, which is all frames
+    temperature = math.inf  # at which frames that count weigh the same
 
     def __init__(self, dim: int, top_k: int | None, projection: str, normalize: bool) -> None:
         super().__init__()
@@ -152,7 +154,7 @@ class _WeightedPooling(nn.Module):
 
     def index(self, videos: Videos) -> Frames:
         """Frames and their Gram matrices."""
-        _within(self.top_k, videos)
+        within(videos, self.top_k, self.temperature)
         return self.space.frames(videos)
 
     def score(self, texts: Texts, index: Frames) -> Tensor:
@@ -168,12 +170,13 @@ class _WeightedPooling(nn.Module):
         raise NotImplementedError
 
 
-def closest(product: Tensor, index: Frames, k: int) -> Tensor:
+def closest(product: Tensor, lengths: Tensor, mask: Tensor, k: int) -> Tensor:
     """Ones (V, F, T) at the k frames with the largest cosines, exactly k however many tie; padding comes last.
 
-    By cosines, not by what a head makes of them: an infinite temperature would make all frames tie.
+    By cosines, not by what a head makes of them: an infinite temperature would make all frames tie. ``lengths`` of the
+    frames and their ``mask`` are (V, F).
     """
-    cosine = hide_padding(product.detach() / index.lengths[..., None], index.mask)
+    cosine = hide_padding(product.detach() / lengths[..., None], mask)
     return torch.zeros_like(cosine).scatter(1, cosine.topk(k, 1).indices, 1.0)
 
 
@@ -190,7 +193,7 @@ class TopKPooling(_WeightedPooling):
 
     def _weights(self, product: Tensor, index: Frames) -> Tensor:
         share = index.mask / index.mask.sum(1, keepdim=True).clamp(max=self.top_k)
-        return closest(product, index, self.top_k) * share[..., None]
+        return closest(product, index.lengths, index.mask, self.top_k) * share[..., None]
 
 
 class SoftmaxPooling(_WeightedPooling):
@@ -218,7 +221,7 @@ class SoftmaxPooling(_WeightedPooling):
         # 1/τ, because ∞ · |x| would have no gradient
         logits = hide_padding(product * (1 / self.temperature / index.lengths)[..., None], index.mask)
         if self.top_k is not None and self.top_k < logits.shape[1]:
-            logits = logits.masked_fill(closest(product, index, self.top_k) == 0, float("-inf"))
+            logits = logits.masked_fill(closest(product, index.lengths, index.mask, self.top_k) == 0, float("-inf"))
         return logits.softmax(1)
 
 
@@ -228,9 +231,12 @@ def _counted(top_k: Any) -> int:
     return top_k
 
 
-def _within(top_k: int | None, videos: Videos) -> None:
-    if top_k is not None and top_k > videos.frames.shape[1]:
+def within(videos: Videos, top_k: int | None, temperature: float = math.inf) -> None:
+    """Raises ``LabError`` for a setting out of range."""
+    if top_k is not None and not 1 <= top_k <= videos.frames.shape[1]:
         raise LabError(f"1 <= top_k <= {videos.frames.shape[1]} frames must hold, got top_k={top_k}")
+    if not temperature > 0:
+        raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={temperature!r}")
 
 
 def even_weights(mask: Tensor) -> Tensor:

@@ -1,54 +1,145 @@
-"""Every k of top-k and every temperature of softmax pooling in one pass over the cosines of texts and frames.
+"""Pooling under many settings, from products that are made once: every k, every temperature, the weight of the sound.
 
-The products with the frames are most of an evaluation and all settings share them. The k-th largest cosines of a pair
-come from a sorting network: some forty elementwise minima and maxima, which run along contiguous texts, where a sort
-along frames would not. A setting then costs its weights and the length of one vector, |Σ a_f x_f| = |R a| for the
-video's R with RᵀR its frames' Gram matrix.
+The products of texts with frames are most of an evaluation, and no setting changes them. Nor does one change the order
+of a pair's cosines: their k-th largest come from a sorting network, some forty elementwise minima and maxima, which run
+along contiguous texts, where a sort along frames would not. A setting then costs its weights and the length of one
+vector, |Σ a_f x_f|, from the frames' Gram matrix.
+
+That is ``Pairs``, and it has two users. ``sweep`` is for settings that are known beforehand: a tile of texts under all
+of them, then the next, and nothing is kept. ``Kept`` is for settings that are asked for one after another, as a search
+does: what all pairs have in common stays.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import accumulate, pairwise
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from lab.device import full_float32
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling
-from lab.similarity import TINY, check_inputs, evaluating, parts, products, slices
+from lab.heads.cmfi import CMFI
+from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling, closest, within
+from lab.similarity import TINY, check_inputs, evaluating, frame_mask, parts, products, similarity_matrix, slices
 
-#: Pairs worked on at once. Torch's threads share each operation: with a tile for each thread (``lab.tiles``), thousands
-#: of operations a tile wait for Python's lock, and twice the memory is worked on.
+#: Pairs of a sweep worked on at once. Torch's threads share each operation: with a tile for each thread
+#: (``lab.tiles``), thousands of operations a tile wait for Python's lock, and twice the memory is worked on.
 PAIRS = 32768
-#: Padding counts as a frame with a cosine below this, each with another, so that it neither is chosen first nor ties.
+#: Products that ``Kept`` keeps, each with two or three float32 numbers beside it. With more a setting is scored anew.
+KEPT = 1 << 27
+#: Padding counts as a frame with a cosine of this or less, each with another, so that it neither is chosen first nor
+#: ties. What it weighs does not matter: its products are zero.
 PADDING = -2.0
 #: Weights below e to this share of the largest are nothing beside it, and their squares would be denormal numbers, with
 #: which a processor is a hundred times as slow.
 FAINT = -40.0
 
 
-@dataclass(frozen=True)
-class _Frames:
-    """What a sweep keeps of V videos; see ``lab.heads.pooling.Frames``."""
+#: Frames are weighted by softmax(cosine / temperature) among the k closest, or among all; at infinity all the same.
+Setting = tuple[int | None, float]
 
-    values: Tensor  # (V, F, D)
-    lengths: Tensor  # (V, F)
-    root: Tensor  # (V, F, F) R with RᵀR the Gram matrix; its columns of padding are zero: what that weighs is the same
-    length: Tensor  # (V, 1) |Σ x_f|
-    mask: Tensor  # (V, F)
+
+@dataclass(frozen=True)
+class Rooted(Frames):
+    """Frames with R, for which RᵀR is their Gram matrix: |R a| reads an array less of every pair than aᵀ G a does."""
+
+    root: Tensor  # (V, F, F); its columns of padding are zero
 
     @classmethod
-    def of(cls, frames: Frames) -> _Frames:
+    def of(cls, frames: Frames) -> Rooted:
         """In float64, since the matrix is singular where two frames are the same."""
         values, vectors = torch.linalg.eigh(frames.gram.double())
         root = (values.clamp_min(0).sqrt()[..., None] * vectors.mT).to(frames.gram).contiguous()
-        length = root.sum(2).norm(dim=1, keepdim=True).clamp_min(TINY)
-        return cls(frames.values, frames.lengths, root, length, frames.mask)
+        return cls(frames.values, frames.lengths, frames.gram, frames.mask, root)
+
+
+class Pairs:
+    """V videos with texts (T, D) of length one: all that no setting changes."""
+
+    def __init__(self, frames: Rooted, unit: Tensor, normalized: bool) -> None:
+        self.frames, self.normalized = frames, normalized
+        self.product = products(frames.values, unit)  # (V, F, T)
+        self.cosine = self.product if normalized else self.product / frames.lengths[..., None]
+        self.padded = not bool(frames.mask.all())
+        if self.padded:
+            apart = PADDING - torch.arange(self.cosine.shape[1], device=unit.device)
+            self.cosine = torch.where(frames.mask[..., None], self.cosine, apart[:, None].to(unit))
+
+    @cached_property
+    def order(self) -> list[Tensor]:
+        """The largest cosine, the second largest, ...: F times (V, T)."""
+        return descending(self.cosine)
+
+    @cached_property
+    def tied(self) -> list[bool]:
+        """Whether, for any pair, the largest and the second largest are the same, the second and the third, ..."""
+        return (torch.stack([(high - low).amin() for high, low in pairwise(self.order)]) <= 0).tolist()
+
+    @cached_property
+    def sums(self) -> list[Tensor]:
+        """The sums of the one, two, ... largest cosines (V, T), which are products where frames have length one."""
+        return list(accumulate(each.where(each > PADDING, 0.0) if self.padded else each for each in self.order))
+
+    @cached_property
+    def below(self) -> tuple[Tensor, float]:
+        """Cosines less the largest of their pair (V, F, T), and the least of them all."""
+        below = self.cosine - self.cosine.amax(1, keepdim=True)
+        return below, float(below.amin())
+
+    def score(self, settings: Sequence[Setting], found: Tensor) -> None:
+        """Writes the cosines under each setting to ``found`` (settings, V, T)."""
+        # One piece of memory for all of them: new memory is not in a cache yet.
+        scratch = [torch.empty_like(like) for like in (self.cosine, self.cosine, self.cosine[:, 0], self.cosine[:, 0])]
+        for setting, into in zip(settings, found, strict=True):
+            self._score(*setting, into, *scratch)
+
+    def _score(
+        self, top_k: int | None, temperature: float, found: Tensor, weights: Tensor, vector: Tensor, *sums: Tensor
+    ) -> None:
+        """Weights are not divided by their sum, as a cosine divides it out again."""
+        squared, dot = sums
+        F = self.cosine.shape[1]
+        k, even = F if top_k is None else top_k, temperature == math.inf
+        if even and k == F:
+            length = self.frames.root.sum(2).norm(dim=1, keepdim=True).clamp_min(TINY)
+            found.copy_(self.product.sum(1) / length)
+            return
+        if even and k == 1 and self.normalized:
+            found.copy_(self.order[0])
+            return
+        if even:
+            torch.ge(self.cosine, self.order[k - 1][:, None], out=weights)
+        else:
+            below, least = self.below
+            torch.mul(below, torch.tensor(1 / temperature), out=weights)  # a number would be converted each time
+            if least / temperature < FAINT:
+                weights.clamp_(min=FAINT)
+            weights.exp_()
+            if k < F:
+                weights.mul_(torch.ge(self.cosine, self.order[k - 1][:, None], out=vector))
+        if k < F and self.tied[k - 1]:
+            self._leave(k, weights)
+        torch.bmm(self.frames.root, weights, out=vector)
+        torch.sum(vector.mul_(vector), 1, out=squared)
+        if even and self.normalized:
+            dot = self.sums[k - 1]
+        else:
+            torch.sum(weights.mul_(self.product), 1, out=dot)
+        torch.mul(dot, squared.clamp_min_(TINY**2).rsqrt_(), out=found)
+
+    def _leave(self, k: int, weights: Tensor) -> None:
+        """Where more than k frames are as close as the k-th, weighs those nothing that the head itself leaves out."""
+        video, text = (self.order[k - 1] <= self.order[k]).nonzero(as_tuple=True)
+        product, lengths, mask = self.product[video, :, text], self.frames.lengths[video], self.frames.mask[video]
+        weights[video, :, text] *= closest(product[..., None], lengths, mask, k)[..., 0]
 
 
 def sweep(
@@ -66,98 +157,89 @@ def sweep(
     setting gives, with this head's projection and normalisation. A tile is 4 · settings · t · V bytes: take ranks of it
     and let it go. Raises ``LabError`` for a setting out of range and for features that do not fit.
     """
-    F = videos.frames.shape[1]
-    for k in top_k:
-        if not 1 <= k <= F:
-            raise LabError(f"1 <= top_k <= {F} frames must hold, got top_k={k}")
-    for value in temperature:
-        if not value > 0:
-            raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={value!r}")
+    settings: list[Setting] = [*((k, math.inf) for k in top_k), *((None, value) for value in temperature)]
+    for setting in settings:
+        within(videos, *setting)
     if tile < 1:
         raise LabError(f"tile >= 1 must hold, got tile={tile}")
     check_inputs(head, texts, videos)
     # Neither is around the yield: what is done with a tile keeps its own mode and precision.
     with evaluating(head):
-        index, units = _Frames.of(head.space.frames(videos)), head.space.texts(texts)
+        index, units = Rooted.of(head.space.frames(videos)), head.space.texts(texts)
     for rows in torch.arange(len(texts)).split(tile):
         unit = units[rows]
-        found = unit.new_empty(len(top_k) + len(temperature), len(index.values), len(rows))
+        found = unit.new_empty(len(settings), len(videos), len(rows))
         with full_float32(), torch.no_grad():
             for some, part in zip(slices(found[0], len(rows), PAIRS), parts(index, len(rows), PAIRS), strict=True):
-                # Written where it belongs: what is made for all settings is too large to be copied about.
-                _settings(unit, part, top_k, temperature, head.space.normalize, found[:, some])
+                Pairs(part, unit, head.space.normalize).score(settings, found[:, some])
         yield rows, found.mT
 
 
-def _settings(
-    unit: Tensor,
-    frames: _Frames,
-    top_k: Sequence[int],
-    temperature: Sequence[float],
-    normalized: bool,
-    along: Tensor,
-) -> None:
-    """Fills ``along`` (settings, V, T) for texts (T, D) of length one.
+class Kept:
+    """A head over all pairs; its similarity is remembered as long as its settings are the same.
 
-    No weights are divided by their sum: a cosine has no length.
+    Pooling by the top k or a softmax is scored from products that are kept, any other head anew. The head itself stays
+    as it is. Raises ``LabError`` for features that do not fit.
     """
-    product = products(frames.values, unit)
-    cosine = product if normalized else product / frames.lengths[..., None]
-    padded = not bool(frames.mask.all())
-    if padded:
-        apart = PADDING - torch.arange(cosine.shape[1], device=unit.device)
-        cosine = torch.where(frames.mask[..., None], cosine, apart[:, None].to(unit))
-    weights, vector = torch.empty_like(cosine), torch.empty_like(cosine)
-    squared, dot = (unit.new_empty(len(cosine), len(unit)) for _ in range(2))
-    mean = product.sum(1) / frames.length
 
-    def over_length(sums: Tensor | None, found: Tensor) -> None:
-        """Writes the cosines of texts with pooled frames to ``found`` (V, T); ``sums``: their numerators, if known."""
-        torch.bmm(frames.root, weights, out=vector)
-        torch.sum(vector.mul_(vector), 1, out=squared)
-        if sums is None:
-            sums = torch.sum(weights.mul_(product), 1, out=dot)  # not into what is not in a cache yet
-        torch.mul(sums, squared.clamp_min_(TINY**2).rsqrt_(), out=found)
+    def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
+        self.head, self.texts, self.videos = head, texts, videos
+        self.pairs: list[Pairs] = []
+        if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * frame_mask(videos).numel() <= KEPT:
+            check_inputs(head, texts, videos)
+            with evaluating(head):
+                unit = head.space.texts(texts)
+                kept = parts(Rooted.of(head.space.frames(videos)), len(texts))
+                self.pairs = [Pairs(part, unit, head.space.normalize) for part in kept]
+        self.last: tuple[dict[str, Any], Tensor] | None = None
 
-    if top_k:
-        lanes = descending(cosine)
-        largest = lanes[0]
-        tied = bool(torch.stack([(high - low).amin() for high, low in pairwise([*lanes, lanes[-1] - 1])]).amin() <= 0)
-        # A product is a cosine if frames have length one: the sum of the k largest, whichever of those that tie.
-        real = [lane.where(lane > PADDING, 0.0) for lane in lanes] if padded else lanes
-        sums = list(accumulate(real, torch.add)) if normalized else [None] * len(lanes)
-        for k, found in zip(top_k, along, strict=False):
-            if k == len(lanes) or (k == 1 and normalized and not tied):  # whose lengths are known
-                found.copy_(mean if k > 1 else largest)
-                continue
-            least = lanes[k - 1][:, None]
-            torch.ge(cosine, least, out=weights)
-            if tied:
-                share_ties(weights, cosine > least, k)
-            over_length(sums[k - 1], found)
-    else:
-        largest = cosine.amax(1)
-    below = cosine - largest[:, None]
-    faintest = float(below.amin()) if temperature else 0.0
-    for value, found in zip(temperature, along[len(top_k) :], strict=True):
-        if value == math.inf:
-            found.copy_(mean)
-            continue
-        torch.mul(below, torch.tensor(1 / value), out=weights)  # a Python number would be converted at each call
-        if faintest / value < FAINT:
-            weights.clamp_(min=FAINT)
-        weights.exp_()
-        over_length(None, found)
+    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
+        """Similarity (T, V) with keywords set. Raises ``LabError`` for one out of range."""
+        if self.last is None or self.last[0] != keywords:
+            head = changed(self.head, keywords)
+            self.last = dict(keywords), self._pooled(head) if self.pairs else \
+                similarity_matrix(head, self.texts, self.videos)  # fmt: skip
+        return self.last[1]
+
+    def _pooled(self, head: Any) -> Tensor:
+        setting = head.top_k, head.temperature
+        within(self.videos, *setting)
+        found = self.pairs[0].cosine.new_empty(len(self.videos), len(self.texts))
+        with evaluating(head):
+            for some, pairs in zip(slices(found, len(self.texts)), self.pairs, strict=True):
+                pairs.score([setting], found[None, some])
+        return found.T
 
 
-def share_ties(weights: Tensor, above: Tensor, k: int) -> None:
-    """Where more than k frames reach the k-th cosine, those that tie for it share what is left of k; in place.
+class KeptFusion:
+    """CMFI's two sides, each ``Kept``, and their fusion."""
 
-    ``weights`` (V, F, T) are one for frames that reach it, ``above`` says which are beyond it.
-    """
-    tied = weights - above.float()
-    left = (k - above.sum(1, keepdim=True)) / tied.sum(1, keepdim=True).clamp_min(1)
-    weights.sub_(tied).addcmul_(tied, left.clamp_max(1))
+    def __init__(self, head: CMFI, texts: Texts, videos: Videos) -> None:
+        check_inputs(head, texts, videos)
+        with evaluating(head):
+            heard, self.present = head.hear(videos)
+        self.head, self.seen, self.heard = head, Kept(head.video, texts, videos), Kept(head.audio, texts, heard)
+
+    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
+        """Similarity (T, V) with keywords set; those of the sides in ``video_keywords`` and ``audio_keywords``."""
+        inside = [keywords.get(f"{side}_keywords", {}) for side in ("video", "audio")]
+        seen, heard = self.seen.similarity(inside[0]), self.heard.similarity(inside[1])
+        head: Any = changed(self.head, {key: value for key, value in keywords.items() if not isinstance(value, dict)})
+        fused: Tensor = head.fuse(seen.to(self.present.device), heard.to(self.present.device), self.present)
+        return fused
+
+
+def keep(head: nn.Module, texts: Texts, videos: Videos) -> Kept | KeptFusion:
+    """A head over all pairs, to be asked for its similarity under one setting after another."""
+    return KeptFusion(head, texts, videos) if isinstance(head, CMFI) else Kept(head, texts, videos)
+
+
+def changed(head: nn.Module, keywords: Mapping[str, Any]) -> nn.Module:
+    """A head with other settings that shares what this one has learned; this one stays as it is."""
+    other = copy(head)
+    for key, value in keywords.items():
+        setattr(other, key, value)
+    return other
 
 
 def descending(values: Tensor) -> list[Tensor]:

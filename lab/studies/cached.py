@@ -1,7 +1,6 @@
 """Settings that need no training, scored from products that are made once: k, temperature, fusion weight.
 
-The products of all texts with all frames are nine tenths of scoring a pooling head, and no setting changes them. A
-trial is then a softmax and a quadratic form over F numbers a pair, and a fusion weight only a sum of two matrices.
+``lab.heads.sweep`` says how; here it is which settings those are, and a setup's validation split scored under them.
 """
 
 from __future__ import annotations
@@ -9,28 +8,20 @@ from __future__ import annotations
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
 
-from lab.embeddings import Texts, Videos
-from lab.heads.cmfi import CMFI
-from lab.heads.pooling import Frames, SoftmaxPooling, TopKPooling
+from lab.heads.sweep import keep
 from lab.metrics import ranks, summarise
-from lab.similarity import TINY, evaluating, hide_padding, parts, products, quadratic, similarity_matrix
 from lab.studies.setups import Setup, best_by, quality
-from lab.studies.splits import Fitted, Splits, put
+from lab.studies.splits import Fitted, Splits
 from lab.training.recipe import divide
 
 #: Keywords of heads that may change after the training.
 FREE = {"topk": {"top_k"}, "softmax": {"temperature", "top_k"}, "mean": set[str]()}
-#: Products that are kept, in float32 numbers. Where there would be more they are made anew for each trial.
-KEPT = 1 << 27
 
 
 def after_training(setup: Setup) -> bool:
@@ -73,14 +64,11 @@ class Cached:
             first = {key: each.ends()[0] for key, each in setup.search.items()}
             # Pooling has nothing to train, and need not be built with its keywords; CMFI is, and only once.
             fitted = splits.fit(setup.with_after(first) if setup.head == "cmfi" else setup.at(first))
-        self.head = fitted.head
         texts, videos = splits.load("val", fitted.run.audio_level)
         if texts.video is None:
             raise ValueError("validation texts must name their videos")
         self.target = texts.video.cpu().numpy()
-        with evaluating(self.head):
-            self.side: Side | Fused = Fused(self.head, texts, videos) if isinstance(self.head, CMFI) \
-                else Side(self.head, texts, videos)  # fmt: skip
+        self.kept = keep(fitted.head, texts, videos)
         self.known: dict[str, NDArray[np.float64]] = {}
 
     def metrics(self, point: Mapping[str, Any]) -> dict[str, float]:
@@ -92,9 +80,7 @@ class Cached:
         key = json.dumps(dict(point), sort_keys=True)
         if key not in self.known:
             _, keywords = divide(self.setup.head, point)
-            with evaluating(self.head):
-                similarity = self.side.similarity(keywords)
-            self.known[key] = ranks(similarity.cpu().numpy(), self.target)
+            self.known[key] = ranks(self.kept.similarity(keywords).cpu().numpy(), self.target)
         return self.known[key]
 
 
@@ -112,75 +98,3 @@ def settle(
     ]
     point, _ = best_by(objective, tried, itemgetter(1))
     return [splits.settled(fitted, point) for fitted in fits], tried
-
-
-@dataclass(frozen=True)
-class Part:
-    """What no setting changes of some videos: their frames, and three numbers for each of them and each text."""
-
-    frames: Frames
-    product: Tensor  # (V, F, T)
-    below: Tensor  # (V, F, T) cosine with the text, less the closest frame's; −inf in the padding
-    place: Tensor  # (V, F, T) int16, since a store may have more than 127 frames a video: how many are closer
-
-    def similarity(self, temperature: float | None, top_k: int | None) -> Tensor:
-        """Cosines (V, T) with the frames' sum, softmax-weighted, or equally without a temperature, among the top k.
-
-        Weights are not divided by their sum, as a cosine divides it out again.
-        """
-        if temperature is None:
-            weights = self.frames.mask[..., None].expand_as(self.below).float()
-        else:
-            # Hidden again, because −∞ / ∞ is no number
-            weights = hide_padding(self.below / temperature, self.frames.mask).exp_()
-        if top_k is not None and top_k < self.below.shape[1]:
-            weights = weights * (self.place < top_k)
-        length = quadratic(self.frames.gram, weights).clamp_min(TINY**2).sqrt_()
-        return (weights * self.product).sum(1) / length
-
-
-class Side:
-    """One head over all pairs, its similarity (T, V) remembered as long as its settings are the same."""
-
-    def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
-        self.head, self.texts, self.videos = head, texts, videos
-        self.kept: list[Part] = []
-        V, F = videos.frames.shape[:2]
-        if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * V * F <= KEPT:
-            unit = head.space.texts(texts)
-            self.kept = [_part(frames, unit) for frames in parts(head.space.frames(videos), len(texts))]
-        self.last: tuple[dict[str, Any], Tensor] | None = None
-
-    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
-        """Similarity (T, V) with keywords set."""
-        if self.last is None or self.last[0] != keywords:
-            put(self.head, keywords)
-            if self.kept:
-                settings = getattr(self.head, "temperature", None), getattr(self.head, "top_k", None)
-                found = torch.cat([part.similarity(*settings) for part in self.kept]).T
-            else:
-                found = similarity_matrix(self.head, self.texts, self.videos)
-            self.last = (dict(keywords), found)
-        return self.last[1]
-
-
-def _part(frames: Frames, texts: Tensor) -> Part:
-    product = products(frames.values, texts)
-    cosine = hide_padding(product / frames.lengths[..., None], frames.mask)
-    place = cosine.argsort(stable=True, dim=1, descending=True).argsort(1).to(torch.int16)
-    return Part(frames, product, cosine - cosine.amax(1, keepdim=True), place)
-
-
-class Fused:
-    """CMFI's two sides and their fusion."""
-
-    def __init__(self, head: CMFI, texts: Texts, videos: Videos) -> None:
-        heard, self.present = head.hear(videos)
-        self.head, self.seen, self.heard = head, Side(head.video, texts, videos), Side(head.audio, texts, heard)
-
-    def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
-        """Similarity (T, V) with keywords set."""
-        put(self.head, {key: value for key, value in keywords.items() if not isinstance(value, dict)})
-        seen = self.seen.similarity(keywords.get("video_keywords", {}))
-        heard = self.heard.similarity(keywords.get("audio_keywords", {}))
-        return self.head.fuse(seen.to(self.present.device), heard.to(self.present.device), self.present)
