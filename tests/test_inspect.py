@@ -49,6 +49,29 @@ def test_it_shows_what_there_is(features: Path, capsys: pytest.CaptureFixture[st
     assert "val 1 of 2 2 of 4" in told
 
 
+def test_a_cut_file_that_no_pass_makes_again(store: Path) -> None:
+    """Where words lie is written when room is made for them; features from elsewhere and packed copies have no pass."""
+
+    def said(name: str) -> list[str]:
+        file = next(file for file in (store / name / "c").rglob("*") if file.is_file())
+        whole = file.read_bytes()
+        file.write_bytes(whole + b"x")
+        told = list(problems(open_store(store)))
+        file.write_bytes(whole)
+        begin = f"{file} is damaged, it has {len(whole) + 1:,} bytes of {len(whole):,}: "
+        assert all(line.startswith(begin) for line in told)
+        return [line.removeprefix(begin) for line in told]
+
+    group = zarr.open_group(store)
+    assert said("word_count") == ["put it back from a copy, or make the store again"]
+    passport = dict(group.attrs["passport"])  # type: ignore[arg-type]
+    group.attrs["passport"] = passport | {"frames": {**passport["frames"], "imported": {}}}
+    assert said("frames") == ["put it back from a copy, or make the store again"]
+    assert said("audio")[0].startswith("delete it and ")
+    group.attrs["packed"] = 64
+    assert said("audio") == ["make the packed copy again"]
+
+
 def add_line(file: Path, row: object) -> None:
     file.write_text(file.read_text() + json.dumps(row) + "\n")
 

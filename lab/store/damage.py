@@ -22,7 +22,7 @@ _OF_TEXT = frozenset({"sentences", "words", "encoded"})
 def damaged(store: Store) -> Iterator[str]:
     """One line for each chunk that has not the bytes of one, with what mends it. No file is read.
 
-    Of a packed copy nothing: how long its files must be stands in them.
+    Nothing of the shards of a packed copy: how long they must be stands in them.
     """
     for name, array in sorted(store.group.arrays()):
         if array.shards is not None or array.compressors:
@@ -34,6 +34,8 @@ def damaged(store: Store) -> Iterator[str]:
 
 
 def _remedy(store: Store, name: str, file: Path) -> str:
+    if "packed" in store.group.attrs:
+        return "make the packed copy again"
     section = "text" if name in _OF_TEXT else "audio" if name.startswith("audio") else "frames"
     if name in _FIXED or "imported" in store.passport.get(section, {}):
         return "put it back from a copy, or make the store again"

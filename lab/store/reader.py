@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import logging
-import shlex
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -23,7 +22,7 @@ from lab.store import chunks, thumbnails
 from lab.store import passport as passports
 from lab.store.layout import SCHEMA, TABLES, UNIT_VIDEOS
 from lab.store.ledger import Entry, Ledger
-from lab.store.split import Coverage, load_texts, load_videos, rows_of
+from lab.store.split import Coverage, load_texts, load_videos, nothing_of, rows_of
 
 if TYPE_CHECKING:
     import polars
@@ -164,17 +163,7 @@ class Store:
 
     def nothing_of(self, split: str | None = None, protocol: str | None = None) -> LabError:
         """The error for a split, or a whole store, of which no video has frames: not begun, or no file was readable."""
-        view = self._protocol(protocol)
-        listed = {video["id"] for video in self.videos if split in (None, video["splits"].get(view))}
-        failed = {entry.video for entry in self.ledger if entry.modality == "frames" and entry.failed}
-        where = f"no video of split '{split}'" if split else "no video"
-        if listed and listed <= failed:
-            more = shlex.join(["python", "-m", "lab.inspect", str(self.path), "--all"])
-            return LabError(
-                f"{where} has features in {self.path}, of {len(listed):,} the pass could read none: mend what "
-                f"{more} names, and run it again"
-            )
-        return LabError(f"{where} has features in {self.path}: run the pass on it first")
+        return nothing_of(self, split, self._protocol(protocol))
 
     def videos_of(
         self,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -56,6 +57,20 @@ def rows_of(store: Store, split: str, protocol: str) -> tuple[NDArray[np.int64],
     videos = np.flatnonzero(listed & seen)
     texts = np.flatnonzero(asked & encoded & np.isin(owner, videos))
     return videos, texts, Coverage(len(videos), int(listed.sum()), len(texts), int(asked.sum()))
+
+
+def nothing_of(store: Store, split: str | None, protocol: str) -> LabError:
+    """The error for a split, or a whole store, of which no video has frames: not begun, or no file was readable."""
+    listed = {video["id"] for video in store.videos if split in (None, video["splits"].get(protocol))}
+    failed = {entry.video for entry in store.ledger if entry.modality == "frames" and entry.failed}
+    where = f"no video of split '{split}'" if split else "no video"
+    if listed and listed <= failed:
+        more = shlex.join(["python", "-m", "lab.inspect", str(store.path), "--all"])
+        return LabError(
+            f"{where} has features in {store.path}, of {len(listed):,} the pass could read none: mend what "
+            f"{more} names, and run it again"
+        )
+    return LabError(f"{where} has features in {store.path}: run the pass on it first")
 
 
 def load_videos(

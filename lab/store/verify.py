@@ -119,6 +119,9 @@ def _text(store: Store, entries: list[Entry]) -> Iterator[str]:
     start, count = (store.read(name).astype(np.int64) for name in ("word_start", "word_count"))
     words, unit = store.array("words"), store.array("sentences").chunks[0]
     width = words.chunks[0]
+    for name in ("token_ids", "token_word"):
+        if (places := len(store.read(name))) != words.shape[0]:
+            yield f"{name}: {places} rows for {words.shape[0]} places of words"
     for first in range(0, T, unit):
         block = slice(first, first + unit)
         base = first // unit * width
