@@ -11,20 +11,19 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
-from lab.heads.pooling import even_weights
-from lab.similarity import clean_frames, frame_mask, sentences_of
+from lab.heads.pooling import MeanPooling
 
 #: Pairs that CCA is fitted on at most: its cost grows with their number, its 2 D² numbers are settled long before.
 MOST = 20_000
 
 
-class _Linear(nn.Module):
-    """A linear map for texts and one for videos, both without gradients; ``fit`` sets them."""
+class _Linear(MeanPooling):
+    """Mean pooling, then a linear map for texts and one for videos, both without gradients; ``fit`` sets them."""
 
     text: Tensor
     video: Tensor
@@ -32,32 +31,25 @@ class _Linear(nn.Module):
     video_mean: Tensor
 
     def __init__(self, dim: int, width: int) -> None:
-        super().__init__()
-        self.dim = dim
+        super().__init__(dim)
         for name in ("text", "video"):
             self.register_buffer(name, torch.zeros(dim, width))
             self.register_buffer(f"{name}_mean", torch.zeros(dim))
 
-    def forward(self, texts: Texts, videos: Videos) -> Tensor:
-        """Cosine similarity (T, V), every text with every video."""
-        return self.score(texts, self.index(videos))
-
-    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
-        """One over the number of real frames (T, V, F)."""
-        return even_weights(frame_mask(videos)).expand(len(texts), -1, -1)
-
     def index(self, videos: Videos) -> Tensor:
         """One vector of length one a video."""
-        return F.normalize((_seen(videos, self.dim) - self.video_mean) @ self.video, dim=-1)
+        return F.normalize((super().index(videos) - self.video_mean) @ self.video, dim=-1)
 
     def score(self, texts: Texts, index: Tensor) -> Tensor:
         """Cosine similarity (T, V)."""
-        read = F.normalize(sentences_of(texts, self.dim), dim=-1)
-        return F.normalize((read - self.text_mean) @ self.text, dim=-1) @ index.T
+        return F.normalize((self.space.texts(texts) - self.text_mean) @ self.text, dim=-1) @ index.T
 
-    def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
-        """See ``Head``."""
-        return 4 * frames * self.dim, 2
+    def _pairs(self, texts: Texts, videos: Videos) -> tuple[NDArray[Any], NDArray[Any]]:
+        """A caption and its video a row, (T, D) each, before they are mapped."""
+        if texts.video is None:
+            raise ValueError("training texts must name their videos")
+        read, seen = self.space.texts(texts), super().index(videos)[texts.video]
+        return read.cpu().double().numpy(), seen.cpu().double().numpy()
 
     def _put(self, **arrays: Any) -> None:
         for name, values in arrays.items():
@@ -77,7 +69,7 @@ class Ridge(_Linear):
         """Fits the map of videos; texts stay as they are."""
         from sklearn.linear_model import Ridge as Fitted
 
-        read, seen = _pairs(texts, videos, self.dim)
+        read, seen = self._pairs(texts, videos)
         found = Fitted(alpha=self.alpha).fit(seen, read)
         # A x + b, as (x − m) A with m = 0 where b is none; b shifts the mean, and the cosine is about the origin.
         weights = found.coef_.T
@@ -97,7 +89,7 @@ class PCA(_Linear):
         """Fits one map for both; each side has a mean of its own."""
         from sklearn.decomposition import PCA as Fitted  # noqa: N811 - the same name
 
-        read, seen = _pairs(texts, videos, self.dim)
+        read, seen = self._pairs(texts, videos)
         means = read.mean(0), seen.mean(0)
         both = np.concatenate([read - means[0], seen - means[1]])
         maps = Fitted(self.components, random_state=0).fit(both).components_.T
@@ -123,7 +115,7 @@ class CCA(_Linear):
         """Fits both maps."""
         from sklearn.covariance import ShrunkCovariance
 
-        read, seen = _pairs(texts, videos, self.dim)
+        read, seen = self._pairs(texts, videos)
         if len(read) > MOST:
             rows = np.random.default_rng(0).choice(len(read), MOST, replace=False)
             read, seen = read[rows], seen[rows]
@@ -153,17 +145,3 @@ def _inverse_root(covariance: NDArray[Any]) -> NDArray[Any]:
     values, vectors = np.linalg.eigh(covariance)
     root: NDArray[Any] = (vectors / np.sqrt(np.maximum(values, 1e-12))) @ vectors.T
     return root
-
-
-def _seen(videos: Videos, dim: int) -> Tensor:
-    """The mean of frames of length one, itself of length one (V, D)."""
-    frames = F.normalize(clean_frames(videos, dim), dim=-1)
-    return F.normalize(torch.einsum("vf,vfd->vd", even_weights(frame_mask(videos)), frames), dim=-1)
-
-
-def _pairs(texts: Texts, videos: Videos, dim: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """A caption and its video a row, (T, D) each."""
-    if texts.video is None:
-        raise ValueError("training texts must name their videos")
-    read = F.normalize(sentences_of(texts, dim), dim=-1)
-    return read.cpu().double().numpy(), _seen(videos, dim)[texts.video].cpu().double().numpy()
