@@ -94,7 +94,8 @@ class XPool(nn.Module):
             e = products(index.keys[rows], query)
             e = e if whole else hide_padding(e, index.mask[rows])
             # Not divided by their sum, as the deviation divides it out: a / σ2 = e / sqrt(eᵀ G e + ε (Σ e)²).
-            e.sub_(e.amax(1, keepdim=True)).exp_()
+            # On a GPU a softmax is two passes over memory in place of five; a CPU has these in its cache.
+            e = e.softmax(1) if e.is_cuda else e.sub_(e.amax(1, keepdim=True)).exp_()
             formed = torch.bmm(index.forms[rows], e)
             lines[rows] = formed[:, 3 * frames :]
             by_form = formed[:, : 3 * frames].unflatten(1, (3, frames))
