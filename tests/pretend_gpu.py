@@ -253,16 +253,21 @@ def pretended_gpu() -> Iterator[Pretence]:
         "device_count": lambda: 1,
         "current_device": lambda: 0,
         "is_bf16_supported": lambda *_: True,
-        "is_current_stream_capturing": lambda: mode.capturing,
         "current_stream": lambda *_: stream,
         "mem_get_info": lambda *_: (64 << 30, 80 << 30),
         "memory_reserved": lambda *_: 0,
         "memory_allocated": lambda *_: 0,
     }
+    accelerator: dict[str, Callable[..., Any]] = {
+        "current_accelerator": lambda **_: GPU,
+        "current_stream": lambda *_: SimpleNamespace(is_capturing=lambda: mode.capturing),  # which AdamW asks for
+    }
     lifts_on_host = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
         for name, stub in stubs.items():
             stack.enter_context(mock.patch.object(torch.cuda, name, stub))
+        for name, stub in accelerator.items():
+            stack.enter_context(mock.patch.object(torch.accelerator, name, stub))
         # A parameter of the host becomes another object when it moves, for it cannot become of another class.
         shallow = torch._has_compatible_shallow_copy_type
 
