@@ -71,7 +71,8 @@ def load_split(
 ) -> tuple[Texts, Videos]:
     """A split in memory on a device. A held-out one is logged before it is read.
 
-    ``needs``: what is read of it, or the head that needs it; by default all that there is, as by ``Store.load``.
+    ``needs``: what is read of it, or the head that needs it (``Needs.of(head)``); by default all that there is, as by
+    ``Store.load``.
 
     Raises ``LabError`` where the store lacks the split, its features, or a modality that is needed, and where the log
     cannot be written; ``ValueError`` for a held-out split without a ``reader``: that is how code that trains or
