@@ -88,7 +88,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         figures |= {name: partial(STUDY_FIGURES[name], studies) for name in names if name in STUDY_FIGURES}
         told += [f"of the studies {', '.join(one.home.name for one in studies.found)}"] if studies.found else []
     written = draw(figures, given.out, given.page)
-    cli.say(" ".join([f"{written} figures", *[" and ".join(told)][: len(told)], f"in {given.out}/"]))
+    count = f"{written} figure{'s' * (written != 1)}"
+    cli.say(" ".join([count, *[" and ".join(told)][: len(told)], f"in {given.out}/"]))
     if store is not None:
         if given.split not in OPEN:
             cli.say(f"reads of the split '{given.split}' of {store.path} so far: {count_reads(store, given.split)}")
