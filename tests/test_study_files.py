@@ -179,3 +179,10 @@ def test_the_studies_that_the_papers_call_for_are_there() -> None:
     assert parts == [("mean", None), ("sf", None), ("wf", None), ("mgfi", None), ("cmfi", "wf"), ("cmfi", "sf"),
                      ("cmfi", "mgfi")]  # fmt: skip
     assert read_study("diversity").inserted == tuple(range(11))
+
+
+@pytest.mark.parametrize(("named", "kept"), [("xpool", False), ("lab.heads.xpool-XPool", False), ("plain", True)])
+def test_a_baseline_has_a_place_of_its_own_for_its_runs(tmp_path: Path, named: str, kept: bool) -> None:
+    head = "xpool" if named == "xpool" else "lab.heads.xpool:XPool"
+    study = read(tmp_path, f'head = "{head}"\nbaseline = {{ head = "mean", name = "{named}" }}\n')
+    assert study.rows[0].name == study.baseline == (named if kept else f"{named} (baseline)")

@@ -33,7 +33,8 @@ def searched(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) ->
     base = _row("baseline", {"name": str(given.get("head")), **row}, shared, wrong)
     if setup is None or base is None:
         return []
-    return [replace(base, name=f"{base.name} (baseline)") if base.name == setup.name else base, setup]
+    same = len({_as_in_file_names(each.name) for each in (base, setup)}) == 1
+    return [replace(base, name=f"{base.name} (baseline)") if same else base, setup]
 
 
 def rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> list[Setup]:
@@ -43,7 +44,7 @@ def rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> lis
         wrong.append(f"[[rows]] must be one table or more, got {given!r}")
         return []
     found = [row for i, each in enumerate(given) if (row := _row(f"rows {i + 1}", each, shared, wrong)) is not None]
-    names = [re.sub(r"\W", "-", row.name) for row in found]  # as they will be in file names
+    names = [_as_in_file_names(row.name) for row in found]
     wrong.extend(f"two rows are called '{name}': give each its own name" for name in {*names} if names.count(name) > 1)
     wrong.extend(
         f"row '{row.name}' must have ranges that can be tried one by one: int, choice, or a step"
@@ -51,6 +52,11 @@ def rows(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> lis
         if row.search and size(row.search) is None
     )
     return found
+
+
+def _as_in_file_names(name: str) -> str:
+    """Rows whose names are the same in this have one place for their runs."""
+    return re.sub(r"\W", "-", name)
 
 
 def _row(where: str, given: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> Setup | None:

@@ -1,4 +1,4 @@
-"""The splits that a study learns and chooses from, loaded once, and a setup trained on them.
+"""The splits that a study learns and chooses from, loaded once, and setups trained on them: all that a study trains.
 
 Loading MSR-VTT's captions takes longer than scoring them, so trials share what is here. Heads differ in what they read
 (words, sound): what is loaded is what any of a study's heads needs, and training hands each its part.
@@ -28,10 +28,10 @@ from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
 from lab.training.loop import Split, validate
-from lab.training.recipe import AUDIO_LEVELS, Recipe, plan
+from lab.training.recipe import AUDIO_LEVELS, Recipe
 from lab.training.stacked import OnEpoch
 from lab.training.stages import Epoch, start_of
-from lab.training.task import Task, Trained, head_for, same_texts
+from lab.training.task import Task, Trained, head_for, plan_for, same_texts
 
 log = logging.getLogger(__name__)
 
@@ -82,14 +82,9 @@ class Splits:
 
     def build(self, setup: Setup, seed: int | None = None) -> tuple[nn.Module, dict[str, Any], Recipe]:
         """A new head, its keywords and the recipe. Raises ``LabError`` where the setup's settings do not do."""
-        scale = self.store.passport.get("text", {}).get("logit_scale")
-        recipe, keywords = plan(
-            setup.head,
-            preset=self.preset,
-            protocol=self.protocol,
-            logit_scale=scale,
-            recipe={**setup.recipe, "seed": self.seed if seed is None else seed},
-            keywords=setup.keywords,
+        own = {**setup.recipe, "seed": self.seed if seed is None else seed}
+        recipe, keywords = plan_for(
+            self.store, setup.head, self.protocol, preset=self.preset, recipe=own, keywords=setup.keywords
         )
         head, keywords = head_for(self.store, setup.head, keywords, recipe.seed)
         return head, keywords, recipe
