@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN, OPENAI_DATASET_STD
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
@@ -41,6 +42,12 @@ def test_fit_then_normalise_is_open_clips_transform(width: int, height: int, spe
     assert ours.shape == (spec.size, spec.size, 3)
     assert ours.dtype == np.uint8
     assert torch.equal(normalise(ours, spec), theirs(Image.fromarray(picture)))
+
+
+def test_what_is_made_without_being_told_is_for_openais_towers() -> None:
+    spec = ImageSpec()
+    assert (spec.size, spec.mean, spec.std) == (224, OPENAI_DATASET_MEAN, OPENAI_DATASET_STD)
+    assert (spec.resize, spec.interpolation) == ("shortest", "bicubic")
 
 
 def test_fit_leaves_its_input_alone() -> None:

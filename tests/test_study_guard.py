@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 import zarr
 
 import lab.studies
@@ -67,6 +68,26 @@ def test_what_may_be_seen_is_as_it_was(full: Path) -> None:
     assert sealed.coverage("test") == store.coverage("test")
     assert sealed.splits == store.splits
     assert sealed.array("frames").shape == store.array("frames").shape
+
+
+def test_what_is_asked_of_a_split_is_what_comes(full: Path) -> None:
+    how: dict[str, Any] = {"audio": "segments", "words": False, "dtype": torch.float16}
+    (texts, videos), (mine, gallery) = (
+        open_store(full).load("val", **how),
+        SealedStore(open_store(full)).load("val", **how),
+    )
+    assert mine.words is None
+    assert gallery.frames.dtype == torch.float16
+    assert gallery.audio is not None
+    assert videos.audio is not None
+    assert gallery.audio.nan_to_num().equal(videos.audio.nan_to_num())
+    assert mine.sentences.equal(texts.sentences)
+    assert SealedStore(open_store(full)).load("val", audio=None)[1].audio is None
+
+
+def test_an_unknown_protocol_is_told_when_a_store_is_sealed(full: Path) -> None:
+    with pytest.raises(LabError, match=r"unknown protocol.* 'hwole': did you mean 'whole'"):
+        SealedStore(open_store(full), "hwole")
 
 
 def test_a_split_of_which_no_file_could_be_read_is_one_line(full: Path, tmp_path: Path) -> None:

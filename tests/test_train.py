@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import resource
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,9 @@ from lab.runs import find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.train import main
-from lab.training.loop import train, validate
+from lab.training.loop import require_falling, train, validate
 from lab.training.recipe import Recipe
+from lab.training.stages import Stage
 
 
 def head_of(name: str, **keywords: Any) -> nn.Module:
@@ -284,6 +286,22 @@ def test_the_second_stage_trains_the_audio_side_alone() -> None:
     assert all(parameter.requires_grad for parameter in head.parameters())
 
 
+def test_the_second_stage_goes_on_from_the_first_ones_kept_epoch_whoever_trained_it() -> None:
+    texts, videos = toy()
+    recipe = Recipe(epochs=4, audio_epochs=2, lr=0.1, scale_lr=0.1, audio_lr=1e-3, logit_scale=10)
+    one, two = head_of("cmfi", video="xpool"), head_of("cmfi", video="xpool")
+    at_once = train(one, texts, videos, recipe, validation=(texts, videos))
+    first = train(two, texts, videos, replace(recipe, audio_epochs=0), validation=(texts, videos))
+    assert first.kept.epoch < 4  # else there would be nothing to go back to
+    assert [epoch.epoch for epoch in at_once.epochs] == [1, 2, 3, 4, 5, 6]
+    assert at_once.kept.stage == "audio"
+    in_two = train(two, texts, videos, recipe, validation=(texts, videos), after=first)
+    for mine, theirs in zip(at_once.epochs, in_two.epochs, strict=True):
+        assert replace(mine, seconds=0) == replace(theirs, seconds=0)
+    for name, value in one.state_dict().items():
+        assert torch.equal(value, two.state_dict()[name]), name
+
+
 def test_what_is_fixed_has_no_dropout() -> None:
     texts, videos = toy()
 
@@ -347,6 +365,17 @@ def test_a_loss_that_explodes_ends_the_run() -> None:
     said = r"the loss is \d\S+ after (14|21) steps, above twice that of guessing .*: lower the rate, lr=1 diverges"
     with pytest.raises(LabError, match=said):
         train(build_head("xpool", D), texts, videos, Recipe(epochs=3, batch=5, lr=1))
+
+
+def test_a_loss_above_twice_that_of_guessing_may_fall_until_the_last_step() -> None:
+    stage = Stage("all", nn.Identity(), [], 0.5, 1)
+    require_falling(8.1, 8.2, 4.0, 10, 30, stage)
+    require_falling(8.0, 7.0, 4.0, 30, 30, stage)
+    for mean, before, step in ((8.1, 8.1, 10), (8.1, 7.0, 10), (8.1, 8.2, 30)):
+        with pytest.raises(
+            LabError, match=rf"^the loss is 8.1 after {step} steps, .*: lower the rate, lr=0.5 diverges"
+        ):
+            require_falling(mean, before, 4.0, step, 30, stage)
 
 
 def test_features_that_are_not_finite_are_told_before_the_first_step() -> None:
