@@ -343,18 +343,23 @@ def test_a_stacks_dropout_is_one_draw_of_its_rates() -> None:
     assert second.epochs[0].loss != pytest.approx(alone.epochs[0].loss, rel=1e-4)
 
 
-def test_a_stack_that_loses_a_member_is_the_cpus() -> None:
+def test_a_stack_that_loses_a_member_is_the_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its steps are recorded, and anew for those that are left."""
+    how = replace(HOW, batch=12)
+
     def whole(device: str) -> dict[int, Any]:
         texts, videos = features(device)
-        members = [Member(head_of("xpool"), replace(HOW, lr=1e-3 * (1 + i), seed=i)) for i in range(3)]
+        members = [Member(head_of("xpool"), replace(how, lr=1e-3 * (1 + i), seed=i)) for i in range(3)]
         told = train_stack(
             members, texts, videos, validation=(texts, videos), on_epoch=lambda epoch, _: [1] if epoch == 1 else []
         )
         return {n: [each.loss for each in end.epochs] if isinstance(end, History) else end for n, end in told}
 
-    wanted = whole("cpu")
-    with pretended_gpu():
+    wanted, graphs = whole("cpu"), []
+    with pretended_gpu() as gpu:
+        monkeypatch.setattr(lab.training.stacked, "recorder_for", lambda *_: graphs.append(Graph(gpu)) or graphs[-1])
         found = whole("cuda")
+    assert [graph.replays for graph in graphs] == [2, 2]
     assert (found[1], wanted[1]) == (None, None)
     for number in (0, 2):
         assert found[number] == pytest.approx(wanted[number], rel=1e-4)

@@ -138,7 +138,6 @@ class StackedStep:
             for parameters, decay in ((stage.parameters, course.recipe.weight_decay), ([course.scale], 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
-        self.optimizer._warned_capturable_if_run_uncaptured = True  # its first steps are not recorded
         self.within = torch.arange(self.recipe.batch, device=self.device)
         self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
         self.loss = torch.vmap(partial(contrastive_loss, twins=self.recipe.twins))

@@ -50,8 +50,6 @@ class Step:
         ]
         on_gpu = device.type == "cuda"
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
-        # Else it warns that it is capturable and runs without a graph, as the first steps do, and the last of an epoch.
-        self.optimizer._warned_capturable_if_run_uncaptured = True
         # What a CPU's AdamW reads as a Python number, and a GPU's kernel as a float32.
         rates = torch.outer(shares.double(), torch.tensor([stage.lr, recipe.scale_lr], dtype=torch.float64))
         self.rates = rates.to(device, torch.float32 if on_gpu else torch.float64)
