@@ -80,8 +80,6 @@ def test_an_error_leaves_the_old_content_and_nothing_else(tmp_path: Path, monkey
     assert file.read_text() == "old"
 
 
-
-
 def test_a_reader_sees_the_old_or_the_new_file(tmp_path: Path) -> None:
     file = tmp_path / "x.ndjson"
     replace_text(file, "old")
