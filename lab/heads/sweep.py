@@ -112,7 +112,7 @@ class Pairs:
             length = self.frames.root.sum(2).norm(dim=1, keepdim=True).clamp_min(TINY)
             found.copy_(self.product.sum(1) / length)
             return
-        if even and k == 1 and self.normalized:
+        if even and k == 1:
             found.copy_(self.order[0])
             return
         if even:
