@@ -157,11 +157,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
+    add("--trust", action="append", default=[], metavar="NAME", help="let the file use this class of your own")
     add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
     add("--dry-run", action="store_true", help="print the study as it would run, and end")
     add(JOIN, action="store_true", help=SUPPRESS)
     given = parser.parse_args(arguments)
-    study = read_study(given.study, _settings(given))
+    study = read_study(given.study, _settings(given), given.trust)
     if given.dry_run:
         cli.say(study.resolved())
         return 0

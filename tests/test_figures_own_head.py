@@ -107,6 +107,12 @@ def test_a_head_is_trusted_as_a_part_of_another(path: Path, runs: Path) -> None:
     ]
 
 
+def test_classes_of_the_lab_itself_need_no_trust(path: Path, tmp_path: Path) -> None:
+    save_heads(path, tmp_path / "runs", {"lab.studies.classic:Ridge": {}, "mean": {}})
+    found = newest_runs(open_store(path), tmp_path / "runs")
+    assert [run.name for run in found] == ["mean-s0", "lab.studies.classic-Ridge-s0"]
+
+
 def test_a_trusted_head_that_cannot_be_imported_is_said(
     path: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

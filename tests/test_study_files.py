@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from lab import cli
 from lab.errors import LabError
 from lab.studies.files import STUDIES, read_study
 from lab.studies.setups import OBJECTIVES, digest
 from lab.studies.space import corners, points, read_range, size
+from lab.study import main
 
 ROW = '[[rows]]\nhead = "mean"\n'
 
@@ -161,6 +164,68 @@ def test_more_trials_and_seeds_are_the_same_study_and_another_range_is_not(tmp_p
     assert digest(read(tmp_path, text, "trials=7", "seeds=9", "seconds=5").definition()) == key
     for changed in ("lr={log=[1e-5, 1e-2]}", "epochs=2", "dropout=0.1", "seed=1", "objective=R@1", "pruner=none"):
         assert digest(read(tmp_path, text, changed).definition()) != key
+
+
+OWN = """
+import pathlib
+
+from lab.heads import MeanPooling
+
+pathlib.Path({proof!r}).touch()
+
+
+class Own(MeanPooling):
+    pass
+"""
+OWN_NAME = "own_head_of_a_study:Own"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f'head = "{OWN_NAME}"',
+        f'head = "mean"\nbaseline = "{OWN_NAME}"',
+        f'head = "mean"\nbaseline = "{OWN_NAME}"\nrows = []',
+        f'head = "cmfi"\nkeywords.video = "{OWN_NAME}"',
+        f'head = "cmfi"\nsearch.video = {{ choice = ["sf", "{OWN_NAME}"] }}',
+        f'head = "cmfi"\nsearch.lr = {{ log = [1e-5, 1e-3] }}\nchoose.video = ["sf", "{OWN_NAME}"]',
+        f'kind = "grid"\nbaseline = "a: b"\n{ROW}name = "a: b"\n[[rows]]\nhead = "{OWN_NAME}"',
+    ],
+)
+def test_code_that_a_file_names_runs_only_if_it_is_trusted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], text: str
+) -> None:
+    proof = tmp_path / "imported"
+    (tmp_path / "own_head_of_a_study.py").write_text(OWN.format(proof=str(proof)))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    monkeypatch.delitem(sys.modules, "own_head_of_a_study", raising=False)
+    with pytest.raises(LabError, match="which is code that the lab does not know"):
+        read(tmp_path, text)
+    command = [str(tmp_path / "mine.toml"), "--dry-run"]
+    assert cli.run(main, command) == 2
+    assert capsys.readouterr().err.endswith(f"if you know it, run the same with --trust {OWN_NAME}\n")
+    assert not proof.exists()
+    refused = "choose" in text or "rows = []" in text  # a choice of heads is no setting after a training
+    assert cli.run(main, [*command, "--trust", OWN_NAME]) == (2 if refused else 0)
+    assert "code that the lab does not know" not in capsys.readouterr().err
+
+
+def test_code_that_is_named_on_the_command_line_is_trusted(
+    tmp_path: Path, full: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own_head_of_a_study.py").write_text(OWN.format(proof=str(tmp_path / "imported")))
+    monkeypatch.syspath_prepend(tmp_path)
+    assert read(tmp_path, 'head = "cmfi"', f"video={OWN_NAME}").searched.keywords == {"video": OWN_NAME}
+    row = f'[[rows]]\nhead = "{OWN_NAME}"\nkeywords.projection = "linear"\n'
+    (tmp_path / "mine.toml").write_text(f'kind = "grid"\nseeds = 1\n{ROW}{row}')
+    command = [str(tmp_path / "mine.toml"), "--trust", OWN_NAME, "--store", str(full), "--runs", str(tmp_path)]
+    assert cli.run(main, [*command, "--set", "epochs=1"]) == 0
+    (result,) = tmp_path.glob("mine-*/result.json")
+    result.unlink()
+    capsys.readouterr()
+    assert cli.run(main, [*command, "--set", "epochs=1"]) == 0
+    assert "was trained before" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("file", sorted(STUDIES.glob("*.toml")), ids=lambda file: file.stem)

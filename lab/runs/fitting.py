@@ -55,7 +55,7 @@ class Fitting:
             key = (run.head, str(run.keywords.get("projection", "")))
             if key not in newest and self._fits(path, run):
                 newest[key] = path
-        order = [*HEADS, *self.trust]
+        order = [*HEADS, *self.trust, *(head for head, _ in newest)]
         return [path for (head, _), path in sorted(newest.items(), key=lambda item: order.index(item[0][0]))]
 
     def _fits(self, path: Path, run: Run) -> bool:

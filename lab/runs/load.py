@@ -14,9 +14,12 @@ from lab.heads import HEADS, build_head, head_class
 from lab.runs.record import Run, read_run
 from lab.store import Store, passport
 
+#: Where classes may be named as ``x:y`` that are the lab's own.
+OURS = ("lab.heads.", "lab.studies.classic:")
+
 
 class UntrustedError(LabError):
-    """A run wants a head, ``name``, which is code outside the lab that nobody has trusted."""
+    """A run or a study file wants a head, ``name``, which is code outside the lab that nobody has trusted."""
 
     def __init__(self, path: Path, name: str) -> None:
         super().__init__(
@@ -65,7 +68,7 @@ def own_code(head: str, keywords: Mapping[str, Any]) -> list[str]:
     """All that could name a class outside the lab: a head that ``HEADS`` lacks, and any ``x:y`` among its keywords."""
 
     def names(value: Any) -> Iterator[str]:
-        if isinstance(value, str) and ":" in value:
+        if isinstance(value, str) and ":" in value and not value.startswith(OURS):
             yield value
         elif isinstance(value, Mapping):
             for inner in value.values():
@@ -74,7 +77,7 @@ def own_code(head: str, keywords: Mapping[str, Any]) -> list[str]:
             for inner in value:
                 yield from names(inner)
 
-    return [*([head] if head not in HEADS and ":" in head else []), *names(keywords)]
+    return [*(names(head) if head not in HEADS else []), *names(keywords)]
 
 
 def _without_start(head: str, keywords: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,11 +9,12 @@ head.
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError, unknown
+from lab.runs import UntrustedError
 from lab.studies import parts
 from lab.studies.keys import CLASSIC, KEYS, KINDS, PARTS, SWEEPS, TRAIN_KEYS
 from lab.studies.setups import Study
@@ -23,10 +24,11 @@ from lab.training.recipe import divide, merged, parse_settings
 STUDIES = Path(__file__).parent.parent.parent / "studies"
 
 
-def read_study(name: str, settings: Iterable[str] = ()) -> Study:
+def read_study(name: str, settings: Iterable[str] = (), trust: Collection[str] = ()) -> Study:
     """A study by its name in ``studies/`` or its path, with ``key=value`` settings in place of the file's.
 
-    Raises ``LabError`` that names all that is wrong, each with its key, its rule and the nearest name.
+    Raises ``LabError`` that names all that is wrong, each with its key, its rule and the nearest name, and
+    ``UntrustedError`` where the file names a class outside the lab that is not in ``trust``: nothing of it is run.
     """
     file = Path(name) if name.endswith(".toml") else STUDIES / f"{name}.toml"
     if not file.is_file():
@@ -35,6 +37,9 @@ def read_study(name: str, settings: Iterable[str] = ()) -> Study:
         table = tomllib.loads(file.read_text(encoding="utf-8"))
     except ValueError as error:  # also bytes that are not UTF-8
         raise LabError(f"{file} is not valid TOML: {error}") from None
+    for own in parts.own_code_of(table):
+        if own not in trust:
+            raise UntrustedError(file, own)
     wrong: list[str] = []
     try:
         _override(table, parse_settings(settings))

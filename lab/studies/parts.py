@@ -12,11 +12,23 @@ from typing import Any
 
 from lab.errors import LabError, unknown
 from lab.heads import ANY, HEADS, head_class, head_keywords
+from lab.runs import own_code
 from lab.studies.cached import takes_effect_after
 from lab.studies.keys import CLASSIC, TRAIN_KEYS
 from lab.studies.setups import Setup
 from lab.studies.space import Range, Value, is_range, read_range, size
 from lab.training.recipe import Recipe, divide
+
+
+def own_code_of(table: Mapping[str, Any]) -> Iterator[str]:
+    """All in a study file that could name a class outside the lab: heads, and any ``x:y`` that a keyword may be."""
+    rows, baseline = table.get("rows"), table.get("baseline")
+    if isinstance(baseline, str) and table.get("kind", "search") == "search":  # elsewhere it is the name of a row
+        baseline = {"head": baseline}
+    for part in (table, baseline, *(rows if isinstance(rows, list) else [])):
+        if isinstance(part, dict):
+            keywords = {key: part.get(key) for key in ("keywords", "search", "choose")}
+            yield from own_code(str(part.get("head")), keywords)
 
 
 def searched(table: dict[str, Any], shared: dict[str, Any], wrong: list[str]) -> list[Setup]:

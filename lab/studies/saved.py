@@ -16,7 +16,7 @@ from pathlib import Path
 
 from lab.atomic import replace_bytes
 from lab.errors import LabError
-from lab.runs import load_run, read_run, save_run
+from lab.runs import load_run, own_code, read_run, save_run
 from lab.studies.setups import Setup
 from lab.studies.splits import Fitted, Splits
 from lab.training.recipe import divide, merged
@@ -99,9 +99,8 @@ def _again(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None
         same = (run.head, run.keywords, run.recipe, held) == (setup.head, keywords, asdict(recipe), wanted)
         if not same or run.passport.keys() - splits.store.passport.keys():
             return None
-        # The study's own file names these heads, so its user trusts them.
-        named = [setup.head, *(value for value in setup.keywords.values() if isinstance(value, str))]
-        head, run = load_run(path, splits.store, trusted=named)
+        # Those of the study's own file, which was not read without its user's trust.
+        head, run = load_run(path, splits.store, trusted=own_code(setup.head, setup.keywords))
     except LabError as error:
         log.warning("%s", error)
         return None
