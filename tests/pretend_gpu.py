@@ -254,13 +254,14 @@ def pretended_gpu() -> Iterator[Pretence]:
         "current_device": lambda: 0,
         "is_bf16_supported": lambda *_: True,
         "current_stream": lambda *_: stream,
+        "is_current_stream_capturing": lambda: mode.capturing,  # which AdamW asks for, in newer versions as below
         "mem_get_info": lambda *_: (64 << 30, 80 << 30),
         "memory_reserved": lambda *_: 0,
         "memory_allocated": lambda *_: 0,
     }
     accelerator: dict[str, Callable[..., Any]] = {
         "current_accelerator": lambda **_: GPU,
-        "current_stream": lambda *_: SimpleNamespace(is_capturing=lambda: mode.capturing),  # which AdamW asks for
+        "current_stream": lambda *_: SimpleNamespace(is_capturing=lambda: mode.capturing),
     }
     lifts_on_host = torch._C._only_lift_cpu_tensors()
     with ExitStack() as stack:
