@@ -49,6 +49,9 @@ class RaggedWords:
     def __len__(self) -> int:
         return len(self.starts)
 
+    def __repr__(self) -> str:
+        return f"RaggedWords({len(self)} texts, {len(self.values)} words × {self.values.shape[1]})"
+
     def select(self, rows: Tensor) -> RaggedWords:
         """The words of some texts, in the order of ``rows``; the values are shared, not copied."""
         rows = rows.to(self.starts.device)
@@ -104,6 +107,9 @@ class Texts:
 
     def __len__(self) -> int:
         return len(self.sentences)
+
+    def __repr__(self) -> str:
+        return f"Texts({len(self)} × {self.dim}, {'no words' if self.words is None else 'words'})"
 
     @property
     def dim(self) -> int:
@@ -183,6 +189,10 @@ class Videos:
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def __repr__(self) -> str:
+        sound = "no sound" if self.audio is None else f"sound {' × '.join(map(str, self.audio.shape[1:]))}"
+        return f"Videos({len(self)}, frames {self.frames.shape[1]} × {self.dim}, {sound})"
 
     @property
     def dim(self) -> int:

@@ -102,9 +102,9 @@ def ranks_table(found: Mapping[str, NDArray[np.float64]]) -> str:
 def write_ranks(
     file: Path, found: Mapping[str, NDArray[np.float64]], store: Store, texts: Texts, videos: Videos
 ) -> None:
-    """Every query's rank as parquet: ``direction``, ``video`` (id), ``caption`` (row of the store), ``rank``.
+    """Every query's rank as parquet: ``direction``, ``video`` (id), ``caption`` (row of the store), ``text``, ``rank``.
 
-    For ``t2v`` the video is the query's true one; for ``v2t`` it is the query, and the caption is null.
+    For ``t2v`` the video is the query's true one; for ``v2t`` it is the query, and caption and text are null.
     """
     import polars as pl
 
@@ -112,6 +112,7 @@ def write_ranks(
         raise ValueError("texts and videos must be those of a store")
     target = texts.video.cpu().numpy()
     ids = np.array([store.videos[row]["id"] for row in videos.rows.tolist()], object)
+    said = [store.captions[row]["text"] for row in texts.rows.tolist()]
     parts = []
     for direction, rank in found.items():
         t2v = direction.startswith("t2v")
@@ -119,10 +120,11 @@ def write_ranks(
             "direction": [direction] * len(rank),
             "video": ids[target if t2v else np.unique(target)].tolist(),
             "caption": texts.rows.tolist() if t2v else [None] * len(rank),
+            "text": said if t2v else [None] * len(rank),
             "rank": rank.tolist(),
         }
-        types = {"direction": pl.String, "video": pl.String, "caption": pl.Int64, "rank": pl.Float64}
-        parts.append(pl.DataFrame(columns, schema=types))
+        kinds = {"direction": pl.String, "video": pl.String, "caption": pl.Int64, "text": pl.String, "rank": pl.Float64}
+        parts.append(pl.DataFrame(columns, schema=kinds))
     blob = io.BytesIO()
     pl.concat(parts).write_parquet(blob)
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -130,15 +132,22 @@ def write_ranks(
 
 
 def write_similarity(file: Path, similarity: NDArray[np.float32], store: Store, texts: Texts, videos: Videos) -> None:
-    """Similarities (T, V) as .npy; FILE.json has ``captions`` (T), rows of the store, and ``videos`` (V), ids."""
+    """Similarities (T, V) as .npy; FILE.json has ``captions`` (T), ``videos`` (V).
+
+    These are rows of the store's captions, and ids; ``texts`` (T) are what the captions say.
+    """
     if texts.rows is None or videos.rows is None:
         raise ValueError("texts and videos must be those of a store")
     blob = io.BytesIO()
     np.save(blob, similarity)
     file.parent.mkdir(parents=True, exist_ok=True)
     replace_bytes(file, blob.getvalue())
-    told = {"captions": texts.rows.tolist(), "videos": [store.videos[row]["id"] for row in videos.rows.tolist()]}
-    replace_text(file.with_name(f"{file.name}.json"), json.dumps(told) + "\n")
+    told = {
+        "captions": texts.rows.tolist(),
+        "texts": [store.captions[row]["text"] for row in texts.rows.tolist()],
+        "videos": [store.videos[row]["id"] for row in videos.rows.tolist()],
+    }
+    replace_text(file.with_name(f"{file.name}.json"), json.dumps(told, ensure_ascii=False) + "\n")
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -192,6 +201,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         cli.say(line)
     if given.similarity is not None:
         write_similarity(given.similarity, similarity, store, texts, videos)
+        log.info("similarities, captions × videos: %s; which they are: %s.json", given.similarity, given.similarity)
     home = one.run or given.runs / "untrained" / file_name(one.label)
     which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
     file = given.ranks or home / f"{which}.parquet"
@@ -205,16 +215,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _require_files(given: argparse.Namespace) -> None:
     """Raises ``LabError`` for what nothing can be written to, before a held-out split is read."""
-    for option, file, name in (
-        ("--ranks", given.ranks, "ranks.parquet"),
-        ("--similarity", given.similarity, "similarity.npy"),
-    ):
+    for option, file, suffix in (("--ranks", given.ranks, ".parquet"), ("--similarity", given.similarity, ".npy")):
         if file is not None and file.is_dir():
+            name = option.strip("-") + suffix
             raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
         if file is not None and any(above.is_file() for above in file.parents):
             raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
-    if given.ranks is not None and given.ranks == given.similarity:
-        raise LabError(f"--ranks and --similarity must be two files, both are {given.ranks}: name another one")
+        if file is not None and file.suffix != suffix:
+            raise LabError(f"{option} writes {suffix}, {file} is named otherwise: {file}{suffix} would do")
 
 
 if __name__ == "__main__":

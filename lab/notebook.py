@@ -50,7 +50,7 @@ def begin(
     cli.say(material.source())
     cli.say(f"heads: {', '.join(material.heads)}")
     if runs is not None and not found:
-        cli.say(f"no trained head of {opened.name} in {runs}: python -m lab.train xpool --dataset {opened.name}")
+        cli.say(f"no trained head of {opened.name} in {runs}: python -m lab.train xpool --store {path}")
     return material
 
 
@@ -83,7 +83,7 @@ def changed(material: Material, before: str, after: str, most: int = 4) -> Table
     shown = [text for text in order[:most] if rise[text] > 0] + [text for text in order[-most:] if rise[text] < 0]
     if not shown:
         raise NoData(f"no caption changes its rank from {before} to {after}")
-    rows = [[text, material.captions[text]["text"], f"{first[text]:g}", f"{second[text]:g}"] for text in shown]
+    rows = [[int(text), material.captions[text]["text"], f"{first[text]:g}", f"{second[text]:g}"] for text in shown]
     return Table(["TEXT", "caption", f"rank under {before}", f"rank under {after}"], rows)
 
 
@@ -131,5 +131,5 @@ def require(material: Material, name: str) -> str:
         if name in (label, style.head_of(label)):
             return label
     raise LabError(
-        f"'{name}' is not among {', '.join(material.heads)}: python -m lab.train {name} --dataset {material.store.name}"
+        f"'{name}' is not among {', '.join(material.heads)}: python -m lab.train {name} --store {material.store.path}"
     )

@@ -14,7 +14,7 @@ import logging
 import math
 import sys
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
@@ -56,8 +56,8 @@ class Hit:
     video: str
     row: int
     score: float
-    times_s: tuple[float, ...]
-    weights: tuple[float, ...]
+    times_s: tuple[float, ...] = field(repr=False)
+    weights: tuple[float, ...] = field(repr=False)
     attended: tuple[tuple[float, float, float], ...]
 
 

@@ -212,3 +212,12 @@ def test_selected_videos_share_nothing_with_the_whole() -> None:
     assert part.frame_mask.tolist() == [[False, True], [True, False], [False, True]]
     assert len(videos) == 3
     assert videos.frames.all()
+
+
+def test_what_is_printed_is_a_line() -> None:
+    words = RaggedWords(torch.zeros(5, 4), torch.tensor([0, 2]), torch.tensor([2, 3]))
+    assert repr(words) == "RaggedWords(2 texts, 5 words × 4)"
+    assert repr(Texts(torch.zeros(2, 4), words)) == "Texts(2 × 4, words)"
+    assert repr(Texts(torch.zeros(2, 4))) == "Texts(2 × 4, no words)"
+    assert repr(Videos(torch.zeros(3, 2, 4))) == "Videos(3, frames 2 × 4, no sound)"
+    assert repr(Videos(torch.zeros(3, 2, 4), audio=torch.zeros(3, 1, 6))) == "Videos(3, frames 2 × 4, sound 1 × 6)"

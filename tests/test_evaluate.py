@@ -118,13 +118,20 @@ def test_every_rank_is_in_the_parquet(store: Store, world: World, tmp_path: Path
     file = tmp_path / "mine" / "ranks.parquet"
     assert main(["mean", "--store", str(store.path), "--ranks", str(file)]) == 0
     frame = pl.read_parquet(file)
-    assert frame.schema == {"direction": pl.String, "video": pl.String, "caption": pl.Int64, "rank": pl.Float64}
+    assert frame.schema == {
+        "direction": pl.String,
+        "video": pl.String,
+        "caption": pl.Int64,
+        "text": pl.String,
+        "rank": pl.Float64,
+    }
     texts, videos = store.load("test")
     found = evaluate(build_head("mean", texts.dim), texts, videos)
     for direction, rank in found.items():
         assert frame.filter(direction=direction)["rank"].to_list() == rank.tolist()
     t2v = frame.filter(direction="t2v")
     assert t2v["caption"].to_list() == texts.rows.tolist()  # type: ignore[union-attr]
+    assert t2v["text"].to_list() == [store.captions[row]["text"] for row in t2v["caption"]]
     owners = [world.collection.captions[row].video for row in t2v["caption"]]
     assert t2v["video"].to_list() == [world.collection.videos[row].id for row in owners]
     assert frame.filter(direction="v2t groups")["video"].to_list() == sorted(set(t2v["video"]))
@@ -134,7 +141,7 @@ def test_the_similarities_can_be_had(store: Store, tmp_path: Path, capsys: pytes
     file = tmp_path / "mine" / "val.npy"
     where = ["mean", "--store", str(store.path), "--split", "val", "--runs", str(tmp_path)]
     assert cli.run(main, [*where, "--similarity", str(file), "--ranks", str(file)]) == 2
-    assert "--ranks and --similarity must be two files" in capsys.readouterr().err
+    assert f"--ranks writes .parquet, {file} is named otherwise: {file}.parquet would do" in capsys.readouterr().err
     assert main([*where, "--similarity", str(file)]) == 0
     found, told_of = np.load(file), json.loads((tmp_path / "mine" / "val.npy.json").read_text())
     texts, videos = store.load("val")
@@ -142,6 +149,7 @@ def test_the_similarities_can_be_had(store: Store, tmp_path: Path, capsys: pytes
     assert np.array_equal(found, similarity_matrix(build_head("mean", texts.dim), texts, videos).numpy())
     assert told_of == {
         "captions": texts.rows.tolist(),  # type: ignore[union-attr]
+        "texts": [store.captions[row]["text"] for row in texts.rows.tolist()],  # type: ignore[union-attr]
         "videos": [store.videos[row]["id"] for row in videos.rows.tolist()],  # type: ignore[union-attr]
     }
     capsys.readouterr()

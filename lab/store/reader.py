@@ -64,6 +64,9 @@ class Store:
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise LabError(f"{path} is damaged: {_told(error)}; restore zarr.json, or make the store again") from None
 
+    def __repr__(self) -> str:
+        return f"Store({self.path}: {self.name}, {', '.join(self.passport) or 'empty'})"
+
     # -- what is in it -------------------------------------------------------------------------------------------
 
     @cached_property
