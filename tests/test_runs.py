@@ -283,6 +283,7 @@ def test_a_damaged_description(content: str | bytes, said: str, tmp_path: Path) 
         ({"dim": True}, "'dim' is of another type"),
         ({"keywords": []}, "'keywords' is of another type"),
         ({"kept": {}}, "'kept.metrics' is of another type"),
+        ({"kept": {"metrics": {"R@1": "big"}}}, "'kept.metrics' is of another type"),
         ({"recipe": {"audio_level": "loud"}}, "'recipe.audio_level' is of another type"),
         ({"after": []}, "'after' is of another type"),
         ({"after": {"dropuot": 1}}, "unknown keyword of head 'xpool' 'dropuot': did you mean 'dropout'?"),
@@ -304,6 +305,12 @@ def test_a_description_that_does_not_do(changes: dict[str, Any], said: str, tmp_
         load_run(path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_a_metric_that_is_no_number_is_none(tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    edit(path, kept={"epoch": 1, "metrics": {"R@1": None, "R@5": 5}})
+    assert load_run(path)[1].metrics == {"R@5": 5}
 
 
 def test_damaged_weights(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 from torch import nn
@@ -59,8 +60,8 @@ class Run:
 
     @property
     def metrics(self) -> dict[str, float]:
-        """Those of the kept epoch on the validation split; empty if the store has none."""
-        return dict(self.kept["metrics"])
+        """Those of the kept epoch on the validation split, as far as they are numbers; empty if the store has none."""
+        return {name: value for name, value in self.kept["metrics"].items() if value is not None}
 
     @property
     def audio_level(self) -> str:
@@ -110,7 +111,8 @@ def _mistyped(run: Run) -> Iterator[str]:
         value = getattr(run, each.name)
         if not isinstance(value, types[str(each.type).partition("[")[0]]) or isinstance(value, bool):
             yield each.name
-    if not isinstance(run.kept.get("metrics"), dict):
+    metrics = run.kept.get("metrics")
+    if not (isinstance(metrics, dict) and all(type(value) in (int, float, NoneType) for value in metrics.values())):
         yield "kept.metrics"
     if run.audio_level not in AUDIO_LEVELS:
         yield "recipe.audio_level"
