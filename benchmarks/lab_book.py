@@ -21,6 +21,7 @@ from lab.errors import LabError
 from lab.store import Store
 from lab.store.find import find_store
 from lab.studies.files import read_study
+from lab.studies.learned import adjusted
 from lab.studies.report import read_result
 
 ROOT = Path(__file__).parent.parent
@@ -108,11 +109,13 @@ def reached(result: Told) -> Iterator[str]:
         chosen = " and ".join(f"{key} = {_short(point[key])}" for key in tried[0]["point"] if key in point)
         if chosen:
             yield f"{name}: {chosen} was chosen on validation among {len(tried)}"
-    yield "R@1 in percent with 95 % intervals that draw videos:"
+    holm = adjusted(result["rows"], "R@1")
+    among = f"; p adjusted for {len(holm)} rows (Holm)" if len(holm) > 1 else ""
+    yield f"R@1 in percent with 95 % intervals that draw videos{among}:"
     for row in result["rows"]:
         against = row["against_baseline"].get("R@1")
         told = f"{row['name']}: test {bounded(row['test']['R@1'])}, validation {bounded(row['val']['R@1'])}"
-        yield told + (f"; {against['difference']:+.1f} on test, p = {against['p_value']:.2g}" if against else "")
+        yield told + (f"; {against['difference']:+.1f} on test, p = {holm[row['name']]:.2g}" if against else "")
     sweep = result.get("sweep")
     if sweep:
         for name, found in sweep["rows"].items():
@@ -140,13 +143,14 @@ def _wrapped(first: str, text: str) -> list[str]:
 
 def block(runs: Path, of: str, store: Store | None = None) -> str:
     """The table of the README."""
-    lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p | time |"]
+    lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p (Holm) | time |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name in SHOWN:
         result = read(runs, name, of, store)
         if result is None:
             lines.append(f"| `{name}` | not run |  |  |  |  |  |")
             continue
+        holm = adjusted(result["rows"], "R@1")
         for i, row in enumerate(result["rows"]):
             against = row["against_baseline"].get("R@1")
             deviation = row["test"]["R@1"]["std"]
@@ -155,7 +159,7 @@ def block(runs: Path, of: str, store: Store | None = None) -> str:
                 row["name"],
                 *(bounded(row[split]["R@1"]) for split in ("val", "test")),
                 "" if deviation is None else f"{deviation:.1f}",
-                f"{against['difference']:+.1f}, p = {against['p_value']:.2g}" if against else "",
+                f"{against['difference']:+.1f}, p = {holm[row['name']]:.2g}" if against else "",
                 "" if i else minutes(result),
             ]
             lines.append(f"| {' | '.join(cells)} |")

@@ -15,13 +15,14 @@ from lab.figures import style
 from lab.figures.finished import Finished, Studies
 from lab.figures.heads import LABELS, METRICS
 from lab.significance import Interval
+from lab.studies.learned import adjusted
 from lab.studies.published import published_for
 
 #: The parts that the MGFI paper's Table 1 adds to its base.
 PARTS = ("s-f", "w-f", "a-s")
 #: A paired test below this is marked.
 SURE = 0.05
-MARK = "*: differs from {base} on test (paired test over videos, p < 0.05)"
+MARK = "*: differs from {base} on test (paired test over videos, p < 0.05, Holm)"
 
 
 @dataclass(frozen=True)
@@ -137,7 +138,7 @@ def row_of(
 ) -> Row:
     """A row of a result as it is drawn; the interval on validation is made again from its runs, if they are there."""
     val = one.validation(row, METRICS, studies.store)
-    sure = [metric for metric in METRICS if row["against_baseline"].get(metric, {}).get("p_value", 1) < SURE]
+    sure = [metric for metric in METRICS if adjusted(one.rows, metric).get(row["name"], 1) < SURE]
     test = {metric: interval_of(one, row, metric) for metric in METRICS}
     return Row(row["name"], row["head"], test, {each.metric: each for each in val} if val else None, sure, parts, paper)
 

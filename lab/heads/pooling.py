@@ -231,11 +231,15 @@ def _counted(top_k: Any) -> int:
     return top_k
 
 
-def within(videos: Videos, top_k: int | None, temperature: float = math.inf) -> None:
-    """Raises ``LabError`` for a setting out of range."""
+def within(videos: Videos, top_k: int | None, temperature: float | Tensor = math.inf) -> None:
+    """Raises ``LabError`` for a setting out of range.
+
+    The temperatures of heads that train in one stack are a tensor, which has no value to look at under ``torch.vmap``:
+    each was looked at when its head was built.
+    """
     if top_k is not None and not 1 <= top_k <= videos.frames.shape[1]:
         raise LabError(f"1 <= top_k <= {videos.frames.shape[1]} frames must hold, got top_k={top_k}")
-    if not temperature > 0:
+    if not isinstance(temperature, Tensor) and not temperature > 0:
         raise LabError(f"temperature > 0 must hold (inf is the mean), got temperature={temperature!r}")
 
 
