@@ -158,6 +158,8 @@ def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
 
     Reads every feature once, so it is for entry points; ``forward`` itself checks dimensions only.
     """
+    if not (isinstance(texts, Texts) and isinstance(videos, Videos)):
+        raise LabError(f"texts come first, then videos, got {type(texts).__name__} and {type(videos).__name__}")
     fit(getattr(head, "dim", texts.dim), texts.dim, "texts")
     fit(getattr(head, "dim", videos.dim), videos.dim, "videos")
     videos.check_frames()

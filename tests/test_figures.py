@@ -454,7 +454,7 @@ def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest
         "sound left out: bare.zarr has no two kinds of captions to compare: which ones need the sound only a made "
         "world knows, and val has not two videos with sound and two without",
         "attention_truth left out: the captions of bare.zarr know no truth: only a made world's do (toy)",
-        "fusion_weight left out: no run with sound: python -m lab.train cmfi --dataset made",
+        f"fusion_weight left out: no run with sound: python -m lab.train cmfi --store {tmp_path}",
         "projection left out: no run of mean with a trained projection: python -m lab.train mean --set projection=",
         f"no run on {tmp_path / 'bare.zarr'} in ",
     ):

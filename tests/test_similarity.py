@@ -243,6 +243,12 @@ def test_what_a_head_does_not_read_is_not_judged() -> None:
     )
 
 
+def test_texts_and_videos_the_other_way_round() -> None:
+    texts, videos = pairs()
+    with pytest.raises(LabError, match="texts come first, then videos, got Videos and Texts"):
+        similarity_matrix(head_of("mean"), videos, texts)  # type: ignore[arg-type]
+
+
 def test_a_mask_with_an_empty_row() -> None:
     mask = FRAMES.clone()
     mask[3] = False
