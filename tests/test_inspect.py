@@ -102,9 +102,19 @@ SPOILED: dict[str, tuple[Callable[[Path], object], str]] = {
     "an array that is gone": (lambda s: shutil.rmtree(s / "sentences"), "'sentences' is gone or damaged"),
     "a chunk cut short": (lambda s: (s / "frames/c/0/0/0").write_bytes(b"short"), "is damaged, it has 5 bytes of "),
     "a ledger torn": (lambda s: (s / "tables/ledger/videos-000000.ndjson").write_text('{"vid'), "damaged"),
+    "integers for features": (
+        lambda s: (s / "frames/zarr.json").write_text(
+            (s / "frames/zarr.json").read_text().replace('"float16"', '"int16"').replace('"NaN"', "0")
+        ),
+        "3 axes of int16, 3 of kind 'f' are wanted",
+    ),
+    "a caption that is a number": (
+        lambda s: add_line(s / "tables/captions.ndjson", {"video": 0, "text": 7, "splits": {}}),
+        "'text' must be a text",
+    ),
     "a caption of no video": (
         lambda s: add_line(s / "tables/captions.ndjson", {"video": 99, "text": "", "splits": {}}),
-        "name a video that is in no row",
+        "one of the 9 rows of videos.ndjson",
     ),
 }
 

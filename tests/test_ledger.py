@@ -52,7 +52,17 @@ def test_any_reason_comes_back(tmp_path: Path, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "damage", [b'{"video": "a", "moda', b"\xff\xfe", b"[1, 2]\n", b'{"video": "a"}\n', b'{"planet": "mars"}\n', b"\n"]
+    "damage",
+    [
+        b'{"video": "a", "moda',
+        b"\xff\xfe",
+        b"[1, 2]\n",
+        b'{"video": "a"}\n',
+        b'{"planet": "mars"}\n',
+        b"\n",
+        b'{"video": [1], "modality": {}, "status": "ok"}\n',
+        b"[" * 100_000,
+    ],
 )
 def test_a_damaged_file_is_one_line_with_a_remedy(tmp_path: Path, damage: bytes) -> None:
     ledger = Ledger(tmp_path)

@@ -6,10 +6,12 @@ import json
 import logging
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+import zarr
 from synthetic import BROKEN, SECTIONS, A, D, F, S, T, V, World, split_of
 
 from lab import open_store
@@ -345,6 +347,36 @@ def test_a_damaged_table_is_named(copy: Path, table: str) -> None:
     with pytest.raises(LabError) as error:
         open_store(copy).load("test")
     assert str(file) in one_line(error)
+
+
+ROWS = {
+    "videos": ['{"id": "a"}', "1", '{"id": "a", "file": 1, "splits": {}}', "[" * 100_000,
+               '{"id": "a", "file": "", "splits": {"p": []}}'],
+    "captions": ['{"video": "x", "text": "", "splits": {}}', '{"video": true, "text": "", "splits": {}}',
+                 '{"video": 1' + 30 * "0" + ', "text": "", "splits": {}}', '{"video": 0, "text": 7, "splits": {}}',
+                 '{"video": 0, "text": "", "splits": {}, "start_s": "soon"}', "null"],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("table", "row"), [(table, row) for table, rows in ROWS.items() for row in rows])
+def test_a_row_of_the_wrong_form_is_named(copy: Path, table: str, row: str) -> None:
+    file = copy / "tables" / f"{table}.ndjson"
+    file.write_text(file.read_text() + row + "\n")
+    with pytest.raises(LabError) as error:
+        open_store(copy).load("test")
+    assert one_line(error).startswith(f"{file} is damaged or gone (")
+    assert len(one_line(error)) < 400
+
+
+@pytest.mark.parametrize("flat", [True, False])
+def test_an_array_of_another_form_is_named(copy: Path, flat: bool) -> None:
+    group = zarr.open_group(copy, mode="r+")
+    frames: Any = group["frames"]
+    values = frames[:]
+    group.create_array("frames", data=values[:, 0] if flat else values.view("i2"), overwrite=True)
+    with pytest.raises(LabError) as error:
+        open_store(copy).load("test")
+    assert "array 'frames' is gone or damaged (ValueError: " in one_line(error)
 
 
 def test_a_damaged_archive_of_thumbnails_is_named(copy: Path) -> None:

@@ -84,6 +84,13 @@ def text_arrays(T: int, N: int, width: int, D: int) -> tuple[Spec, ...]:
     )
 
 
+#: By the names of all arrays: how many axes, and the kind of the numbers (NumPy's f or i).
+SHAPES: dict[str, tuple[int, str]] = {
+    spec.name: (len(spec.shape), np.dtype(spec.dtype).kind)
+    for spec in (*video_arrays(1), *frame_arrays(1, 1, 1), *audio_arrays(1, 1, 1), *text_arrays(1, 1, 1, 1))
+}
+
+
 def placed_words(count: NDArray[Any]) -> tuple[NDArray[np.int64], int, int]:
     """Where the words of captions with ``count`` words each start (T,), the width of a unit, the length of all."""
     T = len(count)

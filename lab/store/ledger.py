@@ -12,7 +12,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from lab.atomic import replace_text
@@ -42,6 +42,9 @@ class Entry:
         return self.status not in FACTS
 
 
+_KINDS = {each.name: {"str": str, "int": int, "float": int | float}[str(each.type)] for each in fields(Entry)}
+
+
 def videos_block(block: int) -> str:
     """The name of a block of videos."""
     return f"videos-{block:06d}"
@@ -64,10 +67,13 @@ class Ledger:
         try:
             # Iterated, not splitlines(): that would also split at U+2028, which JSON leaves as it is within a reason.
             with file.open(encoding="utf-8") as lines:
-                return [Entry(**json.loads(line)) for line in lines]
+                rows = [Entry(**json.loads(line)) for line in lines]
+            if not all(isinstance(getattr(row, name), kind) for row in rows for name, kind in _KINDS.items()):
+                raise TypeError("a field is of another type")
+            return rows
         except FileNotFoundError:
             return []
-        except (ValueError, TypeError) as error:
+        except (ValueError, TypeError, RecursionError) as error:
             raise LabError(f"{file} is damaged ({error}): delete it, and the pass does that block again") from None
 
     def written_s(self, block: str) -> float:

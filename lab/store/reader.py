@@ -5,7 +5,6 @@ Needs zarr, NumPy and torch; no codec and no backbone.
 
 from __future__ import annotations
 
-import json
 import logging
 from functools import cached_property
 from pathlib import Path
@@ -20,9 +19,10 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
 from lab.store import chunks, thumbnails
 from lab.store import passport as passports
-from lab.store.layout import SCHEMA, TABLES, UNIT_VIDEOS
+from lab.store.layout import SCHEMA, SHAPES, TABLES, UNIT_VIDEOS
 from lab.store.ledger import Entry, Ledger
 from lab.store.split import Coverage, load_texts, load_videos, nothing_of, rows_of
+from lab.store.tables import read_captions, read_videos
 
 if TYPE_CHECKING:
     import polars
@@ -61,7 +61,7 @@ class Store:
             self.protocols: tuple[str, ...] = tuple(attributes["protocols"])
             if wrong := _mistyped(attributes):
                 raise TypeError(f"'{wrong}' is of another type")
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
+        except (KeyError, TypeError, ValueError, AttributeError, RecursionError) as error:
             raise LabError(f"{path} is damaged: {_told(error)}; restore zarr.json, or make the store again") from None
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Store:
     @cached_property
     def videos(self) -> list[dict[str, Any]]:
         """The video table: ``id``, ``file`` (below the root; empty if there is none), ``splits`` (protocol → split)."""
-        return self._table("videos")
+        return read_videos(self.path / TABLES / "videos.ndjson")
 
     @cached_property
     def captions(self) -> list[dict[str, Any]]:
@@ -81,7 +81,8 @@ class Store:
         That is ``start_s`` and ``end_s``, between which the video shows what the caption tells (the end apart), and
         ``needs_sound``; None where unknown, and in all rows of a store that was made before there were any.
         """
-        return [UNKNOWN | row for row in self._table("captions")]
+        rows = read_captions(self.path / TABLES / "captions.ndjson", len(self.videos))
+        return [UNKNOWN | row for row in rows]
 
     @property
     def splits(self) -> tuple[str, ...]:
@@ -192,10 +193,14 @@ class Store:
     # -- arrays --------------------------------------------------------------------------------------------------
 
     def array(self, name: str) -> Any:
-        """A zarr array by name. Raises ``LabError`` if it is gone or its metadata cannot be read."""
+        """A zarr array by name. Raises ``LabError`` if it is gone, or another one than the layout has."""
         try:
-            return self.group[name]
-        except (KeyError, ValueError, TypeError) as error:
+            found: Any = self.group[name]
+            axes, kind = SHAPES.get(name, (found.ndim, found.dtype.kind))
+            if (found.ndim, found.dtype.kind) != (axes, kind):
+                raise ValueError(f"{found.ndim} axes of {found.dtype}, {axes} of kind '{kind}' are wanted")
+            return found
+        except (KeyError, ValueError, TypeError, AttributeError, RecursionError) as error:
             raise LabError(
                 f"{self.path}: array '{name}' is gone or damaged ({_told(error)}): "
                 f"python -m lab.inspect {self.path} --verify tells more"
@@ -220,15 +225,6 @@ class Store:
                 f"{self.path}: array '{name}' cannot be read ({_told(error)}): "
                 f"python -m lab.inspect {self.path} --verify tells more"
             ) from None
-
-    def _table(self, name: str) -> list[dict[str, Any]]:
-        file = self.path / TABLES / f"{name}.ndjson"
-        try:
-            with file.open(encoding="utf-8") as lines:
-                rows: list[dict[str, Any]] = json.loads(f"[{','.join(lines)}]")  # in one go: a third of the time
-                return rows
-        except (OSError, ValueError) as error:
-            raise LabError(f"{file} is damaged or gone ({error}): the store cannot be read without it") from None
 
     def _protocol(self, protocol: str | None) -> str:
         if protocol is None:
