@@ -320,6 +320,7 @@ def test_lines_need_no_final_newline_and_keep_odd_breaks(tmp_path: Path) -> None
     [
         (b"\xff\xfe", "must be UTF-8, byte 0 is not: save it again as UTF-8"),
         (b'{"a":\n ]', "must be JSON, line 2 is not"),
+        (b'{"a": [{"b": 1, "b": 1}], "c": 1, "a": []}', "has 'a' twice"),
         (b"[" * 100_000, "must be JSON, this is none that can be read"),
         (b'["\\ud800"]', "must be JSON, this is none that can be read"),
         (b"9" * 5000, "must be JSON, this is none that can be read"),

@@ -7,6 +7,7 @@ import hashlib
 import io
 import json
 import reprlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,10 +37,19 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises LabError with the line where it is not JSON."""
+    """What a JSON file holds. Raises LabError with the line where it is not JSON, and for a key that it has twice."""
     text = read_text(path)
+    pairs: list[tuple[str, Any]] = []
+
+    def outermost(found: list[tuple[str, Any]]) -> dict[str, Any]:  # which is told last
+        pairs[:] = found
+        return dict(found)
+
     try:
-        found = json.loads(text)
+        found = json.loads(text, object_pairs_hook=outermost)
+        if isinstance(found, dict) and len(found) < len(pairs):
+            twice = next(key for key, count in Counter(key for key, _ in pairs).items() if count > 1)
+            raise LabError(f"{path} has {short(twice)} twice, of which JSON keeps the last: put both under one")
         if "\\ud" in text.lower():  # half of a character pair can be written in JSON, and nowhere else
             json.dumps(found, ensure_ascii=False).encode()
         return found
