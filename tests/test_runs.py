@@ -46,7 +46,7 @@ def run_of(head: nn.Module, name: str, **changes: Any) -> Run:
         "dataset": "toy",
         "protocol": "whole",
         "store": "features/toy.zarr",
-        "passport": {"frames": {"sampling": "midpoints-5"}},
+        "passport": {"frames": {"sampling": "midpoints-5"}, "text": {}},
         "recipe": {"seed": 7, "audio_level": "segments"},
         "kept": {"epoch": 1, "metrics": {"R@1": 3.0}, "loss": math.nan},
         "chosen": "best",
@@ -169,7 +169,7 @@ def test_a_run_that_was_killed_while_it_was_saved_is_met_by_nobody(
         killed.setattr("lab.runs.save._placed", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         killed.setattr("lab.runs.save.shutil.rmtree", lambda *_, **__: None)
         with pytest.raises(KeyboardInterrupt):
-            saved(runs, passport={"frames": {"sampling": "another"}})
+            saved(runs, passport={"frames": {"sampling": "another"}, "text": {}})
     (litter,) = (path for path in runs.iterdir() if path != whole)
     assert (litter / "run.json").is_file()
     assert runs_below(runs) == [whole] == [path for path, _ in all_runs(runs)]
@@ -284,6 +284,8 @@ def test_a_damaged_description(content: str | bytes, said: str, tmp_path: Path) 
         ({"keywords": []}, "'keywords' is of another type"),
         ({"kept": {}}, "'kept.metrics' is of another type"),
         ({"kept": {"metrics": {"R@1": "big"}}}, "'kept.metrics' is of another type"),
+        ({"passport": {}}, "'passport.frames' is of another type"),
+        ({"passport": {"frames": {}, "text": []}}, "'passport.text' is of another type"),
         ({"recipe": {"audio_level": "loud"}}, "'recipe.audio_level' is of another type"),
         ({"after": []}, "'after' is of another type"),
         ({"after": {"dropuot": 1}}, "unknown keyword of head 'xpool' 'dropuot': did you mean 'dropout'?"),
@@ -324,6 +326,12 @@ def test_damaged_weights(tmp_path: Path) -> None:
     save_file(weights | {"key.bias": torch.full((D,), torch.nan)}, file)
     with pytest.raises(LabError, match=r"holds weights that are not finite, in key.bias: train the head again"):
         load_run(path)
+    for kind in (torch.int64, torch.complex64, torch.float8_e5m2):
+        save_file(weights | {"key.bias": torch.ones(D).to(kind)}, file)
+        with pytest.raises(LabError, match=rf"'key.bias' should be torch.float32, it is {kind}"):
+            load_run(path)
+    save_file(weights | {"key.bias": torch.ones(D).half()}, file)
+    load_run(path)
     save_file(weights | {"extra": torch.zeros(2)}, file)
     with pytest.raises(LabError, match=r"'extra' should be absent, it is \(2,\)"):
         load_run(path)

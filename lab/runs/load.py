@@ -18,6 +18,10 @@ from lab.store import Store, passport
 OURS = ("lab.heads.", "lab.studies.classic:")
 
 
+#: Types of weights that may stand for each other.
+_REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
+
+
 class UntrustedError(LabError):
     """A run or a study file wants a head, ``name``, which is code outside the lab that nobody has trusted."""
 
@@ -97,7 +101,7 @@ def _weights(file: Path) -> dict[str, Tensor]:
         weights = load(file.read_bytes())
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise LabError(f"{file} is damaged ({' '.join(str(error).split())}): train the head again") from None
-    broken = sorted(name for name, value in weights.items() if not torch.isfinite(value).all())
+    broken = sorted(name for name, value in weights.items() if value.dtype in _REAL and not value.isfinite().all())
     if broken:
         raise LabError(f"{file} holds weights that are not finite, in {', '.join(broken[:5])}: train the head again")
     return weights
@@ -106,6 +110,9 @@ def _weights(file: Path) -> dict[str, Tensor]:
 def _require_shapes(head: nn.Module, weights: Mapping[str, Tensor], path: Path) -> None:
     wanted = {name: tuple(value.shape) for name, value in head.state_dict().items()}
     found = {name: tuple(value.shape) for name, value in weights.items()}
+    for name, value in head.state_dict().items():
+        if name in weights and (kind := weights[name].dtype) != value.dtype and not {kind, value.dtype} <= _REAL:
+            raise LabError(f"{path}: the weights do not fit the head: '{name}' should be {value.dtype}, it is {kind}")
     for name in sorted(wanted.keys() | found.keys()):
         if wanted.get(name) != found.get(name):
             raise LabError(

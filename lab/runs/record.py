@@ -114,5 +114,6 @@ def _mistyped(run: Run) -> Iterator[str]:
     metrics = run.kept.get("metrics")
     if not (isinstance(metrics, dict) and all(type(value) in (int, float, NoneType) for value in metrics.values())):
         yield "kept.metrics"
+    yield from (f"passport.{name}" for name in ("frames", "text") if not isinstance(run.passport.get(name), dict))
     if run.audio_level not in AUDIO_LEVELS:
         yield "recipe.audio_level"
