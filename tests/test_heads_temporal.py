@@ -184,9 +184,11 @@ def test_a_damaged_file_is_told_in_one_line(name: str, tmp_path: Path) -> None:
     ("name", "keywords", "said"),
     [
         ("seqtransf", {"heads": 2}, "heads must divide D, got heads=2 for D=7"),
-        ("seqtransf", {"layers": 0}, "layers >= 1 must hold, a whole number, got layers=0"),
-        ("seqtransf", {"frames": 1.5}, r"frames >= 1 must hold, a whole number, got frames=1\.5"),
-        ("seqlstm", {"layers": True}, "layers >= 1 must hold, a whole number, got layers=True"),
+        ("seqtransf", {"layers": 0}, "1 <= layers <= 64 must hold, a whole number, got layers=0"),
+        ("seqtransf", {"frames": 1.5}, r"1 <= frames <= 10000 must hold, a whole number, got frames=1\.5"),
+        ("seqtransf", {"layers": 10**7}, "1 <= layers <= 64 must hold, a whole number, got layers=10000000"),
+        ("seqlstm", {"layers": True}, "1 <= layers <= 64 must hold, a whole number, got layers=True"),
+        ("seqlstm", {"layers": 10**7}, "1 <= layers <= 64 must hold, a whole number, got layers=10000000"),
     ],
 )
 def test_bad_keywords(name: str, keywords: dict[str, Any], said: str) -> None:

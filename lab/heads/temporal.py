@@ -18,6 +18,9 @@ from lab.errors import LabError
 from lab.heads.pooling import even_weights
 from lab.similarity import clean_frames, frame_mask, inner, sentences_of
 
+#: The most that is built: a file of others may ask for any number.
+LAYERS, FRAMES = 64, 10_000
+
 
 class SeqLSTM(nn.Module):
     """An LSTM over the frames, forward in time.
@@ -27,7 +30,7 @@ class SeqLSTM(nn.Module):
 
     def __init__(self, dim: int = 512, *, layers: int = 1) -> None:
         super().__init__()
-        _count("layers", layers)
+        _count("layers", layers, LAYERS)
         self.dim, self.lstm = dim, nn.LSTM(dim, dim, layers, batch_first=True)
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
@@ -71,8 +74,8 @@ class SeqTransf(nn.Module):
     ) -> None:
         super().__init__()
         heads = max(1, dim // 64) if heads is None else heads
-        for name, value in (("layers", layers), ("heads", heads), ("frames", frames)):
-            _count(name, value)
+        for name, value, most in (("layers", layers, LAYERS), ("heads", heads, dim), ("frames", frames, FRAMES)):
+            _count(name, value, most)
         if dim % heads:
             raise LabError(f"heads must divide D, got heads={heads} for D={dim}")
         self.dim = dim
@@ -187,6 +190,6 @@ def mean_direction(frames: Tensor, mask: Tensor) -> Tensor:
     return F.normalize(units.sum(1), dim=-1)
 
 
-def _count(name: str, value: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise LabError(f"{name} >= 1 must hold, a whole number, got {name}={value!r}")
+def _count(name: str, value: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise LabError(f"1 <= {name} <= {most} must hold, a whole number, got {name}={value!r}")
