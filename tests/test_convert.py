@@ -20,6 +20,7 @@ from lab.convert.features import Origin, import_features
 from lab.convert.hdf5_in import import_exported
 from lab.convert.hdf5_out import export_store
 from lab.convert.layouts import LAYOUTS, Choice, detect, open_features
+from lab.convert.layouts.hdf5 import dataset
 from lab.convert.pack import pack_store
 from lab.convert.store import contents
 from lab.datasets import Caption, Collection, Video
@@ -472,10 +473,17 @@ def test_hdf5_that_reaches_into_other_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x.h5", "w") as file:
         file.create_dataset("v", (2, 8), "f4", external=[(str(tmp_path / "secret"), 0, 64)])
         file["w"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/v")
+        file["soft"] = h5py.SoftLink("/w")
+        file["group"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/")
+    with h5py.File(tmp_path / "other.h5", "w") as file:
+        file["v"] = np.zeros((2, 8), "f4")
     with open_features(tmp_path / "x.h5") as features:
         assert features.ids == ["v"]
         with pytest.raises(LabError, match="'v' takes its values from another file"):
             features.read("v")
+    for name in ("w", "soft", "group/v"):
+        with h5py.File(tmp_path / "x.h5") as file, pytest.raises(LabError, match=f"'{name}' takes its values from an"):
+            dataset(file, name)
 
 
 def bad_values() -> Iterator[tuple[Any, str]]:
