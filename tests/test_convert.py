@@ -182,6 +182,20 @@ def test_a_damaged_export_leaves_nothing(store: Store, tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(LabError, match="cannot be read as HDF5"):
         import_exported(file, tmp_path / "b.zarr")
+    for path, value, said in (
+        ("lab/files/tables/captions.ndjson", None, "captions.ndjson is damaged or gone"),
+        ("lab/about", "[" * 100_000, r"a.h5 is damaged \(RecursionError: "),
+        ("lab/about", "[]", r"a.h5 is damaged \(TypeError: "),
+        ("lab/about", '{"attributes": {"passport": 5}}', r"a.h5 is damaged \(AttributeError: "),
+        ("lab_export", "x", r"a.h5 is damaged \(its lab_export is no number\): export it again"),
+    ):
+        with h5py.File(export_store(store, file, force=True), "r+") as content:
+            if value is None or path in content:
+                del content[path]
+            if value is not None:
+                (content.attrs if path == "lab_export" else content)[path] = value
+        with pytest.raises(LabError, match=said):
+            import_exported(file, tmp_path / "b.zarr")
     assert names(tmp_path) == ["a.h5"]
 
 

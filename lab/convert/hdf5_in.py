@@ -23,18 +23,29 @@ def import_exported(source: Path, target: Path, *, force: bool = False) -> tuple
     Raises LabError for a file of a newer version, a damaged one, or where ``target`` is taken.
     """
     with opened(source) as file:
-        if int(file.attrs["lab_export"]) > EXPORTED:
-            raise LabError(
-                f"{source} is of arrangement {file.attrs['lab_export']}, known is {EXPORTED}: upgrade the lab"
-            )
+        _require_known(file, source)
         content = content_sha256(file)
         same = content == file.attrs.get("content_sha256")
         with fresh_store(target, force) as fresh:
             try:
                 _restore(file, fresh, None if same else content)
-            except (KeyError, TypeError, ValueError, IndexError) as error:
-                raise LabError(f"{source} is damaged ({type(error).__name__}: {error}): export it again") from None
+                len(Store(fresh).captions)  # a store without its tables must not take a good one's place
+            except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+                raise _damaged(source, f"{type(error).__name__}: {error}") from None
     return open_store(target), same
+
+
+def _require_known(file: Any, source: Path) -> None:
+    try:
+        arrangement = int(file.attrs["lab_export"])
+    except (TypeError, ValueError):
+        raise _damaged(source, "its lab_export is no number") from None
+    if arrangement > EXPORTED:
+        raise LabError(f"{source} is of arrangement {arrangement}, known is {EXPORTED}: upgrade the lab")
+
+
+def _damaged(source: Path, why: str) -> LabError:
+    return LabError(f"{source} is damaged ({why}): export it again")
 
 
 def _restore(file: Any, fresh: Path, edited: str | None) -> None:
