@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import shutil
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from lab import open_store
 from lab.datasets import Caption, Collection, Video
 from lab.embeddings import RaggedWords, Texts
 from lab.errors import LabError
-from lab.store import Store
+from lab.store import Store, thumbnails
 from lab.store.create import create_store
 from lab.store.ledger import Entry
 from lab.store.writer import FrameRow, StoreWriter
@@ -387,6 +388,28 @@ def test_a_damaged_archive_of_thumbnails_is_named(copy: Path) -> None:
     assert str(file) in one_line(error)
     file.unlink()
     assert Store(copy).thumbnails(3) == []
+
+
+@pytest.mark.parametrize("spoiled", ["encrypted", "unknown compression", "damaged bytes", "too large"])
+def test_an_archive_of_thumbnails_by_others_is_named(copy: Path, spoiled: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = copy / "thumbnails" / "000000.zip"
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("000003-000.jpg", bytes(1000))
+    content = bytearray(file.read_bytes())
+    listed = content.index(b"PK\x01\x02")
+    if spoiled == "encrypted":
+        content[6] = content[listed + 8] = 1
+    elif spoiled == "unknown compression":
+        content[8] = content[listed + 10] = 99
+    elif spoiled == "damaged bytes":
+        content[44:48] = b"\xff\xff\xff\xff"
+    else:
+        monkeypatch.setattr(thumbnails, "MOST_BYTES", 999)
+    file.write_bytes(content)
+    with pytest.raises(LabError) as error:
+        Store(copy).thumbnails(3)
+    assert one_line(error).startswith(f"{file} is damaged (")
+    assert "its frames are then shown without pictures" in one_line(error)
 
 
 def test_a_ledger_row_has_every_field(full: Path) -> None:
