@@ -1,7 +1,7 @@
 """Heads: each weighs a video's frames by what a text asks for. One file a family, one table for all.
 
 A head of your own is any ``torch.nn.Module`` class that takes ``dim`` and has ``forward(texts, videos)``; name it as
-``"my_module:MyHead"`` wherever a head is named.
+``"my_module:MyHead"`` wherever a head is named, and again with ``--trust`` where a file names it (a run, a study).
 """
 
 from __future__ import annotations
