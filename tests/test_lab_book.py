@@ -12,6 +12,7 @@ import pytest
 
 from lab.studies.files import read_study
 from lab.studies.setups import digest
+from lab.studies.tables import SHOWN
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
 import lab_book
@@ -36,7 +37,8 @@ def value(mean: float) -> dict[str, Any]:
 def result() -> dict[str, Any]:
     def row(name: str, mean: float, against: dict[str, Any]) -> dict[str, Any]:
         told = {"name": name, "keywords": {}, "after_training": {}, "against_baseline": against}
-        return told | {"val": {"R@1": value(mean + 3)}, "test": {"R@1": value(mean)}}
+        test = dict.fromkeys(SHOWN, value(mean))
+        return told | {"head": name, "val": {"R@1": value(mean + 3), study.objective: value(mean)}, "test": test}
 
     splits = {"train": {"videos": 600}, "val": {"videos": 100}, "test": {"videos": 400}}
     study = read_study("xpool_head")
@@ -46,7 +48,16 @@ def result() -> dict[str, Any]:
         "definition": study.definition(),
         "trials": study.trials,
         "seeds": study.seeds,
-        "store": {"dataset": "toy", "splits": splits, "passport": {"frames": {"world": 1}}},
+        "store": {
+            "dataset": "toy",
+            "path": "toy.zarr",
+            "protocol": "p",
+            "splits": splits,
+            "passport": {"dataset": {}, "frames": {"world": 1}},
+        },
+        "objective": study.objective,
+        "baseline": "mean",
+        "reads": {"before": 0},
         "seconds": 372.0,
         "machine": "a machine, 2 cores, no GPU",
         "time": "2026-01-02T03:04:05+00:00",
@@ -100,7 +111,7 @@ def test_results_on_other_features_and_damaged_ones_are_left_out(
         ({"frames": {"world": 1}, "audio": {}}, ""),  # sound was added since
         ({"frames": {"world": 2}}, f"{file} was run on other features than toy.zarr holds: left out\n"),
     ):
-        store: Any = SimpleNamespace(passport=passport, path="toy.zarr")
+        store: Any = SimpleNamespace(passport={"dataset": {}} | passport, path="toy.zarr")
         assert (lab_book.read(tmp_path, "xpool_head", "toy", store) is None) == bool(said)
         assert capsys.readouterr().out == said
     assert "| `xpool_head` | not run |" in lab_book.block(tmp_path, "toy", store)

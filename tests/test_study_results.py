@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import statistics
+from collections.abc import Callable
 from importlib.resources import files
 from pathlib import Path
 from types import SimpleNamespace
@@ -337,6 +338,30 @@ def test_a_damaged_result_is_one_line(runs: Path, capsys: pytest.CaptureFixture[
         err = capsys.readouterr().err
         assert said in err
         assert err.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda told: told.update(store=5), "store is not what it is in one"),
+        (lambda told: told.update(rows=[]), "rows is not"),
+        (lambda told: told["rows"][0].pop("name"), "rows.0.name is not"),
+        (lambda told: told["rows"][1]["test"].update({"R@1": float("inf")}), "rows.1.test.R@1 is not"),
+        (lambda told: told["rows"][1]["val"].pop(told["objective"]), "rows.1.val.gm(R@1,5,10) is not"),
+        (lambda told: told["store"]["passport"].pop("dataset"), "store.passport.dataset is not"),
+    ],
+)
+def test_a_result_of_another_form_is_one_line(
+    runs: Path, change: Callable[[Any], Any], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = json.loads((runs / "k1" / "result.json").read_text())
+    change(told)
+    (runs / "k1" / "result.json").write_text(json.dumps(told))
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 2
+    err = capsys.readouterr().err
+    assert said in err
+    assert err.count("\n") == 1
 
 
 def test_a_setting_without_bounds_is_the_same_after_reading_and_what_is_unknown_is_null(

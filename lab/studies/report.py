@@ -6,7 +6,7 @@ import io
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +20,7 @@ from lab.runs import read_run, runs_below
 from lab.store import Store
 from lab.store.passport import differences
 from lab.studies.final import Final
-from lab.studies.tables import latex, markdown
+from lab.studies.tables import SHOWN, latex, markdown
 
 if TYPE_CHECKING:
     from optuna.trial import FrozenTrial
@@ -29,6 +29,15 @@ log = logging.getLogger(__name__)
 
 #: Settings without bounds, as a temperature can be, in JSON.
 INFINITE = {math.inf: "inf", -math.inf: "-inf"}
+
+#: Forms of what is read: the type of a value, or the forms of some of a table's.
+_METRIC = {"mean": (int, float)}
+_ROW = {"name": str, "head": str, "test": dict.fromkeys(SHOWN, _METRIC), "against_baseline": dict}
+_RESULT = {
+    **dict.fromkeys(("study", "hash", "objective", "baseline"), str),
+    "store": {**dict.fromkeys(("dataset", "path", "protocol"), str), "passport": {"dataset": dict}},
+    "reads": {"before": int},
+}
 
 
 def require_same(home: Path, store: Store) -> None:
@@ -67,9 +76,33 @@ def read_result(home: Path) -> dict[str, Any] | None:
         return None
     except (ValueError, RecursionError) as error:
         raise LabError(f"{home / 'result.json'} is damaged ({error}): delete it and run the study again") from None
-    if not isinstance(told, dict) or not {"study", "rows", "hash", "store"} <= told.keys():
-        raise LabError(f"{home / 'result.json'} is no result of a study: delete it and run the study again")
-    return told
+    if wrong := next(_wrong_in(told), None):
+        raise LabError(
+            f"{home / 'result.json'} is no result of a study ({wrong} is not what it is in one): "
+            "delete it and run the study again"
+        )
+    return dict(told)
+
+
+def _wrong_in(told: Any) -> Iterator[str]:
+    """What is gone or of another type of that which tables, comparisons and figures take from a result."""
+    yield from _unlike(told, _RESULT, "it")
+    rows, objective = told.get("rows"), told.get("objective")
+    if not (isinstance(rows, list) and rows):
+        yield "rows"
+    for i, row in enumerate(rows):
+        yield from _unlike(row, _ROW | {"val": {"R@1": _METRIC, objective: _METRIC}}, f"rows.{i}")
+
+
+def _unlike(value: Any, form: Any, place: str) -> Iterator[str]:
+    if not isinstance(form, dict):
+        if not isinstance(value, form):
+            yield place
+    elif not isinstance(value, dict):
+        yield place
+    else:
+        for key, inner in form.items():
+            yield from _unlike(value.get(key), inner, key if place == "it" else f"{place}.{key}")
 
 
 def write_ranks(home: Path, final: Final) -> None:
