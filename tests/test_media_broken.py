@@ -341,6 +341,38 @@ def test_nothing_is_decoded_of_a_stream_whose_packets_are_all_noise(tmp_path, wh
     assert "video packets gives a frame" in str(error) or "Invalid data" in str(error)
 
 
+# -- which file it was -----------------------------------------------------------------------------------------------
+
+
+def test_a_failure_tells_of_which_file_it_is(tmp_path, whole):
+    torn = put(tmp_path / "a.mp4", whole["end.mp4"][:3000])
+    for path, told in ((torn, media_file.digest_of(torn)), (tmp_path, ""), (tmp_path / "none", "")):
+        with pytest.raises(MediaError) as error:
+            read(path)
+        assert error.value.digest == told
+    os.mkfifo(tmp_path / "pipe.mp4")
+    assert media_file.digest_of(tmp_path / "pipe.mp4") == ""
+
+
+@pytest.mark.parametrize("suffix", ["mkv", "mp4"])
+def test_the_digest_is_of_the_file_that_was_opened(tmp_path, whole, monkeypatch, suffix):
+    """Not of one that is renamed into its place while it is decoded, whether it gives frames or none."""
+    data = whole["a.mkv"] if suffix == "mkv" else whole["end.mp4"][:3000]
+    path, other = put(tmp_path / f"a.{suffix}", data), put(tmp_path / "other", whole["a.avi"])
+    told, open_media = media_file.digest_of(path), media.open_media
+
+    def opened(*given):
+        other.replace(path)
+        return open_media(*given)
+
+    monkeypatch.setattr(media, "open_media", opened)
+    try:
+        digest = read(path).digest
+    except MediaError as error:
+        digest = error.digest
+    assert (digest, media_file.digest_of(path) == told) == (told, False)
+
+
 # -- time and noise -------------------------------------------------------------------------------------------------
 
 
@@ -372,8 +404,11 @@ def test_reasons_cost_no_quiet(tmp_path, whole, capfd, caplog):
 
 
 def test_errors_cross_process_borders():
-    error = pickle.loads(pickle.dumps(MediaError("empty", "the file is empty (0 bytes)")))  # noqa: S301
+    said = MediaError("empty", "the file is empty (0 bytes)")
+    said.digest = "ab"
+    error = pickle.loads(pickle.dumps(said))  # noqa: S301
     assert (error.status, error.reason, str(error)) == ("empty",) + ("the file is empty (0 bytes)",) * 2
+    assert error.digest == "ab"
 
 
 def test_a_clip_crosses_process_borders(tmp_path, whole):

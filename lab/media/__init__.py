@@ -61,11 +61,32 @@ def read_clip(
     """Decode the frames that ``sampling`` names and the sound of the default audio stream.
 
     ``frames=False`` or ``audio_hz=None`` leave out that half (pictures (0, size, size, 3); audio None, status
-    "skipped"). Raises MediaError where no frame can be had; trouble with the sound alone is a status.
+    "skipped"). Raises MediaError where no frame can be had; trouble with the sound alone is a status. Both have the
+    digest of the file.
     """
     path = Path(path).absolute()
+    # Before it is opened: of a file that is replaced meanwhile the digest is then the old one's, and the next pass
+    # reads it again. Taken afterwards, it would vouch for features that are not its file's.
+    digest = digest_of(path)
+    try:
+        clip = _read_clip(path, sampling, spec, frames, audio_hz, Deadline(deadline_s), max_audio_s)
+    except MediaError as error:
+        error.digest = digest
+        raise
+    clip.digest = digest
+    return clip
+
+
+def _read_clip(
+    path: Path,
+    sampling: Sampling,
+    spec: ImageSpec,
+    frames: bool,
+    audio_hz: int | None,
+    deadline: Deadline,
+    max_audio_s: float,
+) -> Clip:
     started = time.process_time()
-    deadline = Deadline(deadline_s)
     _, cut = _look(path)
     with open_media(path, deadline, cut) as container:
         video = _video(container, cut, needed=frames)
@@ -97,7 +118,6 @@ def read_clip(
         audio_status=audio_status,
         audio_reason=audio_reason,
         seconds=time.process_time() - started,
-        digest=digest_of(path),
     )
 
 

@@ -39,6 +39,7 @@ class MediaError(Exception):
         super().__init__(status, reason)
         self.status = status
         self.reason = reason
+        self.digest = ""  # of the file that it is said of (``digest_of``), where that was taken
 
     def __str__(self) -> str:
         """The reason alone."""
@@ -48,9 +49,11 @@ class MediaError(Exception):
 def digest_of(path: Path) -> str:
     """Of a file's size, its first and its last 64 KiB, in hex: another video of the very same size has another one.
 
-    Empty where it cannot be read.
+    Empty where it cannot be read, or is no file (a named pipe would be waited for).
     """
     try:
+        if not path.is_file():
+            return ""
         with path.open("rb") as file:
             size = os.fstat(file.fileno()).st_size
             told = hashlib.blake2b(f"{size}\0".encode(), digest_size=8)
