@@ -5,10 +5,11 @@ from __future__ import annotations
 import logging
 import math
 import weakref
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -221,6 +222,17 @@ def test_who_is_alike() -> None:
         [0, 1],
         [2],
     ]
+
+
+@pytest.mark.parametrize("held", [lambda: np.ones(3), lambda: {"a": torch.ones(2)}, lambda: [torch.ones(2)]])
+def test_heads_that_hold_what_cannot_be_compared_are_not_alike(held: Callable[[], Any]) -> None:
+    def member(value: Any) -> Member:
+        made = Member(build_head("mean", D, projection="linear"), Recipe())
+        made.head.held = value
+        return made
+
+    one = held()
+    assert alike([member(one), member(held()), member(one)]) == [[0, 2], [1]]
 
 
 class Looks(nn.Module):

@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import shutil
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from forked import start_study
 from safetensors.torch import load_file
@@ -16,7 +18,7 @@ from safetensors.torch import load_file
 from lab import cli
 from lab.errors import LabError
 from lab.store import open_store
-from lab.studies import trainings
+from lab.studies import saved, trainings
 from lab.studies.guard import SealedStore
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.saved import claimed
@@ -125,6 +127,33 @@ def test_rows_of_one_build_train_together(full: Path, tmp_path: Path, sizes: lis
     assert train_rows(full, 1, tmp_path / "alone", *rows, seeds=2) == names
     assert sizes == [4, 4] + [1] * 8
     require_same(tmp_path / "together", tmp_path / "alone")
+
+
+def test_one_by_one_rows_keep_their_order_and_a_head_lives_as_long_as_its_row(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None is compared with another one, which could be of a kind that refuses it."""
+    build, save = Splits.build, saved.save
+    heads: list[weakref.ref[Any]] = []
+    order: list[tuple[str, int]] = []
+
+    def built(*given: Any) -> Any:
+        made = build(*given)
+        made[0].held = np.ones(3)
+        heads.append(weakref.ref(made[0]))
+        return made
+
+    def noted(made: Fitted, path: Path) -> Fitted:
+        done = save(made, path)
+        order.append((path.name, sum(each() is not None for each in heads)))
+        return done
+
+    rows = [SEEN, replace(SEEN, name="kept", recipe=HOW | {"batch": 8}), replace(SEEN, name="less", recipe=HOW)]
+    study, splits = grid(full, 1, *rows, seeds=1)
+    monkeypatch.setattr(Splits, "build", built)
+    monkeypatch.setattr(saved, "save", noted)
+    train_all(study, [Chosen(row) for row in rows], splits, tmp_path / "g" / "runs")
+    assert order == [("seen-s1", 1), ("kept-s1", 2), ("less-s1", 3)]
 
 
 def test_a_row_chooses_among_trainings_that_are_done_together(full: Path, sizes: list[int]) -> None:

@@ -136,18 +136,32 @@ def seeds_of(study: Study) -> range:
 
 
 def _batches(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) -> Iterator[Jobs]:
-    """The trainings as they are done: of one build the study's ``stack`` at a time, one of a head without a build."""
-    built = [splits.build(setup) for setup in setups]
-    for group in alike([Member(head, recipe) for head, _, recipe in built]):
-        head, _, recipe = built[group[0]]
-        seeds = seeds_of(study) if learns(head, recipe) else seeds_of(study)[:1]
-        size = study.stack if build_of(head) is not None else 1
-        if size < min(study.stack, len(seeds)) and (reason := obstacle(head)):
-            log.warning("the heads of '%s' train one by one: %s", setups[group[0]].name, reason)
-        jobs = {saved.path_of(setups[i], seed, runs): (setups[i], seed) for i in group for seed in seeds}
+    """The trainings as they are done: of one build the study's ``stack`` at a time, one of a head without a build.
+
+    No head is kept while they are: what trains builds its own.
+    """
+    for group in _alike(setups, splits) if study.stack > 1 else [[setup] for setup in setups]:
+        seeds, size = _together(study, group[0], splits)
+        jobs = {saved.path_of(setup, seed, runs): (setup, seed) for setup in group for seed in seeds}
         paths = list(jobs)
         for first in range(0, len(paths), size):
             yield {path: jobs[path] for path in paths[first : first + size]}
+
+
+def _alike(setups: Sequence[Setup], splits: Splits) -> list[list[Setup]]:
+    """The setups in groups of one build, in the order of each group's first."""
+    built = [splits.build(setup) for setup in setups]
+    return [[setups[i] for i in group] for group in alike([Member(head, recipe) for head, _, recipe in built])]
+
+
+def _together(study: Study, setup: Setup, splits: Splits) -> tuple[range, int]:
+    """The seeds that a setup is trained with, and how many trainings of its build are done at once."""
+    head, _, recipe = splits.build(setup)
+    seeds = seeds_of(study) if learns(head, recipe) else seeds_of(study)[:1]
+    size = study.stack if study.stack > 1 and build_of(head) is not None else 1
+    if size < min(study.stack, len(seeds)) and (reason := obstacle(head)):
+        log.warning("the heads of '%s' train one by one: %s", setup.name, reason)
+    return seeds, size
 
 
 def _fits(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
