@@ -296,6 +296,7 @@ def test_a_damaged_description(content: str | bytes, said: str, tmp_path: Path) 
         ({"head": "wf"}, "the weights do not fit the head that run.json describes: "),
         ({"dim": 8}, "the weights do not fit the head that run.json describes: 'key.bias' should be (8,), it is (7,)"),
         ({"dim": 10**6}, "the weights do not fit the head that run.json describes: "),
+        ({"dim": 10**30}, "head 'xpool' cannot be built as saved: "),
         ({"dim": -1}, "dim >= 1 must hold, a whole number, got dim=-1"),
     ],
 )
@@ -307,6 +308,7 @@ def test_a_description_that_does_not_do(changes: dict[str, Any], said: str, tmp_
         load_run(path)
     assert said in str(error.value)
     assert "\n" not in str(error.value)
+    assert len(str(error.value)) < 500
 
 
 def test_a_metric_that_is_no_number_is_none(tmp_path: Path) -> None:

@@ -88,6 +88,7 @@ def test_a_mistake_is_one_line(tmp_path: Path, content: bytes, said: str) -> Non
         ("{ float = [0.0, 1.0], int = [1, 2] }", "'lr' must have exactly one of int, float, log, choice"),
         ("{ float = [0.0, 1.0], step = 0.3 }", "'lr': steps of 0.3 must lead from 0.0 to 1.0"),
         ("{ float = [0.0, nan] }", "'lr' must be float"),
+        (f"{{ float = [0, 1{400 * '0'}] }}", "'lr' must be float = [low, high] of two numbers"),
         ("{ choice = [] }", "'lr' must be choice = [...] of different"),
         ("{ choice = [0.1, 0.1] }", "'lr' must be choice = [...] of different"),
         ("{ choice = [1, true] }", "'lr' must be choice = [...] of different"),
@@ -140,6 +141,12 @@ def test_what_a_range_can_give(given: dict[str, Any], values: list[Any] | None) 
 def test_a_place_in_a_log_range_is_on_its_scale() -> None:
     assert read_range("x", {"log": [1e-4, 1e-2]}).place(1e-3) == pytest.approx(0.5)
     assert read_range("x", {"float": [0.0, 4.0]}).place(1.0) == pytest.approx(0.25)
+
+
+def test_a_range_of_more_values_than_are_tried_is_not_written_out() -> None:
+    for given in ({"int": [1, 10**18]}, {"log": [1, 10**18]}, {"float": [0.0, 1e18], "step": 0.5}):
+        assert read_range("x", given).values() is None
+        assert size({"x": read_range("x", given)}) is None
 
 
 def test_dotted_settings_reach_inner_heads(tmp_path: Path) -> None:

@@ -231,7 +231,8 @@ def test_a_line_that_a_killed_writer_left_is_cut_off(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"no journal\n", b'{"op_code": 99}\n', b'{"op_code": 0}\n', b"[1]\n", b"\xff\n{}\n"]
+    "content",
+    [b"no journal\n", b'{"op_code": 99}\n', b'{"op_code": 0}\n', b"[1]\n", b"\xff\n{}\n", b"[" * 10**5 + b"\n"],
 )
 def test_a_damaged_journal_is_one_line(folder: Path, content: bytes, capsys: pytest.CaptureFixture[str]) -> None:
     (folder / "journal").write_bytes(content)

@@ -55,8 +55,9 @@ def load_run(path: str | Path, store: Store | None = None, *, trusted: Collectio
         head = build_head(run.head, run.dim, **keywords)
         _require_shapes(head, weights, path)
         head.load_state_dict(weights)
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise LabError(f"{path}: head '{run.head}' cannot be built as saved: {' '.join(str(error).split())}") from None
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        why = str(error).partition("\n")[0]  # behind it torch may tell where it is in its own code
+        raise LabError(f"{path}: head '{run.head}' cannot be built as saved: {why}") from None
     return head.eval(), run
 
 

@@ -42,13 +42,14 @@ class Range:
         return self.kind in ("int", "log") and isinstance(self.low, int) and isinstance(self.high, int)
 
     def values(self) -> list[Value] | None:
-        """All that it can give, in order; None where that is endless."""
+        """All that it can give, in order; None where that is endless, or more than ``MANY``."""
         if self.kind == "choice":
             return list(self.choices)
-        if self.kind == "int":
-            return list(range(int(self.low), int(self.high) + 1, int(self.step or 1)))
-        if self.kind == "log" and self.whole:
-            return list(range(int(self.low), int(self.high) + 1))
+        step = self.step or self.whole
+        if step and (self.high - self.low) / step > MANY:
+            return None
+        if self.whole:
+            return list(range(int(self.low), int(self.high) + 1, int(step)))
         if self.step is None:
             return [self.low] if self.low == self.high else None
         # As Optuna's own steps come out; 6 · 0.1 is above 0.6, which it would refuse.
@@ -130,7 +131,9 @@ def _choice(key: str, given: Any, step: Any) -> Range:
 
 
 def _number(value: Any, kinds: tuple[type, ...]) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool) and math.isfinite(float(value))  # type: ignore[arg-type]
+    if isinstance(value, float):
+        return float in kinds and math.isfinite(value)
+    return isinstance(value, int) and not isinstance(value, bool) and abs(value) < 2**63
 
 
 def size(space: Mapping[str, Range]) -> int | None:

@@ -161,7 +161,7 @@ def _check(file: Path) -> None:
     for number, line in enumerate(file.read_bytes().splitlines() if file.exists() else [], 1):
         try:
             fine = "op_code" in json.loads(line)
-        except (ValueError, TypeError):
+        except (ValueError, TypeError, RecursionError):
             fine = False
         if not fine:
             raise ValueError(f"line {number} is no entry")

@@ -37,6 +37,8 @@ _RATES = PRESETS[DEFAULT][""]
 
 PRECISIONS = ("auto", "fp32", "bf16")
 AUDIO_LEVELS = ("clip", "segments")
+#: Counts and numbers beyond these are typing errors, or meant to break what computes with them.
+MANY, _LARGE = 2**31 - 1, 1e300
 
 
 def _number(default: float, low: float, high: float, about: str) -> Any:
@@ -51,10 +53,10 @@ def _word(default: str, known: tuple[str, ...], about: str) -> Any:
 class Recipe:
     """How to train; what a setting is stands beside it. Raises ``LabError`` for a value that is out of its range."""
 
-    epochs: int = _number(5, 1, math.inf, "times through all captions; with an audio side those of the first stage")
-    batch: int = _number(32, 2, math.inf, "captions in a step, each with its video: one alone would have no negative")
+    epochs: int = _number(5, 1, MANY, "times through all captions; with an audio side those of the first stage")
+    batch: int = _number(32, 2, MANY, "captions in a step, each with its video: one alone would have no negative")
     lr: float = _number(_RATES["lr"], 0, math.inf, "rate of AdamW at the end of the warm-up")
-    audio_epochs: int = _number(5, 0, math.inf, "times through all captions in the second stage, the audio side's")
+    audio_epochs: int = _number(5, 0, MANY, "times through all captions in the second stage, the audio side's")
     audio_lr: float = _number(_RATES["audio_lr"], 0, math.inf, "rate of the second stage")
     scale_lr: float = _number(_RATES["scale_lr"], 0, math.inf, "rate of the logit scale, which is learned, too")
     weight_decay: float = _number(0.2, 0, math.inf, "AdamW's, of all but the logit scale")
@@ -77,10 +79,9 @@ class Recipe:
             low, high = each.metadata["low"], each.metadata["high"]
             if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
                 raise LabError(f"{name} must be a {'whole ' if whole else ''}number, got {name}={value!r}")
-            if not (low <= value <= high and (whole or name == "clip_norm" or math.isfinite(value))):
-                raise LabError(
-                    f"{low} <= {name}{'' if high == math.inf else f' <= {high}'} must hold, got {name}={value}"
-                )
+            if not (low <= value <= high and (whole or name == "clip_norm" or value < _LARGE)):
+                most = "" if high == math.inf or value < low else f" <= {high}"
+                raise LabError(f"{low} <= {name}{most} must hold, got {name}={value}")
 
 
 RECIPE_KEYS = tuple(field.name for field in fields(Recipe))
@@ -161,7 +162,7 @@ def _range(each: Any) -> str:
     if "known" in each.metadata:
         return ", ".join(each.metadata["known"])
     low, high = each.metadata["low"], each.metadata["high"]
-    return f"{low:g} and more" if high >= 2**63 - 1 else f"{low:g} to {high:g}"
+    return f"{low:g} and more" if high >= MANY else f"{low:g} to {high:g}"
 
 
 def _as_typed(value: Any) -> str:
@@ -196,7 +197,7 @@ def parse_settings(pairs: Iterable[str]) -> dict[str, Any]:
 def _value(text: str) -> Any:
     try:
         parsed = tomllib.loads(f"value = {text}")
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
     return parsed["value"] if parsed.keys() == {"value"} else text  # not what a line break smuggled in beside it
 
