@@ -30,7 +30,11 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
     [
         (b"head = ", "is not valid TOML: "),
         (b'head = "\xff"', "is not valid TOML: "),
-        (b"", "unknown head 'None'; known: mean"),
+        (b"", "'head' is missing: one of mean"),
+        (b'kind = "grid"\n[[rows]]\nname = "a"', "'rows 1.head' is missing: one of mean"),
+        (b"\xef\xbb\xbfhead = 5", "unknown head '5'; known: mean"),
+        (b"a = " + b"[" * 50_000, "is not valid TOML: "),
+        (b'head = "xpool"\n[train]\nlr' + b".a" * 5_000 + b" = 1", "is not valid TOML: "),
         (b'kind = "serach"', "unknown kind 'serach': did you mean 'search'? known: search, grid, sweep"),
         (b'head = "x-pool"', "unknown head 'x-pool': did you mean 'xpool'? known: mean"),
         (b'head = "rigde"', "did you mean 'ridge'?"),
@@ -216,6 +220,15 @@ def test_code_that_a_file_names_runs_only_if_it_is_trusted(
     refused = "choose" in text or "rows = []" in text  # a choice of heads is no setting after a training
     assert cli.run(main, [*command, "--trust", OWN_NAME]) == (2 if refused else 0)
     assert "code that the lab does not know" not in capsys.readouterr().err
+
+
+def test_a_head_of_ones_own_that_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "broken_head_of_a_study.py").write_text("import no_such_package")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "broken_head_of_a_study:Own"
+    (tmp_path / "mine.toml").write_text(f'head = "{name}"')
+    with pytest.raises(LabError, match=rf"no head '{name}' \(No module named 'no_such_package'\)"):
+        read_study(str(tmp_path / "mine.toml"), trust=[name])
 
 
 def test_code_that_is_named_on_the_command_line_is_trusted(

@@ -34,8 +34,9 @@ def read_study(name: str, settings: Iterable[str] = (), trust: Collection[str] =
     if not file.is_file():
         raise unknown("study", name, sorted(path.stem for path in STUDIES.glob("*.toml")))
     try:
-        table = tomllib.loads(file.read_text(encoding="utf-8"))
-    except ValueError as error:  # also bytes that are not UTF-8
+        table = tomllib.loads(file.read_text(encoding="utf-8-sig"))  # editors leave a byte order mark
+        repr(table)  # what is nested too deeply is met here, and not behind in a message
+    except (ValueError, RecursionError) as error:  # also bytes that are not UTF-8
         raise LabError(f"{file} is not valid TOML: {error}") from None
     for own in parts.own_code_of(table):
         if own not in trust:

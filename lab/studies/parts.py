@@ -89,11 +89,14 @@ def _setup(
     wrong: list[str],
     where: str,
 ) -> Setup | None:
+    if "head" not in given:
+        wrong.append(f"'{where}head' is missing: one of {', '.join([*HEADS, *CLASSIC])}, or module:Class")
+        return None
     head = CLASSIC.get(head, head)
     try:
         known = head_keywords(head_class(head))
-    except LabError:
-        wrong.append(str(unknown("head", head, [*HEADS, *CLASSIC])))
+    except LabError as error:
+        wrong.append(str(error if ":" in head else unknown("head", head, [*HEADS, *CLASSIC])))
         return None
     if not re.search(r"\w", name):
         wrong.append(f"a row's name must have letters or digits, got {name!r}")
