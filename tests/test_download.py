@@ -441,6 +441,17 @@ def test_what_does_not_fit_the_disk_is_refused(tmp_path: Path, monkeypatch: pyte
     assert left(tmp_path) == ["x.tar"]
 
 
+@pytest.mark.parametrize("names", [("a", "a/b"), ("a/b", "a"), ("x" * 400,), ("d/" + "x" * 400 + "/y",)])
+def test_names_that_no_disk_holds_are_refused(names: tuple[str, ...], tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as made:
+        for name in names:
+            made.writestr(name, b"x")
+    with pytest.raises(LabError, match=r"a\.zip is refused: ") as error:
+        unpack(tmp_path / "a.zip", tmp_path / "t")
+    assert len(str(error.value)) < 300
+    assert not list((tmp_path / "t").iterdir())
+
+
 def test_what_is_no_archive(tmp_path: Path) -> None:
     (tmp_path / "x.zip").write_bytes(b"<html>")
     with pytest.raises(LabError, match="neither a zip nor a tar"):

@@ -7,6 +7,7 @@ granted; deflated text reaches 10 to 20, a bomb 1000), must fit the free space, 
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import glob
 import json
@@ -14,6 +15,7 @@ import logging
 import lzma
 import os
 import re
+import reprlib
 import shutil
 import stat
 import tarfile
@@ -36,6 +38,7 @@ GRANTED_BYTES = 10_000_000
 MAX_MEMBERS = 2_000_000
 _BLOCK = 1 << 20
 _DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, OSError, UnicodeError)
+_NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,9 @@ class _Extraction:
         except RuntimeError as error:  # zipfile: encrypted; or a compression that it does not know
             raise LabError(f"{self.archive} cannot be unpacked ({error}): unpack it by hand") from None
         except _DAMAGED as error:
+            if isinstance(error, OSError) and error.errno in _NAMES:  # a file within a file, a name of 400 letters
+                name = reprlib.repr(Path(error.filename or "").name)
+                raise self.refusal(f"no file can be called {name} there ({error.strerror})") from None
             if isinstance(error, OSError) and error.errno is not None:  # the disk, not the archive
                 raise
             raise LabError(f"{self.archive} is damaged ({error}): delete it and get it again") from None
