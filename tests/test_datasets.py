@@ -318,7 +318,8 @@ def test_lines_need_no_final_newline_and_keep_odd_breaks(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"\xff\xfe", "must be UTF-8, byte 0 is not: save it again as UTF-8"),
+        (b"[\xff]", "must be UTF-8, byte 1 is not: save it again as UTF-8"),
+        ("[]".encode("utf-16"), "must be UTF-8, it is UTF-16: save it again as UTF-8"),
         (b'{"a":\n ]', "must be JSON, line 2 is not"),
         (b'{"a": [{"b": 1, "b": 1}], "c": 1, "a": []}', "has 'a' twice"),
         (b"[" * 100_000, "must be JSON, this is none that can be read"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import hashlib
 import io
@@ -17,6 +18,7 @@ from lab.errors import LabError
 
 # A value in a message: bounded, also for what is nested a million times or holds itself.
 short = reprlib.repr
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 _MARKS = {",": "comma", ";": "semicolon", "\t": "tab"}
 
 
@@ -27,7 +29,8 @@ def read_text(path: Path) -> str:
     except OSError as error:
         raise LabError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
-        raise LabError(f"{path} must be UTF-8, byte {error.start} is not: save it again as UTF-8") from error
+        found = "it is UTF-16" if error.object[:2] in _UTF16 else f"byte {error.start} is not"
+        raise LabError(f"{path} must be UTF-8, {found}: save it again as UTF-8") from error
 
 
 def read_lines(path: Path) -> list[str]:
