@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from lab import cli
 from lab.figures import STUDY_FIGURES, NoData, diversity, published, rows, style, trials
 from lab.figures.__main__ import main
 from lab.figures.finished import Studies, Trial, named, newest
+from lab.runs import UntrustedError
 from lab.store import open_store
 from lab.study import main as study
 
@@ -195,6 +197,20 @@ def test_validation_has_the_interval_that_its_runs_give(studies: Studies) -> Non
             assert interval.low <= interval.value <= interval.high
         changed = row | {"val": {name: {**told, "mean": told["mean"] + 1} for name, told in row["val"].items()}}
         assert one.validation(changed, ["R@1"], studies.store) is None  # the runs are others by now
+
+
+def test_a_head_that_a_result_names_is_not_run(
+    home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whose result it is may be anyone; without the interval the row is drawn."""
+    (tmp_path / "evil_head.py").write_text("import sys\nsys.evil = True\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    one, store = posing(home / "heads-made", tmp_path).found[0], open_store(path)
+    for change in ({"head": "evil_head:Head"}, {"head": "cmfi", "keywords": {"video": "evil_head:Head"}}):
+        with pytest.raises(UntrustedError, match="'evil_head:Head', which is code that the lab does not know"):
+            one._ranks({**one.rows[0], "runs": [], **change}, store)
+        assert one.validation({**one.rows[0], "runs": [], **change}, ["R@1"], store) is None
+    assert not hasattr(sys, "evil")
 
 
 def test_without_store_or_runs_a_grid_shows_test_alone(home: Path, tmp_path: Path) -> None:

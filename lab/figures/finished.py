@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import nn
 
 from lab.caveats import left_out
 from lab.errors import LabError, unknown
 from lab.figures.material import NoData
 from lab.metrics import ranks
 from lab.reads import Needs, load_split
-from lab.runs import RUNS, load_run
+from lab.runs import RUNS, UntrustedError, load_run, own_code
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Coverage, Store, open_store
@@ -128,7 +129,7 @@ class Finished:
     def _ranks(self, row: Mapping[str, Any], store: Store) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
         """Ranks (R, T) of the validation captions under the head of each seed, and each one's video (T,)."""
         runs = [self.home / "runs" / Path(run).name for run in row["runs"]]
-        heads = [load_run(run, store)[0] for run in runs] or [head_for(store, row["head"], row["keywords"])[0].eval()]
+        heads = [load_run(run, store)[0] for run in runs] or [self._untrained(row, store)]
         needs = Needs.of(*heads, audio_level=row["recipe"].get("audio_level", "clip"))
         if needs not in self._splits:
             self._splits[needs] = load_split(store, "val", self.result["store"]["protocol"], needs=needs)
@@ -137,6 +138,12 @@ class Finished:
             raise ValueError("the texts of a store name their videos")
         target = texts.video.cpu().numpy()
         return np.stack([ranks(similarity_matrix(head, texts, videos).numpy(), target) for head in heads]), target
+
+    def _untrained(self, row: Mapping[str, Any], store: Store) -> nn.Module:
+        """The head of a row without runs. A result may come from somebody else: no code that it names is run."""
+        for name in own_code(row["head"], row["keywords"]):
+            raise UntrustedError(self.home, name)
+        return head_for(store, row["head"], row["keywords"])[0].eval()
 
     def made_of(self, store: Store) -> bool:
         """Whether a store holds the same features of the same data set; it may hold more by now, the sound say."""
