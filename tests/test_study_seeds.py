@@ -200,10 +200,17 @@ def test_a_seed_that_diverges_is_the_error_that_it_is_alone(
     monkeypatch.setattr(trainings, "train_stack", second)
     with pytest.raises(LabError, match=r"^'seen' with seed 2: it diverges$"):
         train_rows(full, 3, tmp_path / "g" / "runs", SEEN)
-    assert [path.name for path in (tmp_path / "g" / "runs").iterdir()] == ["seen-s1"]
+    assert sorted(path.name for path in (tmp_path / "g" / "runs").iterdir()) == ["seen-s1", "seen-s3"]
     monkeypatch.undo()
     with claimed(tmp_path / "g" / "runs" / "seen-s2", wait=False) as free:
         assert free
+
+
+def test_a_row_that_diverges_leaves_the_trainings_of_the_others(full: Path, tmp_path: Path) -> None:
+    wild = replace(SEEN, name="wild", recipe=HOW | {"lr": 1e30})
+    with pytest.raises(LabError, match=r"^'wild' with seed 1: "):
+        train_rows(full, 4, tmp_path / "g" / "runs", wild, SEEN, seeds=2)
+    assert sorted(path.name for path in (tmp_path / "g" / "runs").iterdir()) == ["seen-s1", "seen-s2"]
 
 
 def test_what_another_process_trains_is_left_to_it(full: Path, tmp_path: Path, sizes: list[int]) -> None:

@@ -197,14 +197,18 @@ def _fits_at_hand(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
 
 
 def _train(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
-    """Trains, and saves each as it ends. The first that diverges ends them all, as it ends the study."""
+    """Trains, and saves each as it ends. One that diverges ends the study, after the others of its stack."""
     names = [f"'{setup.name}' with seed {seed}" for setup, seed in jobs.values()]
-    which, paths = ", ".join(names), list(jobs)
+    paths, diverged = list(jobs), list[LabError]()
     try:
         for number, ended in splits.fit_all(dict(enumerate(jobs.values()))):
-            if not isinstance(ended, Fitted):
-                which = names[number]
-                raise ended or ValueError("nothing ends these trainings early")
-            yield paths[number], saved.save(ended, paths[number])
+            if isinstance(ended, Fitted):
+                yield paths[number], saved.save(ended, paths[number])
+            elif ended is None:
+                raise ValueError("nothing ends these trainings early")
+            else:
+                diverged.append(LabError(f"{names[number]}: {ended}"))
     except LabError as error:
-        raise LabError(f"{which}: {error}") from None
+        diverged.append(LabError(f"{', '.join(names)}: {error}"))
+    if diverged:
+        raise diverged[0]
