@@ -20,6 +20,7 @@ from lab.convert.features import Origin, import_features
 from lab.convert.hdf5_in import import_exported
 from lab.convert.hdf5_out import export_store
 from lab.convert.layouts import LAYOUTS, Choice, detect, open_features
+from lab.convert.layouts.folders import load_array
 from lab.convert.layouts.hdf5 import dataset
 from lab.convert.pack import pack_store
 from lab.convert.store import contents
@@ -517,6 +518,17 @@ def test_features_that_are_none(value: Any, said: str, tmp_path: Path) -> None:
     with pytest.raises(LabError, match=f"video 'b'.*{said}"):
         import_features(tmp_path / "d", tmp_path / "s.zarr", Origin())
     assert not list(tmp_path.glob("s.zarr*"))
+
+
+def test_arrays_that_cannot_be_read(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.npy")
+    np.savez_compressed(tmp_path / "b.npz", features=np.zeros((50, D)))
+    content = bytearray((tmp_path / "b.npz").read_bytes())
+    content[60:70] = bytes(range(246, 256))
+    (tmp_path / "b.npz").write_bytes(content)
+    for name in ("a.npy", "b.npz"):
+        with pytest.raises(LabError, match=rf"{name} cannot be read \(.*: get or make it again"):
+            load_array(tmp_path / name, "features")
 
 
 def test_an_npz_with_an_object_in_it(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import sys
 from dataclasses import replace
@@ -346,6 +347,15 @@ def test_damaged_weights(tmp_path: Path) -> None:
         load_run(path)
     with pytest.raises(LabError, match=r"is not a run: it has no run.json; python -m lab.train HEAD makes one"):
         load_run(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["run.json", "head.safetensors"])
+def test_a_pipe_is_not_waited_for(name: str, tmp_path: Path) -> None:
+    _, path = saved(tmp_path)
+    (path / name).unlink()
+    os.mkfifo(path / name)
+    with pytest.raises(LabError, match=rf"{name} is damaged \(.*it is no file\): train the head again"):
+        load_run(path)
 
 
 MINE = """

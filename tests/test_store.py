@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import zipfile
 from pathlib import Path
@@ -335,6 +336,15 @@ def test_a_chunk_that_was_cut_is_named(copy: Path, name: str) -> None:
     with pytest.raises(LabError) as error:
         open_store(copy).load("train")
     assert f"array '{name}' cannot be read (" in one_line(error)
+
+
+def test_a_pipe_for_a_chunk_is_not_waited_for(copy: Path) -> None:
+    chunk = next(file for file in (copy / "frames" / "c").rglob("0") if file.is_file())
+    chunk.unlink()
+    os.mkfifo(chunk)
+    with pytest.raises(LabError) as error:
+        open_store(copy).load("train")
+    assert "array 'frames' cannot be read (" in one_line(error)
 
 
 @pytest.mark.parametrize("table", ["videos", "captions"])

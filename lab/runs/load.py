@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from lab.errors import LabError
 from lab.heads import HEADS, build_head, head_class
-from lab.runs.record import Run, read_run
+from lab.runs.record import Run, read_run, require_file
 from lab.store import Store, passport
 
 #: Where classes may be named as ``x:y`` that are the lab's own.
@@ -99,6 +99,7 @@ def _weights(file: Path) -> dict[str, Tensor]:
     from safetensors.torch import load
 
     try:
+        require_file(file)
         weights = load(file.read_bytes())
     except (OSError, SafetensorError, KeyError, ValueError) as error:
         raise LabError(f"{file} is damaged ({' '.join(str(error).split())}): train the head again") from None

@@ -79,6 +79,7 @@ def read_run(path: Path) -> Run:
     """What ``run.json`` says. Raises ``LabError`` where it is none, damaged, or of a newer version of the lab."""
     file = path / "run.json"
     try:
+        require_file(file)
         told = json.loads(file.read_bytes())
         if told["format"] > FORMAT:
             raise LabError(f"{file} has format {told['format']}, this version reads up to {FORMAT}: upgrade the lab")
@@ -92,6 +93,12 @@ def read_run(path: Path) -> Run:
     except (KeyError, ValueError, TypeError, RecursionError) as error:
         raise LabError(f"{file} is damaged ({type(error).__name__}: {error}): train the head again") from None
     return run
+
+
+def require_file(file: Path) -> None:
+    """Raises ``ValueError`` for a pipe or a device, whose end would be waited for; where nothing is opening tells."""
+    if file.exists() and not file.is_file():
+        raise ValueError("it is no file")
 
 
 def _translated(told: dict[str, Any]) -> dict[str, Any]:

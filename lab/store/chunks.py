@@ -49,6 +49,8 @@ def read_rows(array: Any, folder: Path, first: int, end: int) -> NDArray[Any]:
     def fetch(file_number: int) -> None:
         file = folder / f"c/{file_number}{tail}"
         inside = range(file_number * per_file, (file_number + 1) * per_file)
+        if file.is_fifo():
+            raise ValueError(f"{file} is a pipe, which would be waited for")
         try:
             with file.open("rb", buffering=0) as stream:
                 for chunk, offset in zip(inside, _offsets(stream, sharded, per_file, rows * row_bytes), strict=True):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import zipfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,8 @@ def npz(path: Path, choice: Choice) -> Iterator[Features]:
 def load_array(file: Path, key: str) -> Any:
     """An array from .npz (under ``key``) or .npy, never a pickled object. Raises LabError."""
     try:
+        if file.is_fifo():
+            raise ValueError("a pipe, which would be waited for")
         if file.suffix == ".npy":
             return np.load(file, allow_pickle=False)
         with np.load(file, allow_pickle=False) as archive:
@@ -58,7 +61,7 @@ def load_array(file: Path, key: str) -> Any:
             return archive[key]
     except FileNotFoundError:
         raise LabError(f"{file} does not exist: every id needs its file") from None
-    except (ValueError, EOFError, OSError, KeyError, zipfile.BadZipFile) as error:
+    except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise LabError(f"{file} cannot be read ({str(error).splitlines()[0]}): get or make it again") from None
 
 
