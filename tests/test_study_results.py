@@ -329,6 +329,25 @@ def test_what_cannot_be_compared(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("how", ["cut", "other bytes", "other queries"])
+def test_ranks_that_cannot_be_read_are_one_line(how: str, runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = runs / "k1" / "ranks.npz"
+    content = bytearray(file.read_bytes())
+    if how == "cut":
+        file.write_bytes(content[:-100])
+    elif how == "other bytes":
+        content[60:70] = bytes(range(246, 256))
+        file.write_bytes(content)
+    else:
+        with np.load(file) as arrays:
+            np.savez(file, **{**arrays, "video": arrays["video"][:3]})
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 2
+    err = capsys.readouterr().err
+    assert "ranks.npz is gone or damaged (" in err
+    assert err.count("\n") == 1
+
+
 def test_a_damaged_result_is_one_line(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (runs / "k1" / "ranks.npz").write_bytes(b"PK no")
     (runs / "k2" / "result.json").write_text("{")

@@ -6,6 +6,8 @@ import io
 import json
 import logging
 import math
+import zipfile
+import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -117,9 +119,12 @@ def write_ranks(home: Path, final: Final) -> None:
 def read_ranks(home: Path, row: int) -> tuple[NDArray[np.float64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
     """A row's ranks (R, T) and the queries, ``video`` and ``caption`` (T,), as ``write_ranks`` wrote them."""
     try:
-        with np.load(home / "ranks.npz", allow_pickle=False) as arrays:
-            return arrays[f"t2v_{row}"], (arrays["video"], arrays["caption"])
-    except (OSError, ValueError, KeyError) as error:
+        with np.load(io.BytesIO((home / "ranks.npz").read_bytes()), allow_pickle=False) as arrays:
+            ranks, video, caption = (arrays[name] for name in (f"t2v_{row}", "video", "caption"))
+        if ranks.ndim != 2 or not ranks.shape[1:] == video.shape == caption.shape:
+            raise ValueError(f"ranks {ranks.shape} of queries {video.shape} and {caption.shape}")
+        return ranks, (video, caption)
+    except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise LabError(f"{home / 'ranks.npz'} is gone or damaged ({error}): run the study again") from None
 
 
