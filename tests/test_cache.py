@@ -7,6 +7,7 @@ import os
 import pickle
 import shlex
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from lab.cache import main, other_sound
 from lab.datasets import DATASETS, SOUNDING, get_dataset
 from lab.errors import LabError
 from lab.extraction.encode import Begun, begin
+from lab.extraction.files import Present
 from lab.extraction.loop import Pass
 from lab.extraction.options import Options
 from lab.extraction.outcome import writable
@@ -269,9 +271,9 @@ def test_features_stay_when_their_file_cannot_be_read_any_more(world: Path, tmp_
     (root / "clip001.mp4").rename(tmp_path / "clip001.mp4")
     cache(tmp_path, "--name", "torn", root=root)
     size = (root / "clip000.mp4").stat().st_size
-    written_s = (root / "clip000.mp4").stat().st_mtime
+    modified_ns = (root / "clip000.mp4").stat().st_mtime_ns
     (root / "clip000.mp4").write_bytes(bytes(size))  # as a disk gives that is failing
-    os.utime(root / "clip000.mp4", (written_s, written_s))
+    os.utime(root / "clip000.mp4", ns=(modified_ns, modified_ns))
     (tmp_path / "clip001.mp4").rename(root / "clip001.mp4")
     assert cache(tmp_path, "--name", "torn", root=root) == 0
     mine, whole = held(tmp_path, "torn"), held(world, "whole")
@@ -357,9 +359,48 @@ def test_a_file_replaced_by_one_of_its_size_is_read_again(small: Path, capsys: p
     assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("moved_s", [-(10**6), 10**6])
+def test_a_write_to_the_ledger_hides_no_replaced_file(
+    small: Path, capsys: pytest.CaptureFixture[str], moved_s: int
+) -> None:
+    """A pass that adds a modality notes the missing videos first; the file's own time may be older, or of tomorrow."""
+    worlds.captions_csv(small / "root", {f"clip00{n}.mp4": ["a dog"] for n in range(4)})  # of which one has no file
+    clips = [small / "root" / f"clip00{n}.mp4" for n in (0, 1)]
+    size = max(clip.stat().st_size for clip in clips)
+    for clip in clips:
+        clip.write_bytes(clip.read_bytes().ljust(size, b"\0"))
+    assert cache(small, "--name", "t", "--only", "frames") == 1
+    shutil.copyfile(clips[1], clips[0])
+    then_s = time.time() + moved_s
+    os.utime(clips[0], (then_s, then_s))
+    capsys.readouterr()
+    assert cache(small, "--name", "t") == 1
+    assert "1 files are others than when they were read" in capsys.readouterr().err
+    assert cache(small, "--name", "fresh") == 1
+    assert held(small, "t") == held(small, "fresh")
+    capsys.readouterr()
+    assert cache(small, "--name", "t") == 1
+    assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
+def test_copied_files_are_no_others(small: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those that failed or were truncated."""
+    film = worlds.clip_file(small / "film.mkv", 5, frames=30).read_bytes()
+    (small / "root" / "film.mkv").write_bytes(film[: len(film) * 2 // 3])
+    (small / "root" / "page.mp4").write_text("<html>no such video</html>")
+    assert cache(small, "--name", "t") == 1
+    assert {row.status for row in open_store(small / "features" / "t.zarr").ledger} >= {"truncated", "not_video"}
+    (small / "root").rename(small / "away")
+    shutil.copytree(small / "away", small / "root", copy_function=shutil.copyfile)
+    capsys.readouterr()
+    assert cache(small, "--name", "t") == 1
+    assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+
+
 def test_what_of_a_file_cannot_be_read_now_stays_as_it_was(tmp_path: Path) -> None:
     """The frames are read again, the sound of which features are stored is not to be had any more."""
-    unit = Unit(0, (tmp_path,), frozenset(("frames", "audio")), (7,), (frozenset(("frames", "audio")),))
+    both = frozenset(("frames", "audio"))
+    unit = Unit(0, (tmp_path,), both, (Present(tmp_path, 7, 1),), (both,))
     clip = Clip(np.zeros((0, 2, 2, 3), np.uint8), np.zeros(0), [], 1.0, "ok", "", None, "undecodable", "torn", 0.1)
     assert writable(unit, [clip], "frames") == [clip]
     assert writable(unit, [clip], "audio") == [None]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 import os
 from pathlib import Path
 
@@ -101,10 +100,13 @@ def test_a_reader_sees_the_old_or_the_new_file(tmp_path: Path) -> None:
 
 def test_polars_reads_the_files(tmp_path: Path) -> None:
     ledger = Ledger(tmp_path)
-    ledger.write("videos-000000", [Entry("a", "frames", "ok", "", 2.0, 3, "ab")])
+    ledger.write("videos-000000", [Entry("a", "frames", "ok", "", 2.0, 3, "ab", 1_700_000_000_123_456_789)])
     ledger.write("videos-000001", [Entry("b", "frames", "missing", "no file")])
     frame = polars.read_ndjson(tmp_path / "*.ndjson")
-    assert frame.rows() == [("a", "frames", "ok", "", 2.0, 3, "ab"), ("b", "frames", "missing", "no file", 0.0, 0, "")]
+    assert frame.rows() == [
+        ("a", "frames", "ok", "", 2.0, 3, "ab", 1_700_000_000_123_456_789),
+        ("b", "frames", "missing", "no file", 0.0, 0, "", 0),
+    ]
 
 
 def test_silence_is_a_fact_and_a_broken_file_a_failure() -> None:
@@ -119,7 +121,7 @@ def test_a_row_is_one_line_of_json(tmp_path: Path) -> None:
     (line,) = (tmp_path / "text-000000.ndjson").read_text().splitlines()
     assert json.loads(line) == {
         "video": "v", "modality": "text", "status": "ok", "reason": "3 captions", "seconds": 0.0, "bytes": 0,
-        "digest": "",
+        "digest": "", "modified_ns": 0,
     }  # fmt: skip
 
 
@@ -142,19 +144,11 @@ def test_what_failed_is_told_once_for_a_video_and_a_reason() -> None:
     assert complaints(entries) == ["a  frames+audio  empty: 0 bytes", "b  audio  undecodable: torn"]
 
 
-def test_rows_from_before_there_were_digests_are_read(tmp_path: Path) -> None:
+def test_rows_from_before_there_were_digests_and_times_are_read(tmp_path: Path) -> None:
     """Also beside newer ones, by polars too: a store of then that a pass of now has gone on with."""
     old = {"video": "a", "modality": "frames", "status": "ok", "reason": "", "seconds": 0.5, "bytes": 3}
     (tmp_path / "videos-000000.ndjson").write_text(json.dumps(old) + "\n")
     ledger = Ledger(tmp_path)
-    ledger.write("videos-000001", [Entry("b", "frames", "ok", "", 0.5, 3, "ab")])
-    assert list(ledger) == [Entry("a", "frames", "ok", "", 0.5, 3), Entry("b", "frames", "ok", "", 0.5, 3, "ab")]
+    ledger.write("videos-000001", [Entry("b", "frames", "ok", "", 0.5, 3, "ab", 5)])
+    assert list(ledger) == [Entry("a", "frames", "ok", "", 0.5, 3), Entry("b", "frames", "ok", "", 0.5, 3, "ab", 5)]
     assert polars.read_ndjson(tmp_path / "*.ndjson").height == 2
-
-
-def test_when_a_block_was_written(tmp_path: Path) -> None:
-    ledger = Ledger(tmp_path)
-    assert ledger.written_s("videos-000000") == -math.inf
-    ledger.write("videos-000000", [])
-    os.utime(tmp_path / "videos-000000.ndjson", (7, 11))
-    assert ledger.written_s("videos-000000") == 11

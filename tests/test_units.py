@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,8 +29,12 @@ def collection(folder: Path, sizes: list[int | None]) -> Any:
 
 def found(folder: Path, sizes: list[int | None], rows: list[Entry], **share: Any) -> list[Unit]:
     videos, ledger = collection(folder, sizes), Ledger(folder / "ledger")
-    ledger.write(videos_block(0), rows)  # after the files, which the pass has read by then
+    ledger.write(videos_block(0), rows)
     return list(units(videos, ledger, Share(**share), ("frames", "audio")))
+
+
+def sizes(unit: Unit) -> list[int | None]:
+    return [file and file.size for file in unit.found]
 
 
 def test_all_is_to_be_done_where_nothing_was(tmp_path: Path) -> None:
@@ -42,7 +47,7 @@ def test_all_is_to_be_done_where_nothing_was(tmp_path: Path) -> None:
     for unit in todo:
         assert (unit.modalities, unit.replaced) == ({"frames", "audio"}, 0)
         assert unit.files[0] == tmp_path / f"{unit.first}.mp4"
-        assert set(unit.sizes) == {7}
+        assert set(sizes(unit)) == {7}
         assert set(unit.kept) == {frozenset()}
 
 
@@ -77,36 +82,52 @@ def test_what_stands(tmp_path: Path, status: str, held: int, size: int, retry: b
         features = status not in ("undecodable", "missing") and (held == size or 0 in (held, size))
         assert unit.kept == ({"frames", "audio"} if features else {"frames"},)
         assert unit.replaced == (status in ("ok", "silent"))
-        assert unit.sizes == (size,)
+        assert sizes(unit) == [size]
 
 
+@pytest.mark.parametrize("later_ns", [-(10**18), -1, 1, 10**18])
 @pytest.mark.parametrize(
     ("status", "digest", "again", "replaced"),
     [
-        ("ok", "the same", False, 0),
+        ("ok", "the same", False, 0),  # copied without its time
         ("ok", "another", True, 1),
-        ("ok", "", False, 0),  # of a store from before there were any
+        ("ok", "", True, 1),
         ("no_audio", "another", True, 1),
-        ("truncated", "the same", True, 0),  # a download that has come on, in a file of its full size
-        ("undecodable", "", True, 0),
+        ("truncated", "the same", False, 0),
+        ("truncated", "another", True, 1),
+        ("undecodable", "the same", False, 0),
+        ("undecodable", "another", True, 0),
+        ("timeout", "", True, 0),  # its process was ended before it could tell
     ],
 )
-def test_a_file_that_was_written_to_since(tmp_path: Path, status: str, digest: str, again: bool, replaced: int) -> None:
-    file = tmp_path / "0.mp4"
-    file.write_bytes(bytes(7))
-    told = digest_of(file) if digest == "the same" else digest
-    rows = [Entry("v0", name, status, bytes=7, digest=told) for name in ("frames", "audio")]
+def test_a_file_of_another_time_is_told_by_its_digest(
+    tmp_path: Path, status: str, digest: str, again: bool, replaced: int, later_ns: int
+) -> None:
+    """Whether it is older now (moved in) or newer, and whenever the ledger was written."""
+    (file,) = (video.file for video in collection(tmp_path, [7]).videos)
+    told, then_ns = digest_of(file) if digest == "the same" else digest, 1_700_000_000_123_456_789
+    rows = [
+        Entry("v0", name, status, bytes=7, digest=told, modified_ns=then_ns + later_ns) for name in ("frames", "audio")
+    ]
+    videos, ledger = SimpleNamespace(videos=[SimpleNamespace(id="v0", file=file)]), Ledger(tmp_path / "ledger")
+
+    def todo() -> list[Unit]:
+        os.utime(file, ns=(0, then_ns))
+        return list(units(videos, ledger, Share(), ("frames", "audio")))  # type: ignore[arg-type]
+
+    ledger.write(videos_block(0), rows)
+    assert [unit.replaced for unit in todo()] == ([replaced] if again else [])
+    assert all(unit.kept == (frozenset(),) for unit in todo())
+    # Of the same time, or of a store from before there were times: by the size alone.
+    for modified_ns in (then_ns, 0):
+        ledger.write(videos_block(0), [replace(row, modified_ns=modified_ns) for row in rows])
+        assert todo() == []
+
+
+def test_what_cannot_be_read_now_is_not_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lab.extraction.files.digest_of", lambda path: "")
+    rows = [Entry("v0", name, "ok", bytes=7, digest="ab", modified_ns=1) for name in ("frames", "audio")]
     assert found(tmp_path, [7], rows) == []
-    ledger = Ledger(tmp_path / "ledger")
-    os.utime(file, (0, ledger.written_s(videos_block(0)) + 1))
-    todo = list(units(collection(tmp_path, [None]), ledger, Share(), ("frames", "audio")))
-    assert todo == []
-    videos = SimpleNamespace(videos=[SimpleNamespace(id="v0", file=file)])
-    todo = list(units(videos, ledger, Share(), ("frames", "audio")))  # type: ignore[arg-type]
-    assert [unit.replaced for unit in todo] == ([replaced] if again else [])
-    for unit in todo:
-        stays = not replaced and status != "undecodable"
-        assert unit.kept == (frozenset(("frames", "audio")) if stays else frozenset(),)
 
 
 def test_a_digest_tells_files_of_one_size_apart(tmp_path: Path) -> None:
@@ -130,7 +151,7 @@ def test_a_unit_names_the_files_that_it_reads(tmp_path: Path) -> None:
     rows = [Entry("v1", name, "ok", bytes=5) for name in ("frames", "audio")]
     (unit,) = found(tmp_path, [7, 5, None], rows)
     assert unit.files == (tmp_path / "0.mp4", tmp_path / "1.mp4", None)
-    assert unit.sizes == (7, 5, 0)
+    assert sizes(unit) == [7, 5, None]
     assert unit.kept == (frozenset(), {"frames", "audio"}, frozenset())
     assert found(tmp_path, [None, 5], rows) == []
 

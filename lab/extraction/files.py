@@ -12,45 +12,45 @@ from lab.store.ledger import Entry
 
 @dataclass(frozen=True)
 class Present:
-    """A file without a look into it. ``touched``: it was written to after the ledger last spoke of its block.
+    """A file without a look into it.
 
     A size of 0 is a file that cannot be read now: what is stored stays, as a disk may only be away.
     """
 
     path: Path
     size: int
-    touched: bool
+    modified_ns: int
 
     @cached_property
     def digest(self) -> str:
-        """See ``digest_of``: two short reads, so only where a file was touched and has the size that it had."""
+        """See ``digest_of``: two short reads, so only where a row is of another time and of this size."""
         return digest_of(self.path)
+
+    def is_of(self, entry: Entry) -> bool:
+        """Whether a row is of this file, as far as can be told.
+
+        By its size; where it was written to at another time than then, by its digest. Features that were made elsewhere
+        and converted have 0 bytes in the ledger: of which file they are is not known, and they stay.
+        """
+        if not entry.failed and 0 in (self.size, entry.bytes):
+            return True
+        if entry.bytes != self.size or entry.modified_ns in (0, self.modified_ns):  # 0: a store from before there were
+            return entry.bytes == self.size
+        return bool(entry.digest) and self.digest in ("", entry.digest)
 
     def settled(self, entry: Entry | None, retry: bool) -> bool:
         """Whether the ledger's word stands: the file was read or failed, as it is now."""
         if entry is None or entry.status == "missing":
             return False
-        if (retry or self.touched) and (entry.failed or (entry.status == "truncated" and self.size > 0)):
+        if retry and (entry.failed or (entry.status == "truncated" and self.size > 0)):
             return False
-        return entry.bytes == self.size if entry.failed else self.gave(entry)
-
-    def gave(self, entry: Entry) -> bool:
-        """Whether features are stored, of this file as far as can be told.
-
-        Features that were made elsewhere and converted have 0 bytes in the ledger, and no digest: of which file they
-        are is not known.
-        """
-        if entry.failed or self.size == 0 or entry.bytes == 0:
-            return not entry.failed
-        if entry.bytes != self.size or not (self.touched and entry.digest):
-            return entry.bytes == self.size
-        return self.digest in ("", entry.digest)
+        return self.is_of(entry)
 
 
-def look(path: Path, spoken_s: float) -> Present:
-    """A file now; ``spoken_s`` is when the ledger last spoke of its block (``Ledger.written_s``)."""
+def look(path: Path) -> Present:
+    """A file now."""
     try:
         found = path.stat()
     except OSError:
-        return Present(path, 0, False)
-    return Present(path, found.st_size, found.st_mtime > spoken_s)
+        return Present(path, 0, 0)
+    return Present(path, found.st_size, found.st_mtime_ns)

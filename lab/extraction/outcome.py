@@ -27,12 +27,13 @@ def rows_of_missing(videos: Iterable[Video], modalities: Sequence[str], known: I
 
 def ledger_rows(unit: Unit, videos: Sequence[Video], clips: Clips, modality: str) -> Iterator[Entry]:
     """The rows of a unit, whose ``videos`` these are; none for what is not ``writable``."""
-    for video, clip, size in zip(videos, clips, unit.sizes, strict=True):
-        if clip is None:
+    for video, clip, file in zip(videos, clips, unit.found, strict=True):
+        if clip is None or file is None:
             continue
         status, reason = outcome(clip, modality)
-        seconds, digest = (round(clip.seconds, 4), clip.digest) if isinstance(clip, Clip) else (0.0, "")
-        yield Entry(video.id, modality, status, reason, seconds, size, digest)
+        seconds = round(clip.seconds, 4) if isinstance(clip, Clip) else 0.0
+        digest = clip.digest if isinstance(clip, Clip | MediaError) else ""
+        yield Entry(video.id, modality, status, reason, seconds, file.size, digest, file.modified_ns)
 
 
 def writable(unit: Unit, clips: Clips, modality: str) -> Clips:

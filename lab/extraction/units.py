@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.extraction.files import look
+from lab.extraction.files import Present, look
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
 from lab.store.ledger import Ledger, text_block, videos_block
 
@@ -46,7 +46,7 @@ class Unit:
     first: int
     files: tuple[Path | None, ...]
     modalities: frozenset[str]
-    sizes: tuple[int, ...]  # bytes of each file before it is read: one that grows meanwhile is read again next time
+    found: tuple[Present | None, ...]  # each file before it is read: one that grows meanwhile is read again next time
     kept: tuple[frozenset[str], ...]  # of each video what stays stored if its file cannot be read this time
     replaced: int = 0  # how many have features of another file than theirs is now
 
@@ -55,29 +55,28 @@ def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence
     """The units with something to do in the ``wanted`` modalities, up to the limit of a share."""
     left = share.limit if share.limit is not None else len(collection.videos)
     for block in share.blocks(collection):
-        name = videos_block(block)
-        known, spoken_s = {(e.video, e.modality): e for e in ledger.read(name)}, ledger.written_s(name)
+        known = {(e.video, e.modality): e for e in ledger.read(videos_block(block))}
         for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
             files: list[Path | None] = []
-            sizes: list[int] = []
+            found: list[Present | None] = []
             kept: list[frozenset[str]] = []
             undone: set[str] = set()
             replaced = 0
             for video in collection.videos[first : first + UNIT_VIDEOS]:
-                file = None if video.file is None else look(video.file, spoken_s)
+                file = None if video.file is None else look(video.file)
                 entries = {m: known.get((video.id, m)) for m in wanted}
                 stands = {m: file is not None and file.settled(entries[m], share.retry) for m in entries}
                 within = file is not None and left > 0
                 left -= within
                 # What is done already comes along when its unit is done again, limit or not.
                 files.append(video.file if within or all(stands.values()) else None)
-                sizes.append(file.size if file else 0)
+                found.append(file)
                 stored = {m: e for m, e in entries.items() if e and not e.failed}
-                kept.append(frozenset(m for m, e in stored.items() if file is None or file.gave(e)))
+                kept.append(frozenset(m for m, e in stored.items() if file is None or file.is_of(e)))
                 replaced += within and len(kept[-1]) < len(stored)
                 undone |= {m for m, stand in stands.items() if within and not stand}
             if undone:
-                yield Unit(first, tuple(files), frozenset(undone), tuple(sizes), tuple(kept), replaced)
+                yield Unit(first, tuple(files), frozenset(undone), tuple(found), tuple(kept), replaced)
 
 
 def caption_units(

@@ -3,13 +3,13 @@
 One newline-delimited JSON file for each block of videos (or of captions, for text), replaced as a whole by a rename, so
 it is either before or after a unit of work and never in between. ``polars.read_ndjson("STORE/tables/ledger/*.ndjson")``
 reads it all. A row: ``video``, ``modality`` (frames, audio, text), ``status``, ``reason``, ``seconds`` (CPU time spent
-decoding), ``bytes`` (the file's size then), ``digest`` (of its size and its ends then; empty: unknown).
+decoding), ``bytes`` (the file's size then), ``digest`` (of its size and its ends then; empty: unknown), ``modified_ns``
+(when it had last been written to; 0: unknown).
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
@@ -35,6 +35,7 @@ class Entry:
     seconds: float = 0.0
     bytes: int = 0
     digest: str = ""
+    modified_ns: int = 0
 
     @property
     def failed(self) -> bool:
@@ -75,13 +76,6 @@ class Ledger:
             return []
         except (ValueError, TypeError, RecursionError) as error:
             raise LabError(f"{file} is damaged ({error}): delete it, and the pass does that block again") from None
-
-    def written_s(self, block: str) -> float:
-        """When a block's rows were last written (seconds of the epoch, by the disk's clock); −inf: never."""
-        try:
-            return (self.folder / f"{block}.ndjson").stat().st_mtime
-        except FileNotFoundError:
-            return -math.inf
 
     def write(self, block: str, rows: Iterable[Entry]) -> None:
         """Replaces a block's rows in one step that survives a crash."""
