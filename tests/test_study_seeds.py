@@ -225,6 +225,16 @@ def test_what_another_process_trains_is_left_to_it(full: Path, tmp_path: Path, s
     assert sizes == [2, 1]
 
 
+def test_a_helper_trains_the_video_sides_of_a_stack_at_once(full: Path, tmp_path: Path, sizes: list[int]) -> None:
+    study, splits = grid(full, 3, HEARD, SEEN)
+    runs = tmp_path / "g" / "runs"
+    take_part(study, splits, runs)
+    assert sizes == [3, 3]
+    assert sorted(path.name for path in runs.iterdir()) == [
+        f"{row}-s{seed}" for row in ("heard", "seen") for seed in (1, 2, 3)
+    ]
+
+
 def test_heads_that_cannot_be_stacked_train_one_by_one(
     full: Path, tmp_path: Path, sizes: list[int], caplog: pytest.LogCaptureFixture
 ) -> None:

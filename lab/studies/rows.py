@@ -122,10 +122,14 @@ def take_part(study: Study, splits: Splits, runs: Path) -> None:
     """
     rows = [row for row in study.rows if not row.search]
     for jobs in _batches(study, [row for row in rows if learns(*splits.build(row)[::2])], splits, runs):
-        for setup, seed in jobs.values():
-            sides = {saved.path_of(row, seed, runs): (row, seed) for row in rows if is_side(row, setup)}
-            for _ in _fits({path: job for path, job in sides.items() if path not in jobs}, splits):
-                pass  # read, or waited for: it is not to be trained once more
+        sides = {
+            saved.path_of(row, seed, runs): (row, seed)
+            for setup, seed in jobs.values()
+            for row in rows
+            if is_side(row, setup)
+        }
+        for _ in _fits({path: job for path, job in sides.items() if path not in jobs}, splits):
+            pass  # read, or waited for: they are not to be trained once more
         for _ in _fits_at_hand({path: job for path, job in jobs.items() if not saved.is_made(path)}, splits):
             pass
 
