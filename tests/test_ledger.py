@@ -50,6 +50,14 @@ def test_any_reason_comes_back(tmp_path: Path, reason: str) -> None:
     assert ledger.read("videos-000000") == rows
 
 
+def test_rows_of_a_newer_version_are_read(tmp_path: Path) -> None:
+    row = {"video": "a", "modality": "frames", "status": "ok", "bytes": 3, "colour": "red"}
+    (tmp_path / "videos-000000.ndjson").write_text(json.dumps(row) + "\n")
+    ledger = Ledger(tmp_path)
+    ledger.update("videos-000000", [Entry("b", "frames", "ok")])
+    assert list(ledger) == [Entry("a", "frames", "ok", bytes=3), Entry("b", "frames", "ok")]
+
+
 @pytest.mark.parametrize(
     "damage",
     [

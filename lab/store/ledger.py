@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from lab.atomic import replace_text
 from lab.errors import LabError
@@ -46,6 +47,13 @@ class Entry:
 _KINDS = {each.name: {"str": str, "int": int, "float": int | float}[str(each.type)] for each in fields(Entry)}
 
 
+def _entry(row: Any) -> Entry:
+    """A row; what a newer version of the lab says besides is left out, as each of its fields is one that may be."""
+    if not isinstance(row, dict):
+        raise TypeError(f"a row is no {type(row).__name__}")
+    return Entry(**{name: value for name, value in row.items() if name in _KINDS})
+
+
 def videos_block(block: int) -> str:
     """The name of a block of videos."""
     return f"videos-{block:06d}"
@@ -68,7 +76,7 @@ class Ledger:
         try:
             # Iterated, not splitlines(): that would also split at U+2028, which JSON leaves as it is within a reason.
             with file.open(encoding="utf-8") as lines:
-                rows = [Entry(**json.loads(line)) for line in lines]
+                rows = [_entry(json.loads(line)) for line in lines]
             if not all(isinstance(getattr(row, name), kind) for row in rows for name, kind in _KINDS.items()):
                 raise TypeError("a field is of another type")
             return rows
