@@ -28,7 +28,7 @@ from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
 from lab.studies.learned import learned_lines
-from lab.studies.result import heading, of_search, told_of
+from lab.studies.result import heading, of_search, told_of, verdicts
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
 from lab.studies.setups import Study, definition_on, digest
@@ -95,7 +95,7 @@ def run(
         again = report.read_result(home)
         if again is not None and again["hash"] == told["hash"]:
             log.info("%s has this result already: the test split is not read again", home)
-            return again
+            return _judged(study, again, home)
         if found is not None and (other := held.enter_context(found.queue.final())):
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
@@ -107,6 +107,16 @@ def run(
         report.write_ranks(home, final)
         report.write_result(home, told)
         return told
+
+
+def _judged(study: Study, result: dict[str, Any], home: Path) -> dict[str, Any]:
+    """A result that is there, with the verdicts that its rows have now; where that changes it, it is written anew."""
+    told = verdicts(study, result["rows"])
+    if told == result.get("verdicts"):
+        return result
+    log.info("%s: its verdicts are passed anew", home)
+    report.write_result(home, result := result | {"verdicts": told})
+    return result
 
 
 def _splits(study: Study, sealed: SealedStore, device: str, test: bool) -> Splits:

@@ -19,6 +19,7 @@ from lab.figures.finished import newest
 from lab.reads import log_file
 from lab.store import open_store
 from lab.store.find import pass_command
+from lab.studies import report
 from lab.studies.files import STUDIES
 from lab.study import main
 
@@ -142,6 +143,25 @@ def test_a_second_run_goes_on_and_says_that_test_was_read_before(
     assert len(reads(store)) == 2
     result = json.loads((store.parent / "runs" / "mine-toy-whole" / "result.json").read_text())
     assert result["resumed"]  # its seconds are those of the last start
+
+
+def test_verdicts_of_a_result_that_is_there_are_passed_anew(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It may be of a lab that judged otherwise; its files say what is printed."""
+    file = write(store.parent, GRID)
+    assert study(file, store) == 0
+    first = capsys.readouterr().out
+    files = [store.parent / "runs" / "mine-toy-whole" / f"result.{kind}" for kind in ("json", "md", "tex")]
+    before = [file.read_bytes() for file in files]
+    result = json.loads(before[0])
+    report.write_result(files[0].parent, result | {"verdicts": ["xpool is a gain larger than the noise."]})
+    assert files[1].read_bytes() != before[1]
+    assert study(file, store) == 0
+    assert capsys.readouterr().out == first
+    assert [file.read_bytes() for file in files] == before
+    written = [file.stat().st_ino for file in files]
+    assert study(file, store) == 0
+    assert [file.stat().st_ino for file in files] == written
+    assert len(reads(store)) == 1
 
 
 def test_without_the_final_step_nothing_of_test_is_read(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
