@@ -17,10 +17,10 @@ def replace_text(file: Path, text: str) -> None:
 def replace_bytes(file: Path, data: bytes) -> None:
     """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left.
 
-    Raises ``LabError`` where a link or a device stands: a rename would put a file in its place, of ``/dev/null``, too.
+    A link to a file gives way, what it leads to stays as it is: so stores can be kept where each file is a link (DVC,
+    git-annex). Raises ``LabError`` as ``require_replaceable``.
     """
-    if file.is_symlink() or (file.exists() and not file.is_file()):
-        raise LabError(f"{file} is a {_kind(file)}: name a file")
+    require_replaceable(file)
     # Not the pid: shards on two machines may share it, and the directory.
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
@@ -34,5 +34,16 @@ def replace_bytes(file: Path, data: bytes) -> None:
         raise
 
 
-def _kind(file: Path) -> str:
-    return "link" if file.is_symlink() else "directory" if file.is_dir() else "device or a pipe"
+def require_replaceable(file: Path, *, links: bool = True) -> None:
+    """Raises ``LabError`` where a device, a pipe, a directory or a link to such stands.
+
+    A rename would put a file in its place, in that of ``/dev/null``, too. ``links=False``, for what a user names:
+    nor may a link to a file stand there, as ``/dev/stdout`` may be one.
+    """
+    if not links and file.is_symlink():
+        kind = "link"
+    elif file.exists() and not file.is_file():
+        kind = "directory" if file.is_dir() else "device or a pipe"
+    else:
+        return
+    raise LabError(f"{file} is a {kind}: name a file")

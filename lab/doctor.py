@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from lab import cli
-from lab.atomic import replace_text
+from lab.atomic import replace_text, require_replaceable
 from lab.datasets import DATASETS, Collection, get_dataset
 from lab.errors import LabError
 from lab.examine import Finding, examine
@@ -200,6 +200,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise LabError(f"--{name} must be at least 1, got {getattr(given, name)}")
     if given.json and not given.json.absolute().parent.is_dir():
         raise LabError(f"--json {given.json}: its directory does not exist; make it first")
+    if given.json:
+        require_replaceable(given.json, links=False)
     if given.dataset:
         root = given.root or Path("data") / get_dataset(given.dataset).name
         kind = {"split": given.split, "seed": given.seed}

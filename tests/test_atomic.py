@@ -7,17 +7,41 @@ from pathlib import Path
 
 import pytest
 
-from lab.atomic import replace_bytes
+from lab.atomic import replace_bytes, require_replaceable
 from lab.errors import LabError
 
 
-def test_neither_a_device_nor_a_link_gives_way_to_a_file(tmp_path: Path) -> None:
-    pipe, link, target = tmp_path / "pipe", tmp_path / "link", tmp_path / "target"
+def test_what_is_no_file_does_not_give_way_to_one(tmp_path: Path) -> None:
+    """Nor a link to it, as /dev/stdout is."""
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
     os.mkfifo(pipe)
-    target.write_text("kept")
-    link.symlink_to(target)
-    for file, kind in ((pipe, "device or a pipe"), (link, "link"), (tmp_path, "directory")):
-        with pytest.raises(LabError, match=f"is a {kind}: name a file"):
+    link.symlink_to(pipe)
+    for file, kind in ((pipe, "device or a pipe"), (link, "device or a pipe"), (tmp_path, "directory")):
+        with pytest.raises(LabError, match=f"^{file} is a {kind}: name a file$"):
             replace_bytes(file, b"new")
     assert pipe.is_fifo()
-    assert target.read_text() == "kept"
+    assert link.is_fifo()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_file_gives_way_and_its_target_stays(tmp_path: Path, there: bool) -> None:
+    """As the files of a store that DVC or git-annex keeps, of which a target may not have been fetched."""
+    link, target = tmp_path / "link", tmp_path / "target"
+    if there:
+        target.write_text("kept")
+    link.symlink_to(target)
+    replace_bytes(link, b"new")
+    assert (link.is_symlink(), link.read_bytes()) == (False, b"new")
+    assert target.exists() == there
+    assert not there or target.read_text() == "kept"
+
+
+def test_of_what_a_user_names_links_are_refused(tmp_path: Path) -> None:
+    link, target = tmp_path / "link", tmp_path / "target"
+    link.symlink_to(target)
+    for _ in range(2):
+        require_replaceable(link)
+        require_replaceable(target, links=False)
+        with pytest.raises(LabError, match=f"^{link} is a link: name a file$"):
+            require_replaceable(link, links=False)
+        target.write_text("there now")

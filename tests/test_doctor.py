@@ -175,6 +175,15 @@ def test_bad_input_is_one_line(argv: list[str], said: str, capsys: pytest.Captur
     assert err.count("\n") == 1
 
 
+def test_a_link_is_no_place_for_the_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As /dev/stdout is one, which a rename would put a file in place of."""
+    link = tmp_path / "rows.json"
+    link.symlink_to(tmp_path / "target")
+    assert cli.run(doctor.main, ["a.mp4", "--json", str(link)]) == 2
+    assert capsys.readouterr().err.endswith(f"error: {link} is a link: name a file\n")
+    assert link.is_symlink()
+
+
 def test_long_lists_are_cut() -> None:
     findings = tuple(Finding(f"v{i}", "", "missing", "gone") for i in range(1234))
     text = doctor.render(doctor.Report(findings, ("a note",)))
