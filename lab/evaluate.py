@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab import cli
-from lab.atomic import replace_bytes, replace_text
+from lab.atomic import replace_bytes, replace_text, require_replaceable
 from lab.caveats import caveats
 from lab.choose import candidate, run_or_head, store_of
 from lab.device import pick_device
@@ -147,7 +147,11 @@ def write_similarity(file: Path, similarity: NDArray[np.float32], store: Store, 
         "texts": [store.captions[row]["text"] for row in texts.rows.tolist()],
         "videos": [store.videos[row]["id"] for row in videos.rows.tolist()],
     }
-    replace_text(file.with_name(f"{file.name}.json"), json.dumps(told, ensure_ascii=False) + "\n")
+    replace_text(_rows_and_columns(file), json.dumps(told, ensure_ascii=False) + "\n")
+
+
+def _rows_and_columns(file: Path) -> Path:
+    return file.with_name(f"{file.name}.json")
 
 
 # -- the command -----------------------------------------------------------------------------------------------------
@@ -183,6 +187,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     one.head.to(pick_device(given.device))
     command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
     reader = Reader(command, one.label, str(one.run) if one.run else None)
+    home = one.run or given.runs / "untrained" / file_name(one.label)
+    which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
+    file = given.ranks or home / f"{which}.parquet"
+    require_replaceable(file)
     texts, videos = load_split(store, given.split, protocol, needs=one.needs, reader=reader)
     found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
@@ -202,9 +210,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     if given.similarity is not None:
         write_similarity(given.similarity, similarity, store, texts, videos)
         log.info("similarities, captions × videos: %s; which they are: %s.json", given.similarity, given.similarity)
-    home = one.run or given.runs / "untrained" / file_name(one.label)
-    which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
-    file = given.ranks or home / f"{which}.parquet"
     try:
         write_ranks(file, found, store, texts, videos)
         log.info("every query's rank: %s", file)
@@ -223,6 +228,10 @@ def _require_files(given: argparse.Namespace) -> None:
             raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
         if file is not None and file.suffix != suffix:
             raise LabError(f"{option} writes {suffix}, {file} is named otherwise: {file}{suffix} would do")
+        if file is not None:
+            require_replaceable(file, links=False)
+    if given.similarity is not None:
+        require_replaceable(_rows_and_columns(given.similarity), links=False)
 
 
 if __name__ == "__main__":

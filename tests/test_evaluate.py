@@ -192,6 +192,29 @@ def test_a_directory_for_the_ranks_is_refused_before_anything_is_read(
     assert count_reads(store, "test") == reads
 
 
+def test_what_no_file_may_replace_is_refused_before_anything_is_read(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A link by any name of a user's, the .json beside the similarities; where ranks go by default only no file."""
+    where = ["mean", "--store", str(store.path), "--runs", str(tmp_path / "runs")]
+    for option, name, link in (
+        ("--ranks", "a.parquet", "a.parquet"),
+        ("--similarity", "a.npy", "a.npy"),
+        ("--similarity", "b.npy", "b.npy.json"),
+    ):
+        (tmp_path / link).symlink_to(tmp_path / "target")
+        assert told(capsys, *where, option, str(tmp_path / name)) == f"{tmp_path / link} is a link: name a file"
+    default = tmp_path / "runs" / "untrained" / "mean" / "ranks-toy-whole-test.parquet"
+    default.mkdir(parents=True)
+    assert told(capsys, *where) == f"{default} is a directory: name a file"
+    assert count_reads(store, "test") == 0
+    default.rmdir()
+    default.symlink_to(tmp_path / "target")
+    assert main(where) == 0
+    assert default.is_file()
+    assert not (tmp_path / "target").exists()
+
+
 def test_a_trained_run(store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = ["--runs", str(tmp_path / "runs")]
     features = ["--features", str(store.path.parent)]
