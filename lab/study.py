@@ -28,7 +28,7 @@ from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
 from lab.studies.learned import learned_lines
-from lab.studies.result import heading, of_search, told_of, verdicts
+from lab.studies.result import heading, now, of_search, told_of, verdicts
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
 from lab.studies.setups import Study, definition_on, digest
@@ -100,6 +100,7 @@ def run(
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
         chosen, trained = train_all(study, chosen, splits, home / "runs")
+        told["time"] = now()  # a search takes its time: a result is as new as its look at test
         final = read_test(study, trained, splits, sealed, command)
         told |= told_of(study, final, chosen, found, store)
         told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]

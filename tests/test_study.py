@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -21,6 +24,8 @@ from lab.store import open_store
 from lab.store.find import pass_command
 from lab.studies import report
 from lab.studies.files import STUDIES
+from lab.studies.final import read_test
+from lab.studies.rows import train_all
 from lab.study import main
 
 SEARCH = """
@@ -162,6 +167,26 @@ def test_verdicts_of_a_result_that_is_there_are_passed_anew(store: Path, capsys:
     assert study(file, store) == 0
     assert [file.stat().st_ino for file in files] == written
     assert len(reads(store)) == 1
+
+
+def test_a_result_is_of_the_time_at_which_test_was_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not of its start, which can be days before; figures take the newest."""
+    now = [datetime(2001, 1, 1, tzinfo=UTC)]
+
+    def taking_a_day(call: Callable[..., Any]) -> Callable[..., Any]:
+        def last(*given: Any) -> Any:
+            done = call(*given)
+            now.append(now[-1] + timedelta(days=1))
+            return done
+
+        return last
+
+    monkeypatch.setattr("lab.studies.result.datetime", SimpleNamespace(now=lambda _: now[-1]))
+    monkeypatch.setattr("lab.study.train_all", taking_a_day(train_all))
+    monkeypatch.setattr("lab.study.read_test", taking_a_day(read_test))
+    assert study(write(store.parent, GRID), store) == 0
+    result = json.loads((store.parent / "runs" / "mine-toy-whole" / "result.json").read_text())
+    assert (len(now), result["time"]) == (3, "2001-01-02T00:00:00+00:00")
 
 
 def test_without_the_final_step_nothing_of_test_is_read(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

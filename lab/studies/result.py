@@ -51,7 +51,7 @@ def heading(study: Study, store: Store, protocol: str, command: str) -> dict[str
         "trials": study.trials if study.kind == "search" else None,
         "seeds": study.seeds,
         "objective": study.objective,
-        "time": datetime.now(UTC).isoformat("T", "seconds"),
+        "time": now(),
         "store": {
             "dataset": store.name,
             "path": str(store.path),
@@ -63,6 +63,11 @@ def heading(study: Study, store: Store, protocol: str, command: str) -> dict[str
         "machine": machine(),
         "versions": {"python": platform.python_version(), **dict(_versions())},
     }
+
+
+def now() -> str:
+    """The time of a result, in UTC."""
+    return datetime.now(UTC).isoformat("T", "seconds")
 
 
 def machine() -> str:
