@@ -165,8 +165,8 @@ def test_verify_takes_truth_and_names_what_is_none(told: Path, full: Path, tmp_p
     rows = [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()]
     rows[1]["end_s"] = 0.1
     del rows[3]["end_s"]
-    rows[4]["start_s"], rows[4]["end_s"] = "0", 1
-    rows[5]["needs_sound"] = "yes"
+    rows[4]["start_s"], rows[4]["end_s"] = -1, 1
+    rows[5]["needs_sound"] = 7
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
     wanted = "captions.ndjson: 4 captions break 0 <= start_s < end_s, or needs_sound is neither true nor false"
     assert tables(copy) == [wanted]

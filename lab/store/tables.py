@@ -12,7 +12,10 @@ from lab.errors import LabError
 
 _KNOWN = (int, float, NoneType)
 _VIDEO = "'id' and 'file' must be texts and 'splits' a table of texts"
-_CAPTION = "'text' must be a text, 'splits' a table of texts and 'video' one of the {videos} rows of videos.ndjson"
+_CAPTION = (
+    "'text' must be a text, 'splits' a table of texts, 'video' one of the {videos} rows of videos.ndjson, and start_s, "
+    "end_s and needs_sound no texts"
+)
 
 
 def read_videos(file: Path) -> list[dict[str, Any]]:
