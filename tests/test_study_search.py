@@ -23,6 +23,7 @@ from lab import cli
 from lab.errors import LabError
 from lab.studies import queue as queues
 from lab.studies import workers
+from lab.studies.cached import settle
 from lab.studies.queue import Queue
 from lab.studies.sampling import sampler_for
 from lab.studies.space import Range
@@ -379,6 +380,27 @@ def test_a_trial_that_diverges_is_finished_and_never_the_best(
     assert "none of 1 trials was completed: the last said: the loss is nan at step 3" in err
     assert run(folder, 3) == 0
     assert "3 trials (2 pruned, 2 diverged); the best on validation is number 1 " in capsys.readouterr().out
+
+
+def test_a_trial_whose_settings_after_the_training_cannot_be_chosen_is_one_that_diverged(
+    folder: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls = [0]
+
+    def breaks(*given: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 2:
+            raise LabError("features must be finite where they are not masked")
+        return settle(*given)
+
+    monkeypatch.setattr("lab.studies.search.settle", breaks)
+    text = 'kind = "search"\nhead = "cmfi"\nkeywords.video = "xpool"\n[train]\nepochs = 1\naudio_epochs = 1\n'
+    text += "batch = 256\n[choose]\nfusion_weight = [0.0, 1.0]\n[search]\naudio_lr = { log = [1e-3, 1e-2] }\n"
+    (folder / "mine.toml").write_text(text)
+    assert run(folder, 3) == 0
+    assert "3 trials (1 pruned, 1 diverged); the best on validation is number " in capsys.readouterr().out
+    told = [trial.user_attrs for trial in trials(folder / "runs" / "s" / "journal.log")]
+    assert [("diverged" in each, "after" in each) for each in told] == [(False, True), (True, False), (False, True)]
 
 
 def test_trials_that_fall_behind_are_pruned(

@@ -24,7 +24,7 @@ from lab.studies.learned import tied_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
 from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, changes, definition_on, quality
-from lab.studies.splits import Splits
+from lab.studies.splits import Fitted, Splits
 from lab.studies.storage import Storage
 
 if TYPE_CHECKING:
@@ -157,13 +157,16 @@ def _train(study: Study, splits: Splits, trials: Sequence[Trial], queue: Queue) 
     for number, ended in splits.fit_all(asked, on_epoch):
         told: dict[str, Any] = {"seconds": (time.perf_counter() - begun) / len(trials)}
         value = None
+        if isinstance(ended, Fitted) and ended.setup.choose:
+            try:
+                ended = settle(ended.setup, splits, [ended], study.objective)[0][0]
+                told["after"] = ended.setup.after
+            except LabError as error:
+                ended = error
         if isinstance(ended, LabError):
             log.warning("trial %d: %s", number, ended)
             told["diverged"] = str(ended)
         elif ended is not None:
-            if ended.setup.choose:
-                ended = settle(ended.setup, splits, [ended], study.objective)[0][0]
-                told["after"] = ended.setup.after
             told |= {"metrics": ended.metrics, "epoch": ended.run.kept["epoch"]}
             value = quality(ended.metrics, study.objective)
         queue.finish(by_number[number], value, told)
