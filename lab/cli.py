@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 _FULL = "{what}: free some space and run the same command again"
 _DENIED = "{what}: choose a directory that you may write to, or change its permissions"
+_LACKS = (
+    "the disk lacks what is asked of it, file locks most likely: mount it with them (Lustre: -o flock), or use another"
+)
 _FAILS = "{what}: look after it, then run the same command again"
 #: What clears a terminal or renames its window: the names of files and of other people's heads may hold it.
 _CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
@@ -40,6 +43,9 @@ _REMEDIES = {
     errno.EFBIG: "the file is larger than may be written here: raise the limit (ulimit -f), or choose another disk",
     errno.EIO: _FAILS.format(what="the disk fails"),
     errno.ESTALE: _FAILS.format(what="the network's disk went away"),
+    errno.ENOLCK: _LACKS,
+    errno.ENOSYS: _LACKS,
+    errno.EOPNOTSUPP: _LACKS,
     errno.EMFILE: "too many files are open: raise the limit (ulimit -n), or use fewer workers",
     errno.ENAMETOOLONG: "the name is too long for the file system: choose a shorter one",
 }

@@ -25,6 +25,7 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
 from lab.store import Coverage, Store
 from lab.store.find import pass_command
+from lab.store.lock import NO_LOCKS
 
 log = logging.getLogger(__name__)
 
@@ -201,7 +202,8 @@ def _log(store: Store, split: str, protocol: str, reader: Reader, held: Coverage
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
+        help_by = "mount it with file locks (Lustre: -o flock)" if error.errno in NO_LOCKS else "make it writable"
         raise LabError(
             f"{file} cannot be written ({error.strerror}), and a test split is not read unless that is written down: "
-            "make its directory writable, or link the store into one that is, and name the link with --store"
+            f"{help_by}, or link the store into a directory where that can be done, and name the link with --store"
         ) from None

@@ -117,6 +117,7 @@ def test_these_commands_go_on() -> None:
             "the name is too long for the file system: choose a",
         ),
         (OSError(errno.EFBIG, "File too large"), "raise the limit (ulimit -f)"),
+        (OSError(errno.ENOLCK, "No locks available"), "file locks most likely: mount it with them (Lustre: -o flock)"),
         (OSError(errno.EIO, "Input/output error", "x"), "the disk fails: look after it"),
         (OSError(errno.EMFILE, "Too many open files"), "use fewer workers"),
         (OSError(errno.EROFS, "Read-only file system"), "the file system is read-only"),

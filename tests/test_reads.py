@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
+import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -142,6 +145,25 @@ def test_what_cannot_be_written_down_is_not_read(store: Store, monkeypatch: pyte
     monkeypatch.setattr(Store, "load", lambda *_, **__: pytest.fail("the split was read"))
     with pytest.raises(LabError, match=r"toy.reads.jsonl cannot be written \(Is a directory\), and a test split"):
         load_split(store, "test", needs=build_head("mean", D), reader=ME)
+
+
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_disk_without_locks_is_told(store: Store, tmp_path: Path, number: int) -> None:
+    """And its remedy, a link on another disk, is one: the log is beside the link."""
+
+    def flock(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fcntl, "flock", flock)
+        with pytest.raises(LabError, match=r"mount it with file locks \(Lustre: -o flock\), or link the store into a "):
+            load_split(store, "test", needs=build_head("mean", D), reader=ME)
+    link = tmp_path / "elsewhere" / "toy.zarr"
+    link.parent.mkdir()
+    link.symlink_to(store.path)
+    load_split(open_store(link), "test", needs=build_head("mean", D), reader=ME)
+    assert (count_reads(open_store(link), "test"), count_reads(store, "test")) == (1, 0)
+    assert log_file(open_store(link)).parent == link.parent
 
 
 def test_only_what_the_head_needs_is_loaded(store: Store) -> None:

@@ -18,6 +18,9 @@ from typing import IO
 
 from lab.errors import LabError
 
+#: What a file system says that has no file locks.
+NO_LOCKS = frozenset({errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP})
+
 
 @contextmanager
 def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
@@ -66,12 +69,12 @@ def _flock(stream: IO[str], how: int, store: Path) -> None:
     try:
         fcntl.flock(stream, how)
     except OSError as error:
-        if error.errno not in (errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP):
+        if error.errno not in NO_LOCKS:
             raise
         raise LabError(
             f"{store} is on a file system without file locks ({error.strerror}), where nothing would keep two passes "
-            "apart: mount it with locks (Lustre: -o flock), or run the pass with --features on another disk and move "
-            "the finished store there, where it can be read"
+            "apart: mount it with locks (Lustre: -o flock), or run the pass with --features on a disk that has them. A "
+            "finished store can be moved here; to read its test split, link it into a directory there"
         ) from None
 
 
