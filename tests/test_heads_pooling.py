@@ -203,7 +203,11 @@ def mirrored() -> tuple[Texts, Videos]:
 
 @pytest.mark.parametrize("normalize", [True, False])
 @pytest.mark.parametrize("given", [doubled, mirrored])
-def test_frames_that_tie_are_chosen_as_the_head_chooses_them(given: Any, normalize: bool) -> None:
+def test_frames_that_tie_are_chosen_as_the_head_chooses_them(
+    given: Any, normalize: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In parts, too: each video of ``doubled`` alone, 32 of ``mirrored`` at a time."""
+    monkeypatch.setattr("lab.heads.sweep.PAIRS", 64)
     texts, videos = given()
     most, dim = videos.frames.shape[1:]
     found = torch.cat(
