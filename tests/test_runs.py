@@ -7,6 +7,8 @@ import math
 import os
 import shutil
 import sys
+import zlib
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +25,7 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.evaluate import main as evaluate
 from lab.heads import HEADS, build_head
-from lab.runs import Run, find_below, find_run, load_run, read_run, runs_below, save_run
+from lab.runs import Run, find_below, find_run, load_run, read_run, require_room, runs_below, save_run
 from lab.runs.fitting import all_runs
 from lab.similarity import similarity_matrix
 from lab.store import open_store
@@ -158,6 +160,20 @@ def test_a_run_is_there_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
     with pytest.raises(LabError, match=r"plain values, so that they can be saved: .* is a Tensor"):
         saved(tmp_path, keywords={"bad": torch.zeros(1)})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_room_is_asked_for_with_what_does_not_compress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of it, and not left in the kernel's memory."""
+    head = torch.nn.Linear(50, 40)
+    with (tmp_path / "probe").open("w+b") as probe:
+        synced: list[int] = []
+        monkeypatch.setattr("lab.runs.save.tempfile.TemporaryFile", lambda dir: nullcontext(probe))
+        monkeypatch.setattr("lab.runs.save.os.fsync", synced.append)
+        require_room(head, tmp_path / "runs")
+        written = (tmp_path / "probe").read_bytes()
+        assert (len(written), synced) == (4 * 51 * 40, [probe.fileno()])
+    assert len(zlib.compress(written)) > len(written)
+    assert (tmp_path / "runs").is_dir()
 
 
 def test_a_run_that_was_killed_while_it_was_saved_is_met_by_nobody(

@@ -60,6 +60,22 @@ def train_rows(full: Path, stack: int, runs: Path, *setups: Setup, seeds: int = 
     return [["" if fitted.path is None else fitted.path.name for fitted in row] for row in done]
 
 
+@pytest.mark.parametrize("stack", [1, 3])
+def test_weights_that_have_no_room_are_told_before_a_row_trains(
+    full: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sizes: list[int], stack: int
+) -> None:
+    """An untrained head has none to save."""
+
+    def none_left(head: Any, runs: Path) -> None:
+        raise OSError(28, "No space left on device", str(runs))
+
+    monkeypatch.setattr("lab.studies.rows.require_room", none_left)
+    assert train_rows(full, stack, tmp_path / "runs", MEAN, seeds=1) == [[""]]
+    with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'runs'}'"):
+        train_rows(full, stack, tmp_path / "runs", SEEN)
+    assert sizes == []
+
+
 def require_same(one: Path, other: Path) -> None:
     """The runs below two directories: what they say, epoch by epoch, and their weights."""
     assert {path.name for path in one.iterdir()} == {path.name for path in other.iterdir()}

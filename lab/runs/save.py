@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Collection
@@ -53,7 +54,10 @@ def require_room(head: nn.Module, runs: Path = RUNS) -> None:
     """Raises ``OSError`` where a head's weights cannot be written: to be met before a training, not behind it."""
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=runs) as probe:
-        probe.write(bytes(sum(value.nbytes for value in head.state_dict().values())))
+        # Noise, since zeros take no room on a disk that compresses; waited for, since some disks say so only then.
+        probe.write(os.urandom(sum(value.nbytes for value in head.state_dict().values())))
+        probe.flush()
+        os.fsync(probe.fileno())
 
 
 def _placed(fresh: Path, path: Path) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from lab import cli
 from lab.errors import LabError
+from lab.runs import require_room
 from lab.studies import saved
 from lab.studies.cached import Cached, after_training, settle
 from lab.studies.setups import Setup, Study, best_by, quality
@@ -145,7 +146,7 @@ def _batches(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) 
     No head is kept while they are: what trains builds its own.
     """
     for group in _alike(setups, splits) if study.stack > 1 else [[setup] for setup in setups]:
-        seeds, size = _together(study, group[0], splits)
+        seeds, size = _together(study, group[0], splits, runs)
         jobs = {saved.path_of(setup, seed, runs): (setup, seed) for setup in group for seed in seeds}
         paths = list(jobs)
         for first in range(0, len(paths), size):
@@ -158,10 +159,15 @@ def _alike(setups: Sequence[Setup], splits: Splits) -> list[list[Setup]]:
     return [[setups[i] for i in group] for group in alike([Member(head, recipe) for head, _, recipe in built])]
 
 
-def _together(study: Study, setup: Setup, splits: Splits) -> tuple[range, int]:
-    """The seeds that a setup is trained with, and how many trainings of its build are done at once."""
+def _together(study: Study, setup: Setup, splits: Splits, runs: Path) -> tuple[range, int]:
+    """The seeds that a setup is trained with, and how many trainings of its build are done at once.
+
+    Raises ``OSError`` where there is no room for its weights.
+    """
     head, _, recipe = splits.build(setup)
-    seeds = seeds_of(study) if learns(head, recipe) else seeds_of(study)[:1]
+    if trains := learns(head, recipe):
+        require_room(head, runs)
+    seeds = seeds_of(study) if trains else seeds_of(study)[:1]
     size = study.stack if study.stack > 1 and build_of(head) is not None else 1
     if size < min(study.stack, len(seeds)) and (reason := obstacle(head)):
         log.warning("the heads of '%s' train one by one: %s", setup.name, reason)
