@@ -29,8 +29,12 @@ _LACKS = (
     "the disk lacks what is asked of it, file locks most likely: mount it with them (Lustre: -o flock), or use another"
 )
 _FAILS = "{what}: look after it, then run the same command again"
-#: What clears a terminal or renames its window: the names of files and of other people's heads may hold it.
-_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"}
+#: What clears a terminal, renames its window or turns a line's end to its front: the names of files and of other
+#: people's heads may hold it.
+_CONTROLS = {code: f"\\x{code:02x}" for code in (*range(32), *range(127, 160)) if chr(code) not in "\n\t"} | {
+    code: f"\\u{code:04x}" for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))
+}
+_IN_A_LINE = {**_CONTROLS, ord("\n"): "\\n"}  # for what is one line, so that none within it passes for another one
 _REMEDIES = {
     errno.ENOSPC: _FULL.format(what="no space left on the disk"),
     errno.EDQUOT: _FULL.format(what="the disk quota is used up"),
@@ -140,7 +144,9 @@ class _Lines(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         prefix = "" if record.levelno == logging.INFO else f"{record.levelname.lower()}: "
-        tqdm.write(prefix + self.format(record).translate(_CONTROLS), file=sys.stderr)
+        message = record.getMessage()
+        traceback = self.format(record)[len(message) :]  # if there is one
+        tqdm.write(prefix + message.translate(_IN_A_LINE) + traceback.translate(_CONTROLS), file=sys.stderr)
 
 
 class _Verbose(argparse.Action):
@@ -161,7 +167,7 @@ def _name(main: Callable[..., int]) -> str:
 
 def _complain(name: str, line: str, code: int) -> int:
     with suppress(OSError):  # a full disk may be the one that stderr is on
-        tqdm.write(f"{name}: {line}".translate(_CONTROLS), file=sys.stderr)
+        tqdm.write(f"{name}: {line}".translate(_IN_A_LINE), file=sys.stderr)
     return code
 
 

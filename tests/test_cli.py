@@ -153,6 +153,35 @@ def test_a_strangers_names_do_not_reach_the_terminal_as_they_are(capsys: pytest.
     assert err.endswith("no \\x7f: é stays, \\udcff is shown\n")
 
 
+def test_a_strangers_name_makes_no_lines_and_turns_none(capsys: pytest.CaptureFixture[str]) -> None:
+    """Lines of our own, of a table, of a result, of a traceback, stay; text from the right to the left, too."""
+    turned = [chr(code) for code in (*range(0x202A, 0x202F), *range(0x2066, 0x206A))]
+
+    def main(argv: Sequence[str] | None) -> int:
+        cli.say("two\nlines \u05d0")
+        cli.say(f"a{''.join(turned)}b")
+        log.warning("no\nlab.cache: %s", "done\u202e")
+        try:
+            raise KeyError("x\u2066")
+        except KeyError:
+            log.exception("a\nb")
+        raise LabError("no file a\nlab.cache: error: none\u2069")
+
+    assert cli.run(main) == 2
+    out, err = capsys.readouterr()
+    escaped = "".join(f"\\u{ord(each):04x}" for each in turned)
+    assert out == f"two\nlines \u05d0\na{escaped}b\n"
+    lines = err.splitlines()
+    assert lines[:3] == [
+        "warning: no\\nlab.cache: done\\u202e",
+        "error: a\\nb",
+        "Traceback (most recent call last):",
+    ]
+    assert lines[-1].endswith("error: no file a\\nlab.cache: error: none\\u2069")
+    assert lines[-2].startswith("KeyError: ")
+    assert not set(turned) & set(err)
+
+
 @pytest.mark.parametrize("closed", ["stdout", "stderr"])
 def test_a_closed_stream_is_written_to_in_vain(closed: str, monkeypatch: pytest.MonkeyPatch) -> None:
     def main(argv: Sequence[str] | None) -> int:
