@@ -201,8 +201,15 @@ def mirrored() -> tuple[Texts, Videos]:
     return Texts(torch.tensor([[2.0, 0, 0, 0], [1.0, 0, 0, 0]])), Videos(frames, mask)
 
 
+def fading() -> tuple[Texts, Videos]:
+    """Frames of one direction and of other lengths, as in a fade: cosines that differ in their last bit, if at all."""
+    rng = torch.Generator().manual_seed(4)
+    frames = torch.randn(40, 1, D, generator=rng) * (torch.rand(40, 12, 1, generator=rng) + 0.5)
+    return Texts(torch.randn(200, D, generator=rng)), Videos(frames)
+
+
 @pytest.mark.parametrize("normalize", [True, False])
-@pytest.mark.parametrize("given", [doubled, mirrored])
+@pytest.mark.parametrize("given", [doubled, mirrored, fading])
 def test_frames_that_tie_are_chosen_as_the_head_chooses_them(
     given: Any, normalize: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

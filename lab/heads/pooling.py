@@ -69,7 +69,12 @@ class Space(nn.Module):
         values = F.normalize(values, dim=-1) if self.normalize else values
         with exactly(values):
             gram = values @ values.mT
-        lengths = gram.diagonal(dim1=1, dim2=2).clamp_min(TINY**2).sqrt()
+        # Of normalised frames a product is the cosine: to divide by a length of 1 ± 1e-7 would reorder frames that tie.
+        lengths = (
+            gram.diagonal(dim1=1, dim2=2).clamp_min(TINY**2).sqrt()
+            if not self.normalize
+            else torch.ones_like(gram[..., 0])
+        )
         return Frames(values, lengths, gram, frame_mask(videos))
 
 

@@ -115,18 +115,18 @@ class Pairs:
         if even and k == 1:
             found.copy_(self.order[0])
             return
-        if even:
-            torch.ge(self.cosine, self.order[k - 1][:, None], out=weights)
-        else:
+        if k < F:
+            chosen = torch.ge(self.cosine, self.order[k - 1][:, None], out=weights if even else vector)
+            if self.tied[k - 1]:
+                self._choose(k, chosen)
+        if not even:
             below, least = self.below
             torch.mul(below, torch.tensor(1 / temperature), out=weights)  # a number would be converted each time
             if least / temperature < FAINT:
                 weights.clamp_(min=FAINT)
             weights.exp_()
             if k < F:
-                weights.mul_(torch.ge(self.cosine, self.order[k - 1][:, None], out=vector))
-        if k < F and self.tied[k - 1]:
-            self._leave(k, weights)
+                weights.mul_(chosen)
         torch.bmm(self.frames.root, weights, out=vector)
         torch.sum(vector.mul_(vector), 1, out=squared)
         if even and self.normalized:
@@ -135,11 +135,11 @@ class Pairs:
             torch.sum(weights.mul_(self.product), 1, out=dot)
         torch.mul(dot, squared.clamp_min_(TINY**2).rsqrt_(), out=found)
 
-    def _leave(self, k: int, weights: Tensor) -> None:
-        """Where more than k frames are as close as the k-th, weighs those nothing that the head itself leaves out."""
+    def _choose(self, k: int, chosen: Tensor) -> None:
+        """Where more than k frames are as close as the k-th, chooses those (V, F, T) that the head itself does."""
         video, text = (self.order[k - 1] <= self.order[k]).nonzero(as_tuple=True)
         product, lengths, mask = self.product[video, :, text], self.frames.lengths[video], self.frames.mask[video]
-        weights[video, :, text] *= closest(product[..., None], lengths, mask, k)[..., 0]
+        chosen[video, :, text] = closest(product[..., None], lengths, mask, k)[..., 0]
 
 
 def sweep(
