@@ -27,7 +27,7 @@ $(READY): pyproject.toml constraints.txt
 # The main job on the toy world: render, cache, search, compare heads on the test split, draw.
 demo: $(READY)
 	$(BIN)/python -m lab.cache --dataset toy
-	$(BIN)/python -m lab.study xpool_head --dataset toy --trials 4 --set seeds=1 --set epochs=2
+	$(BIN)/python -m lab.study xpool_head --dataset toy --trials 4 --set seeds=1
 	$(BIN)/python -m lab.study heads --dataset toy --set seeds=1 --set epochs=1 --set audio_epochs=1
 	$(BIN)/python -m lab.figures --dataset toy --runs studies/runs/heads-toy/runs
 	@echo "results: studies/runs/    figures: figures/    the store: features/toy-toy-midpoints-12.zarr"

@@ -28,7 +28,7 @@ from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
 from lab.studies.learned import learned_lines
-from lab.studies.result import heading, now, of_search, told_of, verdicts
+from lab.studies.result import heading, now, of_choices, of_search, told_of, verdicts
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
 from lab.studies.setups import Study, definition_on, digest
@@ -91,7 +91,7 @@ def run(
         asked = {"study": definition_on(study, sealed, protocol), "seeds": study.seeds}
         told["hash"] = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
         if not test:
-            return told
+            return told | {"choices": of_choices(chosen)}
         again = report.read_result(home)
         if again is not None and again["hash"] == told["hash"]:
             log.info("%s has this result already: the test split is not read again", home)
@@ -105,6 +105,8 @@ def run(
         told |= told_of(study, final, chosen, found, store)
         told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
         told |= {"seconds": time.perf_counter() - begun, "resumed": resumed}  # of this start alone
+        if aside := report.put_aside(home, study):
+            log.info("the result that was here is of other settings and lies in %s now", aside)
         report.write_ranks(home, final)
         report.write_result(home, told)
         return told
@@ -169,7 +171,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     add("--device", default="auto", help="cpu, cuda, cuda:1, auto (default: %(default)s)")
     add("--trust", action="append", default=[], metavar="NAME", help="let the file use this class of your own")
-    add("--no-test", action="store_true", help="end before the final step: nothing of the test split is read")
+    add(
+        "--no-test",
+        action="store_true",
+        help="end before the final step, in which rows are trained: nothing of the test split is read",
+    )
     add("--dry-run", action="store_true", help="print the study as it would run, and end")
     add(JOIN, action="store_true", help=SUPPRESS)
     given = parser.parse_args(arguments)
@@ -225,6 +231,8 @@ def show(result: dict[str, Any], home: Path) -> None:
         cli.say(line)
     if "rows" in result:
         cli.say(f"{home}: result.md, result.tex, result.json")
+    elif result["kind"] != "search":
+        cli.say("the test split was not read; rows are trained in the final step, which --no-test leaves out")
 
 
 if __name__ == "__main__":

@@ -209,6 +209,28 @@ def test_a_grid_chooses_on_validation_and_reads_test_once(store: Path, capsys: p
     assert len(reads(store)) == 1
 
 
+def test_a_finished_result_is_not_lost_to_other_settings(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file, home = write(store.parent, GRID), store.parent / "runs" / "mine-toy-whole"
+    assert study(file, store) == 0
+    before = {name: (home / name).read_bytes() for name in ("result.json", "result.md", "ranks.npz")}
+    assert study(file, store, "--set", "seeds=3") == 0  # more of the same
+    assert not list(home.glob("before-*"))
+    before = {name: (home / name).read_bytes() for name in before}
+    time = json.loads(before["result.json"])["time"][:19].replace(":", "")
+    assert study(file, store, "--set", "seeds=1") == 0
+    assert f"of other settings and lies in {home / f'before-{time}'} now" in capsys.readouterr().err
+    assert {name: (home / f"before-{time}" / name).read_bytes() for name in before} == before
+    assert json.loads((home / "result.json").read_text())["seeds"] == 1
+
+
+def test_a_grid_without_its_final_step_says_what_it_chose(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert study(write(store.parent, GRID), store, "--no-test") == 0
+    chose, left_out = capsys.readouterr().out.splitlines()
+    assert re.fullmatch(r"topk: top_k = \d was chosen on validation among 5", chose)
+    assert left_out.startswith("the test split was not read; rows are trained in the final step")
+    assert reads(store) == []
+
+
 def test_the_same_seed_gives_the_same_result(store: Path) -> None:
     file = write(store.parent, SEARCH)
     found = []

@@ -22,6 +22,7 @@ from lab.runs import read_run, runs_below
 from lab.store import Store
 from lab.store.passport import differences
 from lab.studies.final import Final
+from lab.studies.setups import Study
 from lab.studies.tables import SHOWN, latex, markdown
 
 if TYPE_CHECKING:
@@ -60,6 +61,22 @@ def require_same(home: Path, store: Store) -> None:
                 f"{home} holds a study on {path}, and {store.path} has another collection or other features: "
                 f"{'; '.join(others[:4])}. Start a new one with --name NAME"
             )
+
+
+def put_aside(home: Path, study: Study) -> Path | None:
+    """Where a finished result moves that a study of other settings, or of fewer seeds, has left in its directory.
+
+    So that no short trial under a name takes what a long study found under it. Runs give way to the new ones.
+    """
+    told = read_result(home)
+    if told is None or (told["definition"] == study.definition() and told["seeds"] <= study.seeds):
+        return None
+    place = home / f"before-{told['time'][:19].replace(':', '')}"
+    place.mkdir(exist_ok=True)
+    for name in ("result.json", "result.md", "result.tex", "ranks.npz"):
+        if (home / name).is_file():
+            (home / name).rename(place / name)
+    return place
 
 
 def write_result(home: Path, result: Mapping[str, Any]) -> None:
