@@ -26,6 +26,7 @@ from torch import nn
 
 from lab.errors import LabError, unknown
 from lab.heads import HEADS
+from lab.heads.pooling import SoftmaxPooling
 from lab.reads import Needs
 from lab.runs import RUNS, Run, find_below, find_run, load_run, own_code, read_run, runs_below
 from lab.runs.fitting import NAMED, Fitting
@@ -131,11 +132,20 @@ def store_of(path: Path | None, given: argparse.Namespace) -> Store:
 
 
 def plain_heads(store: Store) -> dict[str, Candidate]:
-    """The heads that need no training, by name; top-k with the paper's k, or all frames where there are fewer."""
-    made = {name: untrained_head(name, store) for name in PLAIN}
+    """The heads that need no training, by name; top-k with the paper's k, or all frames where there are fewer.
+
+    Their labels say their settings: studies have others.
+    """
     k = min(3, store.array("frames").shape[1])
-    made["topk"] = replace(untrained_head("topk", store, [f"top_k={k}"]), label=f"topk k={k}")
-    return made
+    made = {name: untrained_head(name, store, [f"top_k={k}"] if name == "topk" else []) for name in PLAIN}
+    return {name: replace(one, label=_with_settings(name, one.head)) for name, one in made.items()}
+
+
+def _with_settings(name: str, head: nn.Module) -> str:
+    """A head's name with its k, if it has one, and softmax's temperature."""
+    k = getattr(head, "top_k", None)
+    temperature = f" t={head.temperature:g}" if isinstance(head, SoftmaxPooling) else ""
+    return name + (f" k={k}" if k is not None else "") + temperature
 
 
 def choose_head(
@@ -173,8 +183,7 @@ def trained_heads(store: Store, paths: Sequence[Path], trust: Collection[str] = 
     found: list[Candidate] = []
     for path in paths:
         head, run = load_run(path, store, trusted=trust)
-        label = run.head + (f" k={head.top_k}" if hasattr(head, "top_k") else "")
-        label += " trained" if run.head in PLAIN else ""
+        label = _with_settings(run.head, head) + (" trained" if run.head in PLAIN else "")
         taken = [one.label for one in found]
         label = next(name for name in _longer(label, path) if name not in taken)
         found.append(Candidate(head, label, path, run.audio_level))

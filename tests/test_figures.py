@@ -23,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from pictured import A, D, F, jpeg, leaving, make, texts_of
 from PIL import Image
+from searchable import save_heads
 
 from lab import cli
 from lab.choose import Candidate, plain_heads, trained_heads
@@ -428,7 +429,7 @@ def test_the_command_writes_both_files(
     assert files["heads.pdf"].startswith(b"%PDF")
     with Image.open(io.BytesIO(files["heads.png"])) as picture:
         assert picture.width == style.TEXT * style.DPI
-    assert "2 figures of mean, topk k=3, softmax, mean trained" in capsys.readouterr().out
+    assert "2 figures of mean, topk k=3, softmax t=0.01, mean trained" in capsys.readouterr().out
     assert figures("recall_over_k", *asked[2:]) == 0
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == files  # the same bytes
 
@@ -509,6 +510,19 @@ def test_runs_of_one_head_have_labels_that_differ(path: Path, runs: Path, tmp_pa
     assert [file.name for file in newest_runs(store, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1", "cmfi-1"]
     other = open_store(make(tmp_path / "other.zarr", sound=False))
     assert [file.name for file in newest_runs(other, runs)] == ["mean-1", "topk-1", "xpool-1", "mgfi-1"]
+
+
+def test_a_label_says_the_settings_and_keeps_the_colour(path: Path, tmp_path: Path) -> None:
+    store = open_store(path)
+    plain = [one.label for one in plain_heads(store).values()]
+    assert plain == ["mean", "topk k=3", "softmax t=0.01"]
+    assert [style.colour(label) for label in plain] == [
+        style.HEAD_COLOURS[name] for name in ("mean", "topk", "softmax")
+    ]
+    for number, settings in enumerate(({"temperature": 0.3}, {"temperature": 0.3, "top_k": 2})):
+        save_heads(path, tmp_path / f"{number}", {"softmax": settings})
+    found = trained_heads(store, [tmp_path / "0" / "softmax-s0", tmp_path / "1" / "softmax-s0"])
+    assert [one.label for one in found] == ["softmax t=0.3 trained", "softmax k=2 t=0.3 trained"]
 
 
 def test_runs_of_another_protocol_are_left_out(

@@ -21,7 +21,7 @@ from lab.store import open_store
 README = Path(__file__).parent.parent / "README.md"
 NAME, PART = "my_head:MyHead", "my_part:MyHead"
 #: What begins each label where nothing is trained.
-PLAIN = ["mean", "topk k=3", "softmax"]
+PLAIN = ["mean", "topk k=3", "softmax t=0.01"]
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_code_that_is_not_trusted_is_left_out_with_a_line_and_not_imported(
 ) -> None:
     assert figures("heads", "--store", path, "--runs", runs, "--out", tmp_path / "out") == 0
     out, err = capsys.readouterr()
-    assert "of mean, topk k=3, softmax, xpool on the split" in out
+    assert "of mean, topk k=3, softmax t=0.01, xpool on the split" in out
     for name in (NAME, PART):
         assert err.count(f"left out, code that the lab does not know: add --trust {name} if you know it") == 1
     assert not {"my_head", "my_part"} & sys.modules.keys()
@@ -79,7 +79,7 @@ def test_a_head_that_is_trusted_stands_last_and_is_drawn(
     command = ["--store", path, "--runs", runs, "--trust", NAME, "--out", tmp_path / "out", "--page"]
     assert figures("heads", "strips", "attention_truth", *command) == 0
     out, err = capsys.readouterr()
-    assert f"3 figures of mean, topk k=3, softmax, xpool, {NAME} on the split 'val'" in out
+    assert f"3 figures of mean, topk k=3, softmax t=0.01, xpool, {NAME} on the split 'val'" in out
     assert f"--trust {PART}" in err
     assert f"--trust {NAME} " not in err
     assert "my_head" in sys.modules

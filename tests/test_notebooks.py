@@ -177,10 +177,10 @@ def test_begin_takes_validation_and_says_what_it_found(
 ) -> None:
     found = notebook.begin(place / "small.zarr", place / "runs" / "heads-toy" / "runs")
     assert found.split == "val"
-    assert list(found.heads) == ["mean", "topk k=3", "softmax", "xpool", "mgfi", "cmfi"]
+    assert list(found.heads) == ["mean", "topk k=3", "softmax t=0.01", "xpool", "mgfi", "cmfi"]
     assert "small.zarr, toy val: 25 captions, 5 videos\n" in capsys.readouterr().out
     bare = notebook.begin(place / "small.zarr", tmp_path)
-    assert list(bare.heads) == ["mean", "topk k=3", "softmax"]
+    assert list(bare.heads) == ["mean", "topk k=3", "softmax t=0.01"]
     assert f"no trained head of toy in {tmp_path}: python -m lab.train xpool" in capsys.readouterr().out
 
 
