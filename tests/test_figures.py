@@ -123,7 +123,7 @@ def test_a_figure_is_legible_and_says_what_it_shows(
         "words": ["seconds from the start", "share (%)", "dog|cat|drum|tree|boat|lamp", "runs: mgfi-1"],
         "topk_positions": ["position of the frame in the video", "share of chosen frames"],
         "best_k": ["k that a pair of text and video likes best", "share of pairs"],
-        "recall_over_k": ["k, frames that are averaged", "R@1 (%)", "mean: "],
+        "recall_over_k": ["k frames averaged", "R@1 (%)", "mean: "],
         "recall_over_temperature": ["temperature of the softmax over cosines", "R@1 (%)"],
         "projection": ["zero-shot", "trained projection", "R@1 (%)", "runs: mean-1, topk-1"],
         "attention_truth": ["weight on the told seconds (%)", "all frames alike"],

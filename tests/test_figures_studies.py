@@ -99,7 +99,7 @@ def told_on(figure: Figure) -> str:
         ],
         "importance": ["study search-made", "lr", "dropout", "share of the objective's change (%)", "PED-ANOVA"],
         "history": ["study search-made", "trial", "best so far", "mean: ", "val gm(R@1,5,10) (%)", "the best: "],
-        "plateau": ["study pooling-made", "k, frames that are averaged", "shaded: spanned by the"],
+        "plateau": ["study pooling-made", "k frames averaged", "shaded: spanned by the"],
         "diversity": ["study longer-made", "median rank (1 is best)", "inserted videos", "means of 2 draws", "topk"],
     }.items(),
 )
@@ -166,7 +166,14 @@ def test_a_grid_shows_what_it_chose_by(home: Path) -> None:
     axes = trials.plateau(named([str(home / "heads-made")])).axes[0]
     tried = json.loads((home / "heads-made" / "result.json").read_text())["choices"]["topk"]
     assert axes.lines[0].get_ydata().tolist() == [each["value"] for each in tried]
-    assert axes.get_xlabel() == "k, frames that are averaged"
+    assert axes.get_xlabel() == "k frames averaged"
+
+
+def test_settings_of_several_heads_are_named_whole() -> None:
+    tried = {"topk": "top_k", "softmax": "temperature", "cmfi": "fusion_weight"}
+    panels = [trials.Tried(setting, [1, 2], [1.0, 2.0], head=head) for head, setting in tried.items()]
+    labels = [axes.get_xlabel() for axes in trials.tried_panels(panels, "R@1").axes]
+    assert labels == ["topk: k frames averaged", "softmax: temperature", "cmfi: weight of the sound"]
 
 
 def test_trained_searches_have_a_panel_a_setting(home: Path) -> None:

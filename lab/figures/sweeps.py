@@ -92,7 +92,7 @@ def recall_over_k(material: Material) -> Figure:
     """R@1 of top-k pooling over k, without any training, beside mean pooling."""
     values = range(1, material.frame_mask.shape[1] + 1)
     *found, mean = _intervals(material, top_k=values, temperature=[math.inf])
-    setting = "k, frames that are averaged"
+    setting = "k frames averaged"
     return recall_curve(values, {"topk": found}, setting, flat={"mean": mean}, source=_print(material))
 
 

@@ -23,7 +23,7 @@ from lab.studies.learned import tied_by
 log = logging.getLogger(__name__)
 
 #: What pooling and fusion leave to choose: these settings come first, under their names in the papers.
-POOLING = {"top_k": "k, frames that are averaged", "temperature": "temperature", "fusion_weight": "weight of the sound"}
+POOLING = {"top_k": "k frames averaged", "temperature": "temperature", "fusion_weight": "weight of the sound"}
 #: Panels in a row; a search of more settings shows those that mattered most.
 PANELS = 3
 
