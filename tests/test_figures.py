@@ -434,6 +434,17 @@ def test_the_command_writes_both_files(
     assert {file.name: file.read_bytes() for file in (tmp_path / "out").iterdir()} == files  # the same bytes
 
 
+def test_runs_by_name_stand_beside_mean_and_topk_as_help_says(
+    path: Path, runs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["heads", "--store", path, "--runs", runs, "--run", "xpool-1", "--page", "--out", tmp_path]
+    assert figures(*asked) == 0
+    assert "1 figure of mean, topk k=3, xpool on the split" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        figures("--help")
+    assert "mean and topk k=3 are drawn with any" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_page_gets_small_pngs_and_no_pdf(path: Path, runs: Path, tmp_path: Path) -> None:
     asked = ["clips", "heads", "--store", path, "--runs", runs, "--page", "--out", tmp_path / "out"]
     assert figures(*asked) == 0

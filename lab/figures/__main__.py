@@ -57,7 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--list", action="store_true", help="say which figures there are, and stop")
     store_options(parser)
     add("--split", default="val", help="default: %(default)s; reading a test split is logged, as lab.evaluate does")
-    add("--run", action="append", default=[], metavar="RUN", help="a run, or mean, topk, softmax; may be repeated")
+    always = "a run, or mean, topk, softmax; mean and topk k=3 are drawn with any; may be repeated"
+    add("--run", action="append", default=[], metavar="RUN", help=always)
     add("--runs", type=Path, default=RUNS, help="directory of runs (default: %(default)s)")
     add("--study", action="append", default=[], metavar="STUDY", help="a finished study by its directory, or by name")
     add("--studies", type=Path, default=RUNS, help="directory of finished studies (default: %(default)s)")
