@@ -66,7 +66,8 @@ def test_weights_that_have_no_room_are_told_before_a_row_trains(
 ) -> None:
     """An untrained head has none to save."""
 
-    def none_left(head: Any, runs: Path) -> None:
+    def none_left(head: Any, runs: Path, heads: int) -> None:
+        assert heads == stack
         raise OSError(28, "No space left on device", str(runs))
 
     monkeypatch.setattr("lab.studies.rows.require_room", none_left)
@@ -74,6 +75,10 @@ def test_weights_that_have_no_room_are_told_before_a_row_trains(
     with pytest.raises(OSError, match=f"No space left on device: '{tmp_path / 'runs'}'"):
         train_rows(full, stack, tmp_path / "runs", SEEN)
     assert sizes == []
+    monkeypatch.undo()
+    made = train_rows(full, stack, tmp_path / "runs", SEEN)
+    monkeypatch.setattr("lab.studies.rows.require_room", none_left)
+    assert train_rows(full, stack, tmp_path / "runs", SEEN) == made  # what is read needs none
 
 
 def require_same(one: Path, other: Path) -> None:

@@ -50,12 +50,12 @@ def save_run(head: nn.Module, run: Run, epochs: Collection[Epoch], runs: Path = 
         shutil.rmtree(fresh, ignore_errors=True)
 
 
-def require_room(head: nn.Module, runs: Path = RUNS) -> None:
-    """Raises ``OSError`` where a head's weights cannot be written: to be met before a training, not behind it."""
+def require_room(head: nn.Module, runs: Path = RUNS, heads: int = 1) -> None:
+    """Raises ``OSError`` where the weights of ``heads`` cannot be written: to be met before a training, not behind."""
     runs.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryFile(dir=runs) as probe:
         # Noise, since zeros take no room on a disk that compresses; waited for, since some disks say so only then.
-        probe.write(os.urandom(sum(value.nbytes for value in head.state_dict().values())))
+        probe.write(os.urandom(heads * sum(value.nbytes for value in head.state_dict().values())))
         probe.flush()
         os.fsync(probe.fileno())
 

@@ -146,7 +146,7 @@ def _batches(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) 
     No head is kept while they are: what trains builds its own.
     """
     for group in _alike(setups, splits) if study.stack > 1 else [[setup] for setup in setups]:
-        seeds, size = _together(study, group[0], splits, runs)
+        seeds, size = _together(study, group[0], splits)
         jobs = {saved.path_of(setup, seed, runs): (setup, seed) for setup in group for seed in seeds}
         paths = list(jobs)
         for first in range(0, len(paths), size):
@@ -159,15 +159,10 @@ def _alike(setups: Sequence[Setup], splits: Splits) -> list[list[Setup]]:
     return [[setups[i] for i in group] for group in alike([Member(head, recipe) for head, _, recipe in built])]
 
 
-def _together(study: Study, setup: Setup, splits: Splits, runs: Path) -> tuple[range, int]:
-    """The seeds that a setup is trained with, and how many trainings of its build are done at once.
-
-    Raises ``OSError`` where there is no room for its weights.
-    """
+def _together(study: Study, setup: Setup, splits: Splits) -> tuple[range, int]:
+    """The seeds that a setup is trained with, and how many trainings of its build are done at once."""
     head, _, recipe = splits.build(setup)
-    if trains := learns(head, recipe):
-        require_room(head, runs)
-    seeds = seeds_of(study) if trains else seeds_of(study)[:1]
+    seeds = seeds_of(study) if learns(head, recipe) else seeds_of(study)[:1]
     size = study.stack if study.stack > 1 and build_of(head) is not None else 1
     if size < min(study.stack, len(seeds)) and (reason := obstacle(head)):
         log.warning("the heads of '%s' train one by one: %s", setup.name, reason)
@@ -206,8 +201,19 @@ def _fits_at_hand(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
         yield from _train(absent, splits)
 
 
+def _require_room(jobs: Jobs, splits: Splits) -> None:
+    for path, (setup, _) in list(jobs.items())[:1]:  # a batch is of one build
+        head, _, recipe = splits.build(setup)
+        if learns(head, recipe):
+            require_room(head, path.parent, len(jobs))
+
+
 def _train(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
-    """Trains, and saves each as it ends. One that diverges ends the study, after the others of its stack."""
+    """Trains, and saves each as it ends. One that diverges ends the study, after the others of its stack.
+
+    Raises ``OSError`` where there is no room for their weights.
+    """
+    _require_room(jobs, splits)
     names = [f"'{setup.name}' with seed {seed}" for setup, seed in jobs.values()]
     paths, diverged = list(jobs), list[LabError]()
     try:
