@@ -471,6 +471,7 @@ def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest
         f"no run on {tmp_path / 'bare.zarr'} in ",
     ):
         assert line in told
+    assert "for want of data" not in told
     assert figures("sound", "--store", bare, "--runs", tmp_path, "--out", tmp_path / "out") == 1
 
 

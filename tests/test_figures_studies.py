@@ -244,7 +244,7 @@ def test_published_numbers_stand_apart_and_once(home: Path, tmp_path: Path, draw
     ]
     assert len(hollow) >= 10
     assert all(to_hex(line.get_color()) == style.PRINT.lower() for line in hollow)
-    with pytest.raises(NoData, match="the papers have no table of made made, only of msrvtt 1k-A-9k"):
+    with pytest.raises(NoData, match="the papers have no table of made, only of msrvtt 1k-A-9k"):
         published.published(named([str(home / "heads-made")]))
     both = [str(home / "heads-made"), str(home / "parts-made")]
     for each in both:
@@ -279,7 +279,12 @@ def test_a_study_by_name_needs_no_store(home: Path, tmp_path: Path, capsys: pyte
     assert f"2 figures of the studies search-made in {tmp_path}/" in capsys.readouterr().out
     assert figures(*asked) == 0  # all that it has
     told = capsys.readouterr().err
+    assert "\nleft out, for want of data: grid, ablation, published, diversity (name one to hear why)\n" in told
+    assert "warning" not in told
+    assert figures("history", "diversity", *asked) == 0
+    told = capsys.readouterr().err
     assert "diversity left out: no sweep of inserted videos in search-made: python -m lab.study diversity" in told
+    assert "for want of data" not in told
 
 
 def test_what_is_missing_says_its_command(

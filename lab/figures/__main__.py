@@ -29,18 +29,25 @@ log = logging.getLogger(__name__)
 EVERY: Mapping[str, Callable[..., Figure]] = {**FIGURES, **STUDY_FIGURES}
 
 
-def draw(figures: Mapping[str, Callable[[], Figure]], out: Path, page: bool = False) -> int:
-    """Writes figures to ``out`` and returns how many; what lacks its data is left out with a line."""
-    written = 0
+def draw(figures: Mapping[str, Callable[[], Figure]], out: Path, page: bool = False, asked: bool = True) -> int:
+    """Writes figures to ``out`` and returns how many.
+
+    What lacks its data is left out with a line each if they were ``asked`` for by name, else with one for all of them.
+    """
+    lacking: dict[str, NoData] = {}
     with cli.bar(len(figures), "figures", "figure") as bar:
         for name, figure in figures.items():
             try:
                 style.save(figure(), out, name, page)
-                written += 1
             except NoData as error:
-                log.warning("%s left out: %s", name, error)
+                lacking[name] = error
             bar.update()
-    return written
+    if asked or len(lacking) == len(figures):
+        for name, why in lacking.items():
+            log.warning("%s left out: %s", name, why)
+    elif lacking:
+        log.info("left out, for want of data: %s (name one to hear why)", ", ".join(lacking))
+    return len(figures) - len(lacking)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -88,7 +95,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         studies = _studies(store, given.study, given.studies, given.protocol)
         figures |= {name: partial(STUDY_FIGURES[name], studies) for name in names if name in STUDY_FIGURES}
         told += [f"of the studies {', '.join(one.home.name for one in studies.found)}"] if studies.found else []
-    written = draw(figures, given.out, given.page)
+    written = draw(figures, given.out, given.page, bool(given.names))
     count = f"{written} figure{'s' * (written != 1)}"
     cli.say(" ".join([count, *[" and ".join(told)][: len(told)], f"in {given.out}/"]))
     if store is not None:

@@ -77,7 +77,8 @@ def published(studies: Studies) -> Figure:
     printed = [row for row in known if not row["method"].startswith("base ")]  # these are the ablation's
     if not printed:
         told = ", ".join(" ".join(filter(None, key)) for key in ALIKE)
-        raise NoData(f"the papers have no table of {store['dataset']} {store['protocol']}, only of {told}")
+        what = " ".join(dict.fromkeys([store["dataset"], store["protocol"]]))  # often one name
+        raise NoData(f"the papers have no table of {what}, only of {told}")
     used = [one for one in studies.found if _same(one, first)] if studies.asked else [first]
     ours = [_ours(one, row, used) for one in used for row in one.rows]
     theirs, sources = _theirs(printed)
