@@ -1,4 +1,4 @@
-"""``python -m lab.search "a dog barks in the dark" --run RUN``: the videos of a store that fit a text best.
+"""``python -m lab.search "an elephant spins" --run RUN``: the videos of a store that fit a text best.
 
     text ──► the store's text tower ──► a head's exact index ──► top videos, and the seconds that the text looks at
 
@@ -222,7 +222,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "lab.search",
         "Find the videos of a store that fit a text best. Without --run and --head: the newest run on the data set, "
         "else mean pooling.",
-        'python -m lab.search "a dog barks in the dark" --dataset toy',
+        'python -m lab.search "an elephant spins beside a pumpkin" --dataset toy',
     )
     add = parser.add_argument
     add("query", help="what the video should show, or sound like")
