@@ -97,7 +97,7 @@ def told_on(figure: Figure) -> str:
             "[2] MGFI",
             "X-Pool [2]: X-Pool's own paper has 46.9, 72.8, 82.2",
         ],
-        "importance": ["study search-made", "lr", "dropout", "share of the objective's change (%)", "PED-ANOVA"],
+        "importance": ["study search-made", "lr", "dropout", "change (%)", "PED-ANOVA", "trials (little to go by)"],
         "history": ["study search-made", "trial", "best so far", "mean: ", "val gm(R@1,5,10) (%)", "the best: "],
         "plateau": ["study pooling-made", "k frames averaged", "shaded: spanned by the"],
         "diversity": ["study longer-made", "median rank (1 is best)", "inserted videos", "means of 2 draws", "topk"],

@@ -78,6 +78,16 @@ def test_what_one_query_is_worth_is_not_called_a_spread(seeds: list[float], quer
     assert "cannot be told from the best, by a paired test on validation: lr" in learned_lines(result)[-1]
 
 
+def test_importance_from_few_trials_has_a_caveat() -> None:
+    search = {
+        "finished": 10, "pruned": 0, "diverged": 0, "objective": "R@1", "exhausted": False,
+        "best": {"number": 0, "value": 62.5, "params": {"lr": 0.1}}, "importance": {"lr": 0.83, "dropout": 0.17},
+    }  # fmt: skip
+    for completed, caveat in ((4, " (4 trials: little to go by)"), (9, " (9 trials: little to go by)"), (10, "")):
+        lines = learned_lines({"objective": "R@1", "search": search | {"completed": completed}})
+        assert lines[-1] == f"importance: lr 83%, dropout 17%{caveat}"
+
+
 def test_the_plateau_is_what_cannot_be_told_from_the_best() -> None:
     space = {"x": Range("log", 1e-4, 1.0), "c": Range("choice", choices=("a", "b"))}
     trials = [trial(50, x=1e-3, c="a"), trial(49, x=1e-2, c="a"), trial(48, x=1e-1, c="a"), trial(40, x=1.0, c="b")]

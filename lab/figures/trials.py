@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from lab.figures import room, style
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
-from lab.studies.learned import tied_by
+from lab.studies.learned import few_trials, tied_by
 
 log = logging.getLogger(__name__)
 
@@ -203,7 +203,9 @@ def importance(studies: Studies) -> Figure:
         lambda one: len((one.searched or {}).get("importance", {})) > 1, "search of two settings or more", "xpool_head"
     )
     told = one.searched or {}
-    more = f"PED-ANOVA over {told['completed']} completed trials; objective {told['objective']} on validation"
+    few = few_trials(told["completed"])
+    more = f"PED-ANOVA over {told['completed']} completed trials{few and f' ({few})'}"
+    more += f"; objective {told['objective']} on validation"
     return importance_bars(told["importance"], style.colour(one.head), one.source("val", more))
 
 

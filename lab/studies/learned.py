@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 #: How many noise floors two values must be apart to be told from each other.
 FLOORS = 2.0
+#: Completed trials below which their importance is told with a caveat.
+FEW_TRIALS = 10
 #: Of the paired tests that find a plateau, of which there may be hundreds.
 RESAMPLES = 1_000
 
@@ -50,6 +52,11 @@ def importance(study: optuna.Study) -> dict[str, float]:
         return {}
     finally:
         optuna.logging.set_verbosity(level)
+
+
+def few_trials(completed: int) -> str:
+    """What is to be known of an importance that so many trials have told; '' of enough."""
+    return "little to go by" if completed < FEW_TRIALS else ""
 
 
 def noise_floor(metrics: Sequence[Mapping[str, float]], objective: str, queries: int) -> float | None:
@@ -170,7 +177,9 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
     if told["exhausted"]:
         lines.append("every point of the space was tried")
     if len(told["importance"]) > 1:
-        lines.append("importance: " + ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items()))
+        shares = ", ".join(f"{key} {value:.0%}" for key, value in told["importance"].items())
+        few = few_trials(told["completed"])
+        lines.append(f"importance: {shares}" + (f" ({told['completed']} trials: {few})" if few else ""))
     flat = told.get("plateau")
     if flat and flat["of"] > 1:
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
