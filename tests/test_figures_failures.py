@@ -48,6 +48,7 @@ def test_the_worst_captions_stand_beside_what_was_found(material: Material) -> N
     )
     assert lines.count(f"found first: {other}") == 2  # one a video
     assert f"“{material.captions[4]['text']}”" in lines
+    assert failures.BARS in " ".join(lines)
     assert len(figure.axes[0].images) == 4 * failures.SHOWN
     assert not leaving(figure, list(texts_of(figure)))
 

@@ -21,6 +21,7 @@ from lab.significance import Interval
 SHOWN = 6
 #: Groups of captions, as many in each as can be.
 GROUPS = 3
+BARS = "bars below frames: green its own video, in the head's colour the one found first"
 _HALF, _CAPTION, _NAME, _GAP = 3.4, 0.2, 0.17, 0.12  # inches: a video's frames, lines of text, the space below
 
 
@@ -121,7 +122,7 @@ def misses(material: Material, most: int = 4) -> Figure:
         raise NoData(f"{label} finds every video of {material.store.path.name} first: there is no miss to show")
     if not any(len(miss.own) + len(miss.first) for miss in found):
         raise NoData(f"no video of this split of {material.store.path} has thumbnails")
-    told = f"the worst ranks under {label} among {len(material.video_rows)} videos, one a video"
+    told = f"the worst ranks under {label} among {len(material.video_rows)} videos, one a video; {BARS}"
     return missed(found, style.colour(label), f"{material.source(label)}\n{told}")
 
 
