@@ -172,6 +172,7 @@ def test_rows_of_one_head_have_lines_that_differ() -> None:
 
 def test_names_break_where_words_do_and_lose_no_more_than_they_must() -> None:
     assert room.names(["topk k=3", "mine:MyHead"], 1.0) == ["topk k=3", "MyHead"]
+    assert room.names(["softmax t=0.01"], strips.BESIDE) == ["softmax t=0.01"]  # in one line
     assert room.names(["mine:MyHead", "other:MyHead"], 2.0) == ["mine:MyHead", "other:MyHead"]
     assert room.names(["mean: all of it"], 2.0) == ["mean: all of it"]
     assert room.broken("video_keywords.temperature", 1.0) == "video_keywords.\ntemperature"

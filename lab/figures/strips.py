@@ -29,7 +29,7 @@ HEADS = 5
 BARS = "bars: the weights of the frames, on one scale for a text; dotted: all frames alike; rank: of this video"
 GREEN = "green: the seconds that the caption tells of; "
 #: Inches: the picture row's margins, a head's bars, the line of a caption, the seconds below.
-LEFT, RIGHT, ROW, TITLE, TICKS = 0.95, 0.95, 0.26, 0.22, 0.28
+LEFT, RIGHT, ROW, TITLE, TICKS = 1.1, 0.95, 0.26, 0.22, 0.28
 #: What a label to the left of the bars has of it.
 BESIDE = LEFT - 0.06 * (style.TEXT - LEFT - RIGHT) - 0.02
 
