@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 import torch
+from taped import Tape
 from test_train import head_of
 from torch import Tensor, nn
 from torch._subclasses.fake_tensor import DataDependentOutputException, FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 from turned import SOUND, D, V, toy
 
 import lab.training.capture
@@ -155,34 +155,6 @@ def test_on_a_gpu_no_head_asks_for_a_value(name: str) -> None:
 
 
 # -- recorded and replayed -------------------------------------------------------------------------------------------
-
-
-class Tape(TorchDispatchMode):
-    """What a CUDA graph is, on a CPU: operations with the tensors that they had, done again on the same memory.
-
-    Python is not run again, so a number that Python puts in stays what it was. A graph is recorded without being run,
-    a tape by running it once: its first replay does nothing.
-    """
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.done: list[tuple[Any, Any, Any, Any]] = []
-        self.replays = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.done.append((func, args, kwargs or {}, found))
-        return found
-
-    def replay(self) -> None:
-        self.replays += 1
-        if self.replays == 1:
-            return
-        with torch.no_grad():
-            for func, args, kwargs, before in self.done:
-                for old, new in zip(tree_leaves(before), tree_leaves(func(*args, **kwargs)), strict=True):
-                    if isinstance(old, Tensor) and old.data_ptr() != new.data_ptr():
-                        old.detach().copy_(new)
 
 
 class Tapes:

@@ -18,8 +18,9 @@ import pytest
 import tiny_backbones as tiny
 import torch
 from pretend_gpu import GPU, Pretence, Pretended, pretended_gpu
+from taped import Tape
 from torch import Tensor, nn
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from turned import SOUND, D, V, toy
 
 import lab.training.loop
@@ -206,19 +207,12 @@ def test_a_step_in_bf16_with_dropout_waits_for_nothing(name: str) -> None:
     assert found == pytest.approx(wanted, rel=2e-2)
 
 
-class Graph(TorchDispatchMode):
-    """What was done, to be done again on the same memory, as a CUDA graph would; it is also done while it is noted."""
+class Graph(Tape):
+    """A recorder that is its own tape, of tensors that pretend."""
 
     def __init__(self, gpu: Pretence) -> None:
         super().__init__()
         self.gpu = gpu
-        self.done: list[tuple[Any, Any, Any, Any]] = []
-        self.replays = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        found = func(*args, **(kwargs or {}))
-        self.done.append((func, args, kwargs or {}, found))
-        return found
 
     def __call__(self, work: Callable[[], None]) -> Callable[[], None]:
         self.gpu.taken()
@@ -229,24 +223,12 @@ class Graph(TorchDispatchMode):
         assert self.gpu.taken()[1] == []  # in a recording each would be an error
         return self.replay
 
-    def replay(self) -> None:
-        self.replays += 1
-        if self.replays > 1:
-            with torch.no_grad():
-                for func, args, kwargs, before in self.done:
-                    found = func(*args, **kwargs)
-                    for old, new in zip(*(_leaves(each) for each in (before, found)), strict=True):
-                        if old.here.data_ptr() != new.here.data_ptr():
-                            old.here.copy_(new.here)
+    def held(self, found: Any) -> list[Tensor]:
+        return [each.here for each in tree_leaves(found) if isinstance(each, Pretended)]
 
     @contextmanager
     def running(self) -> Iterator[None]:
         yield
-
-
-def _leaves(found: Any) -> list[Any]:
-    whole = found if isinstance(found, list | tuple) else [found]
-    return [each for each in whole if isinstance(each, Pretended)]
 
 
 def test_a_training_is_the_cpus_and_waits_between_epochs_alone(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -16,8 +16,6 @@ from lab.store import Store, passport
 
 #: Where classes may be named as ``x:y`` that are the lab's own.
 OURS = ("lab.heads.", "lab.studies.classic:")
-
-
 #: Types of weights that may stand for each other.
 _REAL = {torch.float16, torch.bfloat16, torch.float32, torch.float64}
 
