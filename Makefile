@@ -41,7 +41,7 @@ readme-figures: $(READY)
 	$(BIN)/python tests/browser.py build/page/index.html docs/demo.png 'a=xpool-s1&b=mean'
 
 test: $(READY)
-	$(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2  # two processes of two threads each would wait for each other
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
