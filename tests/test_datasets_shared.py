@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from pathlib import Path
 
 import pytest
@@ -15,10 +14,8 @@ pytestmark = pytest.mark.skipif(not DATA.is_dir(), reason="the shared data is no
 
 
 def test_msvd_holds_what_is_published() -> None:
-    start = time.perf_counter()
     collection = get_dataset("msvd").read(DATA / "msvd")
     assert len(collection.version) == 64
-    assert time.perf_counter() - start < 3
     assert collection.splits("msvd") == {"train": (1200, 48774), "val": (100, 4290), "test": (670, 27763)}
     assert len(collection.captions) == 80827
     assert collection.notes == ()

