@@ -1,4 +1,4 @@
-"""What studies reached, put where readers look: the headers of ``studies/*.toml`` and a table in the README.
+"""What studies reached, put where readers look: the headers of ``studies/*.toml`` and a table in docs/studies.md.
 
     python benchmarks/lab_book.py                    # from studies/runs/NAME-toy/result.json
     python benchmarks/lab_book.py --runs DIR --of toy
@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from table import README, placed
+from table import placed
 
 from lab.errors import LabError
 from lab.store import Store
@@ -25,7 +25,8 @@ from lab.studies.learned import adjusted
 from lab.studies.report import read_result
 
 ROOT = Path(__file__).parent.parent
-#: The studies whose table stands in the README.
+BOOK = ROOT / "docs" / "studies.md"
+#: The studies whose table stands there.
 SHOWN = ("xpool_head", "mgfi_head", "cmfi_fusion", "ablation")
 WIDTH, INDENT = 118, 13
 
@@ -138,11 +139,11 @@ def _wrapped(first: str, text: str) -> list[str]:
     return textwrap.wrap(text, WIDTH, initial_indent=lead, subsequent_indent=rest + "  ", break_on_hyphens=False)
 
 
-# -- the README ------------------------------------------------------------------------------------------------------
+# -- docs/studies.md -------------------------------------------------------------------------------------------------
 
 
 def block(runs: Path, of: str, store: Store | None = None) -> str:
-    """The table of the README."""
+    """The table of docs/studies.md."""
     lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p (Holm) | time |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name in SHOWN:
@@ -167,7 +168,7 @@ def block(runs: Path, of: str, store: Store | None = None) -> str:
 
 
 def main() -> None:
-    """Rewrites headers and README."""
+    """Rewrites headers and docs/studies.md."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--runs", type=Path, default=ROOT / "studies" / "runs")
     parser.add_argument("--of", default="toy", help="the data set (default: %(default)s)")
@@ -179,7 +180,7 @@ def main() -> None:
         if result is not None:
             rewrite(file, result)
     made = block(given.runs, given.of, store)
-    README.write_text(placed(README.read_text(encoding="utf-8"), "studies", made), "utf-8")
+    BOOK.write_text(placed(BOOK.read_text(encoding="utf-8"), "studies", made), "utf-8")
 
 
 if __name__ == "__main__":

@@ -221,7 +221,7 @@ def placed(text: str, name: str, inside: str) -> str:
         f"{re.escape(begin)}.*?{re.escape(end)}", lambda _: begin + inside + end, text, flags=re.DOTALL
     )
     if count != 1:
-        raise SystemExit(f"the README must have one pair of marks {begin.strip()} and {end}, found {count}")
+        raise SystemExit(f"one pair of marks {begin.strip()} and {end} must be there, found {count}")
     return new
 
 

@@ -18,7 +18,7 @@ from lab.figures.__main__ import main
 from lab.runs.fitting import newest_runs
 from lab.store import open_store
 
-README = Path(__file__).parent.parent / "README.md"
+PAGE = Path(__file__).parent.parent / "docs" / "heads.md"
 NAME, PART = "my_head:MyHead", "my_part:MyHead"
 #: What begins each label where nothing is trained.
 PLAIN = ["mean", "topk k=3", "softmax t=0.01"]
@@ -31,8 +31,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(autouse=True)
 def forgotten(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """The README's head as two modules that can be imported and, when a test begins, were not."""
-    found = re.search(r"```python\n# my_head\.py\n(.*?)```", README.read_text(), re.DOTALL)
+    """The head of docs/heads.md as two modules that can be imported and, when a test begins, were not."""
+    found = re.search(r"```python\n# my_head\.py\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found is not None
     for name in ("my_head", "my_part"):
         (tmp_path / f"{name}.py").write_text(found[1])

@@ -1,4 +1,4 @@
-"""Headers of study files and the README's table of studies are made from results."""
+"""Headers of study files and the table of docs/studies.md are made from results."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the README says runs."""
+"""What the README and the pages that it names say runs, and their links lead somewhere."""
 
 from __future__ import annotations
 
@@ -14,11 +14,13 @@ from lab import cli
 from lab.evaluate import main as evaluate
 from lab.train import main as train
 
-README = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parent.parent
+FILES = [ROOT / "README.md", ROOT / "features" / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = {str(file.relative_to(ROOT)): file.read_text(encoding="utf-8") for file in FILES}
 
 
 def test_the_head_of_ones_own(full, tmp_path, monkeypatch, capsys):
-    (block,) = re.findall(r"```python\n(# my_head\.py\n.*?)```", README, re.DOTALL)
+    (block,) = re.findall(r"```python\n(# my_head\.py\n.*?)```", PAGES["docs/heads.md"], re.DOTALL)
     assert len([line for line in block.splitlines() if line.strip()]) <= 25
     (tmp_path / "my_head.py").write_text(block)
     shutil.copytree(full, tmp_path / "toy.zarr")
@@ -30,8 +32,8 @@ def test_the_head_of_ones_own(full, tmp_path, monkeypatch, capsys):
     sys.modules.pop("my_head", None)
 
 
-@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (lab\.[\w.]+)", README))))
-def test_every_command_that_it_names_has_help_with_an_example(module):
+@pytest.mark.parametrize("module", sorted(set(re.findall(r"python -m (lab\.[\w.]+)", "".join(PAGES.values())))))
+def test_every_command_that_they_name_has_help_with_an_example(module):
     said = subprocess.run([sys.executable, "-m", module, "--help"], capture_output=True, text=True, check=True).stdout
     assert "example:" in said
     assert f"python -m {module}" in said
@@ -40,5 +42,23 @@ def test_every_command_that_it_names_has_help_with_an_example(module):
 @pytest.mark.parametrize("script", ["table"])
 def test_its_tables_are_what_is_made_from_the_results(script):
     """So that no number in them is typed by hand."""
-    root = Path(__file__).parent.parent
-    subprocess.run([sys.executable, str(root / "benchmarks" / f"{script}.py"), "--check"], check=True)
+    subprocess.run([sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), "--check"], check=True)
+
+
+def anchor(title: str) -> str:
+    """A heading's anchor, as renderers of Markdown make it."""
+    return re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-")
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_its_links_lead_somewhere(page):
+    for link in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"```.*?```", "", PAGES[page], flags=re.DOTALL)):
+        if link.startswith("https://"):
+            continue
+        path, _, title = link.partition("#")
+        target = (ROOT / page).parent / path if path else ROOT / page
+        assert target.exists(), link
+        if title:
+            assert title in map(anchor, re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), re.MULTILINE)), (
+                link
+            )
