@@ -19,7 +19,7 @@ from lab.evaluate import evaluate
 from lab.heads import build_head
 from lab.reads import load_split, log_file
 from lab.store import open_store
-from lab.studies.guard import SealedError, SealedStore
+from lab.studies.guard import GUARDED, TOLD, SealedError, SealedStore
 
 CODE = Path(lab.studies.__file__).parent
 
@@ -55,6 +55,16 @@ def test_what_is_held_out_cannot_be_reached(full: Path, what: str) -> None:
     with pytest.raises(ValueError, match=r"asked for|sealed|held out"):
         REACHES[what](SealedStore(open_store(full)))
     assert (log.read_bytes() if log.exists() else None) == before
+
+
+def test_whatever_the_guard_does_not_name_is_out_of_reach(full: Path) -> None:
+    """So what a store learns to do one day is out of reach until somebody has thought about it."""
+    store = open_store(full)
+    names = {name for name in {*dir(store), "new_one"} if not name.startswith("_")} - {*TOLD, *GUARDED}
+    assert names >= {"group", "ledger", "read", "take", "table", "thumbnails", "frame_times_s", "new_one"}
+    for name in names:
+        with pytest.raises(SealedError, match=f"'{name}' of a store was asked for"):
+            getattr(SealedStore(store), name)
 
 
 def test_what_may_be_seen_is_as_it_was(full: Path) -> None:
