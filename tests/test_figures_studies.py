@@ -18,7 +18,6 @@ from lab import cli
 from lab.figures import STUDY_FIGURES, NoData, diversity, published, rows, style, trials
 from lab.figures.__main__ import main
 from lab.figures.finished import Studies, Trial, named, newest
-from lab.runs import UntrustedError
 from lab.store import open_store
 from lab.study import main as study
 
@@ -194,36 +193,33 @@ def test_the_sweep_shows_each_draw(studies: Studies, drawn: dict[str, Figure]) -
         diversity.diversity(Studies([], "made", "nowhere"))
 
 
-def test_validation_has_the_interval_that_its_runs_give(studies: Studies) -> None:
+def test_validation_stands_below_test_with_the_interval_of_the_result(studies: Studies) -> None:
     one = next(one for one in studies.found if one.home.name == "heads-made")
     for row in one.rows:
-        found = one.validation(row, ["R@1", "R@5"], studies.store)
-        assert found is not None
-        for interval in found:
-            assert interval.value == pytest.approx(row["val"][interval.metric]["mean"])
-            assert interval.low <= interval.value <= interval.high
-        changed = row | {"val": {name: {**told, "mean": told["mean"] + 1} for name, told in row["val"].items()}}
-        assert one.validation(changed, ["R@1"], studies.store) is None  # the runs are others by now
+        found = rows.row_of(one, row)
+        assert found.val is not None
+        for metric in rows.METRICS:
+            for split, interval in (("val", found.val[metric]), ("test", found.test[metric])):
+                told = row[split][metric]
+                assert (interval.value, interval.low, interval.high) == (told["mean"], told["low"], told["high"])
+        alone = {metric: {"mean": 50.0} for metric in row["val"]}  # of one video
+        assert rows.row_of(one, row | {"val": alone}).val is None
 
 
-def test_a_head_that_a_result_names_is_not_run(
-    home: Path, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_head_that_a_result_names_is_drawn_and_not_run(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Whose result it is may be anyone; without the interval the row is drawn."""
+    """Whose result it is may be anyone; what is drawn stands in it, without store or runs, and validation does too."""
     (tmp_path / "evil_head.py").write_text("import sys\nsys.evil = True\n")
     monkeypatch.syspath_prepend(tmp_path)
-    one, store = posing(home / "heads-made", tmp_path).found[0], open_store(path)
+    one = posing(home / "heads-made", tmp_path, dataset="made")
     for change in ({"head": "evil_head:Head"}, {"head": "cmfi", "keywords": {"video": "evil_head:Head"}}):
-        with pytest.raises(UntrustedError, match="'evil_head:Head', which is code that the lab does not know"):
-            one._ranks({**one.rows[0], "runs": [], **change}, store)
-        assert one.validation({**one.rows[0], "runs": [], **change}, ["R@1"], store) is None
+        one.found[0].rows[-1].update(change)
+        figure = rows.grid(one)
+        assert "validation: 10 videos" in told_on(figure)
+        hollow = [line for line in figure.axes[0].lines if line.get_mfc() == "white"]
+        assert len(hollow) == len(one.found[0].rows)
     assert not hasattr(sys, "evil")
-
-
-def test_without_store_or_runs_a_grid_shows_test_alone(home: Path, tmp_path: Path) -> None:
-    figure = rows.grid(posing(home / "heads-made", tmp_path, dataset="made"))
-    assert "validation" not in told_on(figure)
-    assert "R@1 (%)" in told_on(figure)
 
 
 def test_the_ablation_knows_the_parts_and_the_papers_table(home: Path, tmp_path: Path) -> None:

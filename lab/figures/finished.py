@@ -1,37 +1,26 @@
-"""Finished studies as figures read them: result, trials, and what each head reached on validation, query by query."""
+"""Finished studies as figures read them: the result, and the trials of a search."""
 
 from __future__ import annotations
 
 import logging
 import shlex
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from torch import nn
-
 from lab.caveats import left_out
 from lab.errors import LabError, unknown
 from lab.figures.material import NoData
-from lab.metrics import ranks
-from lab.reads import Needs, load_split
-from lab.runs import RUNS, UntrustedError, load_run, own_code
-from lab.significance import Interval, bootstrap_interval
-from lab.similarity import similarity_matrix
-from lab.store import Coverage, Store, open_store
+from lab.runs import RUNS
+from lab.significance import Interval
+from lab.store import Coverage, Store
 from lab.store.passport import is_random
 from lab.studies.report import read_result, read_trials
 from lab.studies.setups import OBJECTIVES
-from lab.training.task import head_for
 
 log = logging.getLogger(__name__)
-
-#: Of an interval on validation, as of those of a split.
-RESAMPLES = 2000
 
 
 @dataclass(frozen=True)
@@ -50,7 +39,6 @@ class Finished:
 
     home: Path
     result: Mapping[str, Any]
-    _splits: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def rows(self) -> Sequence[Mapping[str, Any]]:
@@ -107,57 +95,16 @@ class Finished:
         random = ["RANDOM WEIGHTS made these features: the numbers prove that the code runs, and nothing else"]
         return "\n".join([*told, *([more] if more else []), *(random if is_random(store["passport"]) else [])])
 
-    def validation(self, row: Mapping[str, Any], metrics: Sequence[str], store: Store | None) -> list[Interval] | None:
-        """Intervals of a row on validation, from its runs; None where they give not what the result says, or are gone.
-
-        A study keeps each query's rank on test alone, so that these are made again.
-        """
-        store = store if store is not None and self.made_of(store) else self._store
-        if store is None:
-            return None
-        try:
-            rank, video = self._ranks(row, store)
-        except (LabError, ValueError, TypeError, AttributeError) as error:
-            log.debug("%s: no interval on validation: %s", row["name"], error)
-            return None
-        if len(np.unique(video)) < 2:
-            return None
-        found = [bootstrap_interval(rank, video, metric, resamples=RESAMPLES) for metric in metrics]
-        same = all(abs(one.value - row["val"][one.metric]["mean"]) < 0.05 for one in found)
-        return found if same else None
-
-    def _ranks(self, row: Mapping[str, Any], store: Store) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Ranks (R, T) of the validation captions under the head of each seed, and each one's video (T,)."""
-        runs = [self.home / "runs" / Path(run).name for run in row["runs"]]
-        heads = [load_run(run, store)[0] for run in runs] or [self._untrained(row, store)]
-        needs = Needs.of(*heads, audio_level=row["recipe"].get("audio_level", "clip"))
-        if needs not in self._splits:
-            self._splits[needs] = load_split(store, "val", self.result["store"]["protocol"], needs=needs)
-        texts, videos = self._splits[needs]
-        if texts.video is None:
-            raise ValueError("the texts of a store name their videos")
-        target = texts.video.cpu().numpy()
-        return np.stack([ranks(similarity_matrix(head, texts, videos).numpy(), target) for head in heads]), target
-
-    def _untrained(self, row: Mapping[str, Any], store: Store) -> nn.Module:
-        """The head of a row without runs. A result may come from somebody else: no code that it names is run."""
-        for name in own_code(row["head"], row["keywords"]):
-            raise UntrustedError(self.home, name)
-        return head_for(store, row["head"], row["keywords"])[0].eval()
+    def interval(self, row: Mapping[str, Any], metric: str, split: str = "test") -> Interval:
+        """A metric of a row on a split; of fewer than two videos there is no interval, and its ends are the value."""
+        told, held = row[split][metric], self.result["store"]["splits"][split]
+        ends = told.get("low", told["mean"]), told.get("high", told["mean"])
+        return Interval(metric, told["mean"], *ends, row["bootstrap"]["level"], held["captions"], held["videos"])
 
     def made_of(self, store: Store) -> bool:
         """Whether a store holds the same features of the same data set; it may hold more by now, the sound say."""
         mine, told = self.result["store"], self.result["store"]["passport"]
         return mine["dataset"] == store.name and all(store.passport.get(name) == each for name, each in told.items())
-
-    @cached_property
-    def _store(self) -> Store | None:
-        """The store that it was made of, if it still lies where it did."""
-        try:
-            store = open_store(Path(self.result["store"]["path"]))
-        except LabError:
-            return None
-        return store if self.made_of(store) else None
 
 
 class Studies:

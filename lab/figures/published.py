@@ -13,7 +13,6 @@ from lab.figures import style
 from lab.figures.finished import Finished, Studies
 from lab.figures.heads import METRICS
 from lab.figures.material import NoData
-from lab.figures.rows import interval_of
 from lab.significance import Interval
 from lab.studies.published import ALIKE, published_for
 
@@ -94,7 +93,7 @@ def _same(one: Finished, other: Finished) -> bool:
 
 def _ours(one: Finished, row: Mapping[str, Any], used: Sequence[Finished]) -> Method:
     label = row["name"] if len(used) == 1 else f"{row['name']} ({one.result['study']})"
-    return Method(label, FROZEN, {metric: interval_of(one, row, metric) for metric in METRICS}, row["head"])
+    return Method(label, FROZEN, {metric: one.interval(row, metric) for metric in METRICS}, row["head"])
 
 
 def _theirs(printed: Sequence[Mapping[str, Any]]) -> tuple[list[Method], list[str]]:

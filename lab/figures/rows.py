@@ -116,7 +116,7 @@ def _legend(figure: Figure, second: bool, paper: bool) -> None:
 def grid(studies: Studies) -> Figure:
     """The heads of a grid on test and on validation, with intervals."""
     one = studies.first(lambda one: one.result["kind"] == "grid" and not _ablates(one), "grid of heads", "heads")
-    rows = [row_of(one, row, studies) for row in one.rows]
+    rows = [row_of(one, row) for row in one.rows]
     return row_dots(rows, one.source("test", _print(one, rows)))
 
 
@@ -124,30 +124,19 @@ def ablation(studies: Studies) -> Figure:
     """What each part of MGFI and CMFI adds on frozen features (MGFI, table 1)."""
     one = studies.first(_ablates, "grid of MGFI's parts", "ablation")
     printed = _printed(one)
-    rows = [row_of(one, row, studies, _parts_of(row), printed.get(_parts_of(row))) for row in one.rows]
+    rows = [row_of(one, row, _parts_of(row), printed.get(_parts_of(row))) for row in one.rows]
     more = f"s-f, w-f: a sentence's, its words' attention to frames; a-s: sound\n{_print(one, rows)}"
     return row_dots(rows, one.source("test", more))
 
 
 def row_of(
-    one: Finished,
-    row: Mapping[str, Any],
-    studies: Studies,
-    parts: Sequence[str] = (),
-    paper: Mapping[str, float] | None = None,
+    one: Finished, row: Mapping[str, Any], parts: Sequence[str] = (), paper: Mapping[str, float] | None = None
 ) -> Row:
-    """A row of a result as it is drawn; the interval on validation is made again from its runs, if they are there."""
-    val = one.validation(row, METRICS, studies.store)
+    """A row of a result as it is drawn."""
+    test, val = ({metric: one.interval(row, metric, split) for metric in METRICS} for split in ("test", "val"))
     sure = [metric for metric in METRICS if adjusted(one.rows, metric).get(row["name"], 1) < SURE]
-    test = {metric: interval_of(one, row, metric) for metric in METRICS}
-    return Row(row["name"], row["head"], test, {each.metric: each for each in val} if val else None, sure, parts, paper)
-
-
-def interval_of(one: Finished, row: Mapping[str, Any], metric: str) -> Interval:
-    """A metric of a row on test; of fewer than two videos there is no interval, and its ends are the value."""
-    told, held = row["test"][metric], one.result["store"]["splits"]["test"]
-    ends = told.get("low", told["mean"]), told.get("high", told["mean"])
-    return Interval(metric, told["mean"], *ends, row["bootstrap"]["level"], held["captions"], held["videos"])
+    bounded = all("low" in row["val"][metric] for metric in METRICS)
+    return Row(row["name"], row["head"], test, val if bounded else None, sure, parts, paper)
 
 
 def _print(one: Finished, rows: Sequence[Row]) -> str:
