@@ -194,10 +194,10 @@ def test_a_machine_without_the_lab_is_one_line(monkeypatch: pytest.MonkeyPatch) 
 
 def test_a_cluster_that_does_not_let_go_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
     registered: list[Any] = []
-    monkeypatch.setattr(connection, "_LEAVE_S", 0.05)
     monkeypatch.setattr(connection.atexit, "register", registered.append)
     connection._leave(SimpleNamespace(shutdown=lambda: None))
     assert not registered
+    monkeypatch.setattr(connection, "_LEAVE_S", 0.05)
     release = connection.threading.Event()
     connection._leave(SimpleNamespace(shutdown=release.wait))
     assert registered == [connection._end]
