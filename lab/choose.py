@@ -27,7 +27,7 @@ from torch import nn
 from lab.errors import LabError, unknown
 from lab.heads import HEADS
 from lab.heads.pooling import SoftmaxPooling
-from lab.reads import Needs
+from lab.needs import Needs
 from lab.runs import RUNS, Run, find_below, find_run, load_run, own_code, read_run, runs_below
 from lab.runs.fitting import NAMED, Fitting
 from lab.store import Store

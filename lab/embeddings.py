@@ -23,6 +23,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import copy
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -95,9 +96,7 @@ class Texts:
                 len(shape) == 3 and shape[0] == count and shape[2] == dim,
                 f"words must be (T={count}, W, D={dim}), got {shape}",
             )
-            if self.word_mask is None:
-                object.__setattr__(self, "word_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.words.device))
-            _mask("word_mask", self.word_mask, shape[:2])
+            _mask(self, "word_mask", self.words)
         elif self.words is not None:
             _must(len(self.words) == count, f"ragged words must cover {count} texts, got {len(self.words)}")
             _must(self.words.values.shape[1] == dim, f"words must have D={dim}, got {self.words.values.shape[1]}")
@@ -118,14 +117,8 @@ class Texts:
 
     def select(self, rows: Tensor) -> Texts:
         """Some of the texts, in the order of ``rows`` (T',), an index tensor."""
-        words = self.words.select(rows) if isinstance(self.words, RaggedWords) else _take(self.words, rows)
-        return Texts(
-            self.sentences[rows.to(self.sentences.device)],
-            words,
-            _take(self.word_mask, rows),
-            _take(self.video, rows),
-            _take(self.rows, rows),
-        )
+        taken: dict[str, Any] = {name: _take(column, rows) for name, column in _there(self)}
+        return replace(self, **taken)
 
     def padded_words(self) -> tuple[Tensor, Tensor]:
         """Words (T, W, D) in float32 with their mask (T, W), whichever way they are held; ValueError without words."""
@@ -133,7 +126,6 @@ class Texts:
             raise ValueError("these texts carry no word features: load a store whose pass had the text modality")
         if isinstance(self.words, RaggedWords):
             return self.words.pad()
-        _must(self.word_mask is not None, "padded words need a word_mask")
         return self.words.float(), self.word_mask  # type: ignore[return-value]
 
     def padded(self, width: int | None = None) -> Texts:
@@ -145,10 +137,7 @@ class Texts:
 
     def to(self, device: torch.device | str) -> Texts:
         """The same on another device."""
-        words = self.words.to(device) if self.words is not None else None
-        return Texts(
-            self.sentences.to(device), words, *(_move(x, device) for x in (self.word_mask, self.video, self.rows))
-        )
+        return replace(self, **{name: column.to(device) for name, column in _there(self)})
 
 
 @dataclass(frozen=True)
@@ -160,31 +149,25 @@ class Videos:
     """
 
     frames: Tensor  # (V, F, D)
-    frame_mask: Tensor | None = None  # (V, F) bool, True = a real frame
+    frame_mask: Tensor = None  # type: ignore[assignment]  # (V, F) bool, True = a real frame; all where not given
     audio: Tensor | None = None  # (V, S, A)
-    audio_mask: Tensor | None = None  # (V, S) bool, True = real sound
+    audio_mask: Tensor | None = None  # (V, S) bool, True = real sound; all where there is audio and no mask is given
     rows: Tensor | None = None  # (V,) int64: rows of the store's video table, where they came from one
 
     def __post_init__(self) -> None:
         shape = tuple(self.frames.shape)
         _must(len(shape) == 3, f"frames must be (V, F, D), got {shape}")
-        if self.frame_mask is None:
-            object.__setattr__(self, "frame_mask", torch.ones(shape[:2], dtype=torch.bool, device=self.frames.device))
-        _mask("frame_mask", self.frame_mask, shape[:2])
-        if may_look(self.frame_mask):  # type: ignore[arg-type]
+        _mask(self, "frame_mask", self.frames)
+        if may_look(self.frame_mask):
             self.check_frames()
         if self.audio is not None:
             sound = tuple(self.audio.shape)
             _must(len(sound) == 3 and sound[0] == shape[0], f"audio must be (V={shape[0]}, S, A), got {sound}")
-            if self.audio_mask is None:
-                object.__setattr__(
-                    self, "audio_mask", torch.ones(sound[:2], dtype=torch.bool, device=self.audio.device)
-                )
-            _mask("audio_mask", self.audio_mask, sound[:2])
+            _mask(self, "audio_mask", self.audio)
 
     def check_frames(self) -> None:
         """Raises ``ValueError`` for a video without a real frame. On a GPU, which it has to wait for, only if asked."""
-        empty = (~self.frame_mask.any(1)).nonzero().flatten().tolist()  # type: ignore[union-attr]
+        empty = (~self.frame_mask.any(1)).nonzero().flatten().tolist()
         _must(not empty, f"every video needs at least one real frame in frame_mask, videos {empty[:5]} have none")
 
     def __len__(self) -> int:
@@ -202,14 +185,13 @@ class Videos:
     def select(self, rows: Tensor) -> Videos:
         """Some of the videos, in the order of ``rows`` (V',), an index tensor."""
         part = copy(self)  # not made anew: rows of what was checked need no check, which would make a GPU wait
-        for name in ("frames", "frame_mask", "audio", "audio_mask", "rows"):
-            object.__setattr__(part, name, _take(getattr(self, name), rows))
+        for name, column in _there(self):
+            object.__setattr__(part, name, _take(column, rows))
         return part
 
     def to(self, device: torch.device | str) -> Videos:
         """The same on another device."""
-        columns = (self.frame_mask, self.audio, self.audio_mask, self.rows)
-        return Videos(self.frames.to(device), *(_move(column, device) for column in columns))
+        return replace(self, **{name: column.to(device) for name, column in _there(self)})
 
 
 # -- looking at values ------------------------------------------------------------------------------------------------
@@ -242,15 +224,20 @@ def _matrix(name: str, values: Tensor) -> tuple[int, int]:
     return int(values.shape[0]), int(values.shape[1])
 
 
-def _mask(name: str, mask: Tensor | None, shape: tuple[int, ...]) -> None:
-    fits = mask is not None and mask.dtype == torch.bool and tuple(mask.shape) == shape
-    _must(fits, f"{name} must be a bool tensor of shape {shape}, got {mask.dtype if mask is not None else None} "
-                f"{tuple(mask.shape) if mask is not None else ''}")  # fmt: skip
+def _mask(owner: Texts | Videos, name: str, features: Tensor) -> None:
+    """The mask of features (N, M, width) is bool (N, M); where none is given all are real."""
+    shape = tuple(features.shape[:2])
+    if getattr(owner, name) is None:
+        object.__setattr__(owner, name, torch.ones(shape, dtype=torch.bool, device=features.device))
+    mask: Tensor = getattr(owner, name)
+    fits = mask.dtype == torch.bool and tuple(mask.shape) == shape
+    _must(fits, f"{name} must be a bool tensor of shape {shape}, got {mask.dtype} {tuple(mask.shape)}")
 
 
-def _take(values: Tensor | None, rows: Tensor) -> Tensor | None:
-    return None if values is None else values[rows.to(values.device)]
+def _there(owner: Texts | Videos) -> Iterator[tuple[str, Any]]:
+    """The columns that are not None, by name."""
+    yield from ((name, column) for name, column in vars(owner).items() if column is not None)
 
 
-def _move(values: Tensor | None, device: torch.device | str) -> Tensor | None:
-    return None if values is None else values.to(device)
+def _take(column: Tensor | RaggedWords, rows: Tensor) -> Tensor | RaggedWords:
+    return column.select(rows) if isinstance(column, RaggedWords) else column[rows.to(column.device)]

@@ -13,16 +13,16 @@ import fcntl
 import json
 import logging
 import os
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
 
 import torch
 from torch import nn
 
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError, unknown
+from lab.needs import Needs
 from lab.store import Coverage, Store
 from lab.store.find import pass_command
 from lab.store.lock import NO_LOCKS
@@ -31,25 +31,6 @@ log = logging.getLogger(__name__)
 
 #: Splits for training and for choosing, and that of a collection without splits, which has nothing held out.
 OPEN = ("train", "val", "all")
-
-
-@dataclass(frozen=True)
-class Needs:
-    """What is read of a split besides sentences and frames. ``audio``: one vector a ``clip``, or its ``segments``."""
-
-    words: bool = False
-    audio: Literal["clip", "segments"] | None = None
-
-    @classmethod
-    def of(cls, *heads: nn.Module, audio_level: str = "clip") -> Needs:
-        """What any of some heads reads (``lab.similarity.Head``); those that hear do so at a level."""
-        words, hears = (any(getattr(head, f"needs_{what}", False) for head in heads) for what in ("words", "audio"))
-        return cls(words, "clip" if hears else None).at(audio_level)
-
-    def at(self, audio_level: str) -> Needs:
-        """The same with the sound at another level, if there is any."""
-        level: Any = audio_level if self.audio is not None else None
-        return replace(self, audio=level)
 
 
 @dataclass(frozen=True)

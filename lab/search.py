@@ -30,11 +30,13 @@ from lab.choose import Candidate, choose_head, locate_run, store_of
 from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.gallery import gallery_rows, load_gallery, not_searched
+from lab.needs import check_inputs
 from lab.query import Encoder, Query
 from lab.runs import RUNS
-from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix
+from lab.similarity import evaluating, index_videos, score_texts, similarity_matrix
 from lab.store import Store, open_store
 from lab.store.find import store_options
+from lab.tiles import floats_of
 
 log = logging.getLogger(__name__)
 
@@ -127,7 +129,7 @@ class Searcher:
         weights = self.weights(texts, columns)
         found = []
         for place, (column, score) in enumerate(zip(columns.tolist(), scores.tolist(), strict=True)):
-            count = int(self.videos.frame_mask[column].sum())  # type: ignore[index]
+            count = int(self.videos.frame_mask[column].sum())
             times = self.times_s[column, :count]
             of_frames = np.zeros(0, np.float32) if weights is None else weights[0, place, :count]
             row = int(self.rows[column])
@@ -144,11 +146,8 @@ class Searcher:
         return found
 
     def _index_mb(self) -> float:
-        frames, head = self.videos.frames.shape[1], self.one.head
-        segments = 0 if self.videos.audio is None else self.videos.audio.shape[1]
-        if not hasattr(head, "floats"):  # its index is the videos, which are there already
-            return 0.0
-        return float(head.floats(frames, 1, segments)[0] * len(self.videos) * 4 / 2**20)  # type: ignore[operator]
+        frames, segments = self.videos.frames.shape[1], 0 if self.videos.audio is None else self.videos.audio.shape[1]
+        return floats_of(self.one.head, self.videos.dim, frames, 1, segments)[0] * len(self.videos) * 4 / 2**20
 
 
 def attended(

@@ -27,12 +27,12 @@ def plan(
 
     Tiles have ``tile`` texts, or else at most ``most``.
     """
-    words = _longest(texts) if getattr(head, "needs_words", False) else 0
     frames, segments = videos.frames.shape[1], 0 if videos.audio is None else videos.audio.shape[1]
-    if hasattr(head, "floats"):
-        per_video, per_pair = head.floats(frames, words, segments)  # type: ignore[operator]
-    else:  # a head of one's own is called directly: it likely makes some vectors for each pair
-        per_video, per_pair = 4 * frames * videos.dim, 8 * videos.dim + (4 + 2 * words) * frames
+    if isinstance(texts.words, RaggedWords):
+        words = int(texts.words.counts.max()) if len(texts) else 0
+    else:
+        words = 0 if texts.words is None else texts.words.shape[1]
+    per_video, per_pair = floats_of(head, videos.dim, frames, words, segments)
     per_pair *= workers
     block = max(1, min(len(videos), int(floats / 2 / max(1, per_video))))
     room = floats - block * per_video
@@ -43,17 +43,19 @@ def plan(
     return block, step
 
 
+def floats_of(head: nn.Module, dim: int, frames: int, words: int, segments: int) -> tuple[int, int]:
+    """What ``head.floats`` says; a head of one's own that does not say so likely makes some vectors for each pair."""
+    if hasattr(head, "floats"):
+        told: tuple[int, int] = head.floats(frames, words, segments)  # type: ignore[operator]
+        return told
+    return 4 * frames * dim, 8 * dim + (4 + 2 * words) * frames
+
+
 def by_length(texts: Texts) -> Tensor:
     """Rows of the texts, those of few words first: a tile of like lengths has little padding."""
     if isinstance(texts.words, RaggedWords):
         return texts.words.counts.cpu().argsort(stable=True)
     return torch.arange(len(texts))
-
-
-def _longest(texts: Texts) -> int:
-    if isinstance(texts.words, RaggedWords):
-        return int(texts.words.counts.max()) if len(texts) else 0
-    return 0 if texts.words is None else int(texts.words.shape[1])
 
 
 @contextmanager

@@ -19,8 +19,9 @@ from lab import cli
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.metrics import ranks
+from lab.needs import check_inputs
 from lab.significance import Interval, bootstrap_interval, mean_interval
-from lab.similarity import check_inputs, evaluating, similarity_matrix
+from lab.similarity import evaluating, similarity_matrix
 from lab.store import Store
 
 #: A stretch's ends and a frame's time that are less than this apart (seconds) are the same moment: times are float32.

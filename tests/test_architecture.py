@@ -31,6 +31,8 @@ STUDY_SIDE = (
     "evaluate",
     "heads",
     "metrics",
+    "needs",
+    "pairs",
     "reads",
     "runs",
     "significance",

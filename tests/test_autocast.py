@@ -13,7 +13,7 @@ from torch.func import functional_call
 from lab.embeddings import Texts, Videos, unseen
 from lab.heads import build_head
 from lab.heads.mgfi import MGFI
-from lab.similarity import by_parts
+from lab.pairs import by_parts
 
 T, V, F, W, D = 17, 19, 5, 7, 512
 LINEAR = {"projection": "linear"}

@@ -18,7 +18,8 @@ from lab.embeddings import RaggedWords
 from lab.errors import LabError
 from lab.gallery import gallery_rows
 from lab.heads import build_head
-from lab.reads import Needs, Reader, count_reads, load_split, log_file
+from lab.needs import Needs
+from lab.reads import Reader, count_reads, load_split, log_file
 from lab.store import Store, open_store
 from lab.store.find import find_store
 from lab.store.ledger import Entry

@@ -18,7 +18,9 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
 from lab.heads.mgfi import MGFI
-from lab.similarity import check_inputs, evaluating, index_videos, score_texts, similarity_matrix, slices
+from lab.needs import check_inputs
+from lab.pairs import slices
+from lab.similarity import evaluating, index_videos, score_texts, similarity_matrix
 from lab.tiles import GPU_TILE, TILE, plan, side_by_side
 
 

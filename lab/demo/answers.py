@@ -26,8 +26,9 @@ from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.gallery import gallery_rows, not_searched
 from lab.metrics import best_own_rank, rank_of
+from lab.needs import Needs
 from lab.query import Encoder, Query
-from lab.reads import OPEN, Needs, Reader, count_reads, load_split
+from lab.reads import OPEN, Reader, count_reads, load_split
 from lab.search import Hit, Searcher
 from lab.similarity import evaluating, similarity_matrix
 from lab.store import Store

@@ -19,8 +19,8 @@ from lab.embeddings import Texts, Videos
 from lab.figures.material import Material
 from lab.figures.strips import BARS, attending, strip_of, strips
 from lab.gallery import gallery_rows, load_gallery
+from lab.needs import Needs
 from lab.query import Encoder, Query
-from lab.reads import Needs
 from lab.store.reader import UNKNOWN
 
 log = logging.getLogger(__name__)

@@ -22,7 +22,8 @@ from lab.evaluate import own_sound
 from lab.heads.pooling import TopKPooling
 from lab.heads.sweep import sweep
 from lab.metrics import ranks
-from lab.reads import OPEN, Needs, Reader, load_split
+from lab.needs import Needs
+from lab.reads import OPEN, Reader, load_split
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store

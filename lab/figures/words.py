@@ -17,7 +17,7 @@ from lab.by_word import attention, cosines, looks_at_words, names_of
 from lab.figures import room, style
 from lab.figures.material import Material
 from lab.figures.strips import seconds_of, told_frames
-from lab.reads import Needs
+from lab.needs import Needs
 
 
 @style.styled

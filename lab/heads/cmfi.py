@@ -15,7 +15,9 @@ from torch import Tensor, nn
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import index_videos, need_audio, score_texts
+from lab.needs import Needs, need_audio
+from lab.similarity import index_videos, score_texts
+from lab.tiles import floats_of
 
 REDUCTIONS = ("last", "first")
 
@@ -72,7 +74,7 @@ class CMFI(nn.Module):
         self.dim, self.audio_dim, self.fusion_weight = dim, audio_dim, fusion_weight
         self.video = build_head(video, dim, **(video_keywords or {}))
         self.audio = build_head(audio, dim, **(audio_keywords or {}))
-        if getattr(self.audio, "needs_words", False) or getattr(self.audio, "needs_audio", False):
+        if Needs.of(self.audio) != Needs():
             raise LabError(f"segments of sound are pooled by a head of sentences and frames, got audio='{audio}'")
         inside = audio_dim if reduction == "last" else dim
         self.reduce = nn.Identity() if reduction == "last" else nn.Linear(audio_dim, dim)
@@ -81,7 +83,7 @@ class CMFI(nn.Module):
     @property
     def needs_words(self) -> bool:
         """Whether texts must carry words: if the video head reads them."""
-        return bool(getattr(self.video, "needs_words", False))
+        return Needs.of(self.video).words
 
     def audio_parameters(self) -> Iterator[nn.Parameter]:
         """All but the video head's: what the paper trains in its second stage."""
@@ -111,22 +113,19 @@ class CMFI(nn.Module):
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
-        seen = self.video.floats(frames, words, 0) if hasattr(self.video, "floats") else (0, 8 * self.dim)  # type: ignore[operator]
-        heard = self.audio.floats(segments, 0, 0)  # type: ignore[operator]
+        seen, heard = floats_of(self.video, self.dim, frames, words, 0), floats_of(self.audio, self.dim, segments, 0, 0)
         return seen[0] + heard[0] + segments * (3 * self.audio_dim + self.dim), seen[1] + heard[1] + 3
 
     def hear(self, videos: Videos) -> tuple[Videos, Tensor]:
         """Sound in the joint space, in the place of frames (V, S, D), and which videos have any (V,)."""
-        need_audio(videos)
-        if videos.audio is None or videos.audio_mask is None:
-            raise ValueError("Videos make a mask where none is given")
-        if videos.audio.shape[2] != self.audio_dim:
+        audio, mask = need_audio(videos)
+        if audio.shape[2] != self.audio_dim:
             raise LabError(
-                f"the head has audio_dim={self.audio_dim} but the audio has A={videos.audio.shape[2]}: "
-                f"build it with audio_dim={videos.audio.shape[2]}"
+                f"the head has audio_dim={self.audio_dim} but the audio has A={audio.shape[2]}: "
+                f"build it with audio_dim={audio.shape[2]}"
             )
-        mask, present = videos.audio_mask, videos.audio_mask.any(1)
-        sound = videos.audio.float().masked_fill(~mask[..., None], 0.0)
+        present = mask.any(1)
+        sound = audio.float().masked_fill(~mask[..., None], 0.0)
         # A video without sound keeps one segment of zeros, since nothing can be pooled from none; fuse leaves it out.
         kept = mask.clone()
         kept[:, 0] |= ~present

@@ -21,18 +21,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import (
-    TINY,
-    by_parts,
-    clean_frames,
-    clean_words,
-    exactly,
-    frame_mask,
-    hide_padding,
-    products,
-    quadratic,
-    sentences_of,
-)
+from lab.pairs import TINY, by_parts, exactly, hide_padding, products, quadratic
+from lab.similarity import clean_frames, clean_words, sentences_of
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -177,7 +167,7 @@ class MGFI(nn.Module):
             values,
             centred @ centred.mT / self.dim,
             torch.stack([tail.fold(centred) for tail in self._tails()], 1),
-            frame_mask(videos),
+            videos.frame_mask,
         )
 
     def score(self, texts: Texts, index: MGFIIndex) -> Tensor:

@@ -17,18 +17,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError, unknown
-from lab.similarity import (
-    TINY,
-    by_parts,
-    clean_frames,
-    exactly,
-    frame_mask,
-    hide_padding,
-    inner,
-    products,
-    quadratic,
-    sentences_of,
-)
+from lab.pairs import TINY, by_parts, exactly, hide_padding, inner, products, quadratic
+from lab.similarity import clean_frames, sentences_of
 
 PROJECTIONS = ("none", "linear")
 
@@ -75,7 +65,7 @@ class Space(nn.Module):
             if not self.normalize
             else torch.ones_like(gram[..., 0])
         )
-        return Frames(values, lengths, gram, frame_mask(videos))
+        return Frames(values, lengths, gram, videos.frame_mask)
 
 
 def _identity(dim: int) -> nn.Module:
@@ -117,7 +107,7 @@ class MeanPooling(nn.Module):
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over the number of real frames (T, V, F)."""
-        return even_weights(frame_mask(videos)).expand(len(texts), -1, -1)
+        return even_weights(videos.frame_mask).expand(len(texts), -1, -1)
 
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""

@@ -28,7 +28,9 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.cmfi import CMFI
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling, closest, within
-from lab.similarity import TINY, check_inputs, evaluating, frame_mask, parts, products, similarity_matrix, slices
+from lab.needs import check_inputs
+from lab.pairs import TINY, parts, products, slices
+from lab.similarity import evaluating, similarity_matrix
 
 #: Pairs of a sweep worked on at once. Torch's threads share each operation: with a tile for each thread
 #: (``lab.tiles``), thousands of operations a tile wait for Python's lock, and twice the memory is worked on.
@@ -185,7 +187,7 @@ class Kept:
     def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
         self.head, self.texts, self.videos = head, texts, videos
         self.pairs: list[Pairs] = []
-        if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * frame_mask(videos).numel() <= KEPT:
+        if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * videos.frame_mask.numel() <= KEPT:
             check_inputs(head, texts, videos)
             with evaluating(head):
                 unit = head.space.texts(texts)

@@ -16,7 +16,8 @@ from torch.nn import functional as F  # noqa: N812 - its usual name
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads.pooling import even_weights
-from lab.similarity import clean_frames, frame_mask, inner, sentences_of
+from lab.pairs import inner
+from lab.similarity import clean_frames, sentences_of
 
 #: The most that is built: a file of others may ask for any number.
 LAYERS, FRAMES = 64, 10_000
@@ -39,7 +40,7 @@ class SeqLSTM(nn.Module):
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over the number of real frames (T, V, F)."""
-        return even_weights(frame_mask(videos)).expand(len(texts), -1, -1)
+        return even_weights(videos.frame_mask).expand(len(texts), -1, -1)
 
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""
@@ -90,7 +91,7 @@ class SeqTransf(nn.Module):
 
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """One over the number of real frames (T, V, F)."""
-        return even_weights(frame_mask(videos)).expand(len(texts), -1, -1)
+        return even_weights(videos.frame_mask).expand(len(texts), -1, -1)
 
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""
@@ -179,7 +180,7 @@ def text_tower(state: Mapping[str, Tensor], source: Path) -> dict[str, Tensor]:
 
 def in_order(videos: Videos, dim: int) -> tuple[Tensor, Tensor]:
     """Frames (V, F, D) with the real ones first, in their order, zeros behind them; and the mask (V, F) of that."""
-    frames, mask = clean_frames(videos, dim), frame_mask(videos)
+    frames, mask = clean_frames(videos, dim), videos.frame_mask
     order = (~mask).to(torch.uint8).argsort(dim=1, stable=True)
     return frames.gather(1, order[..., None].expand_as(frames)), mask.gather(1, order)
 

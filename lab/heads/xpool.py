@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
 from lab.embeddings import Texts, Videos, may_look
-from lab.similarity import TINY, clean_frames, frame_mask, hide_padding, products, quadratic, sentences_of, slices
+from lab.pairs import TINY, hide_padding, products, quadratic, slices
+from lab.similarity import clean_frames, sentences_of
 
 
 @dataclass(frozen=True)
@@ -55,7 +56,7 @@ class XPool(nn.Module):
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
         sentences, frames = sentences_of(texts, self.dim), self._frames(videos)
-        weights = self._weights(sentences, self._keys(frames), frame_mask(videos))
+        weights = self._weights(sentences, self._keys(frames), videos.frame_mask)
         centred, gram = self._pooled(frames)
         shares = (weights / (quadratic(gram, weights) + self.norm_pooled.eps).sqrt()[:, None]).mT  # (V, T, F) a / σ2
         pooled = torch.bmm(shares, centred) + self.norm_pooled.bias
@@ -68,7 +69,7 @@ class XPool(nn.Module):
     def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
         """The attention (T, V, F) of each text over each video's frames; rows sum to one, padding has zero."""
         keys = self._keys(self._frames(videos))
-        return self._weights(sentences_of(texts, self.dim), keys, frame_mask(videos)).permute(2, 0, 1)
+        return self._weights(sentences_of(texts, self.dim), keys, videos.frame_mask).permute(2, 0, 1)
 
     def index(self, videos: Videos) -> XPoolIndex:
         """Keys, values and the forms that give both variances and the length of the result."""
@@ -80,7 +81,7 @@ class XPool(nn.Module):
         linear = [brought @ rest / self.dim, values @ (rest * scale), values @ shift, torch.ones_like(gram[..., 0])]
         squares = [gram, brought @ brought.mT / self.dim, values @ values.mT]
         forms = torch.cat([*squares, torch.stack(linear, 1)], 1)
-        return XPoolIndex(self._keys(frames), values, forms, frame_mask(videos))
+        return XPoolIndex(self._keys(frames), values, forms, videos.frame_mask)
 
     @torch.no_grad()
     def score(self, texts: Texts, index: XPoolIndex) -> Tensor:

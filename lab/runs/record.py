@@ -15,6 +15,7 @@ from typing import Any
 from torch import nn
 
 from lab.errors import LabError
+from lab.needs import Needs
 from lab.store import Store
 from lab.training.recipe import AUDIO_LEVELS, merged
 
@@ -71,8 +72,8 @@ class Run:
 
 def sections(store: Store, head: nn.Module) -> dict[str, Any]:
     """The sections of a store's passport that a head's weights depend on: sound only if it hears."""
-    silent = not getattr(head, "needs_audio", False)
-    return {name: part for name, part in store.passport.items() if not (name == "audio" and silent)}
+    hears = Needs.of(head).audio is not None
+    return {name: part for name, part in store.passport.items() if name != "audio" or hears}
 
 
 def read_run(path: Path) -> Run:

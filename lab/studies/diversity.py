@@ -9,7 +9,6 @@ then is taken, so the resolution is that of the stored frames, and with many vid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -138,4 +137,4 @@ def lengthened(videos: Videos, video: NDArray[np.int64], frame: NDArray[np.int64
     """The gallery with the picked frames; each has all F."""
     device = videos.frames.device
     picked = videos.frames[torch.from_numpy(video).to(device), torch.from_numpy(frame).to(device)]
-    return replace(videos, frames=picked, frame_mask=None, audio=None, audio_mask=None)
+    return Videos(picked, rows=videos.rows)

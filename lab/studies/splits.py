@@ -19,9 +19,10 @@ from torch import Tensor, nn
 
 from lab.device import pick_device
 from lab.errors import LabError
-from lab.reads import Needs, Reader, load_split, require_split
+from lab.needs import Needs, check_inputs
+from lab.reads import Reader, load_split, require_split
 from lab.runs import Run, sections
-from lab.similarity import check_inputs, similarity_matrix
+from lab.similarity import similarity_matrix
 from lab.store import Store
 from lab.store.find import pass_command
 from lab.studies.setups import Setup

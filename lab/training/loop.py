@@ -16,7 +16,8 @@ from lab.device import full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.metrics import retrieval_metrics
-from lab.similarity import check_inputs, similarity_matrix
+from lab.needs import check_inputs, needed
+from lab.similarity import similarity_matrix
 from lab.training.capture import Replayed, recorder_for
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
@@ -188,12 +189,3 @@ def mean_loss(losses: list[float], texts: int, batch: int) -> float:
 def copied(head: nn.Module) -> dict[str, Tensor]:
     """A head's weights as they are now, whatever is done to it later."""
     return {name: value.detach().clone() for name, value in head.state_dict().items()}
-
-
-def needed(head: nn.Module, texts: Texts, videos: Videos) -> Split:
-    """Without the words and the sound that the head does not read: a batch would carry them for nothing."""
-    if not getattr(head, "needs_words", False):
-        texts = replace(texts, words=None, word_mask=None)
-    if not getattr(head, "needs_audio", False):
-        videos = replace(videos, audio=None, audio_mask=None)
-    return texts, videos

@@ -22,11 +22,11 @@ from lab import cli
 from lab.device import full_float32
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
-from lab.similarity import check_inputs
+from lab.needs import check_inputs, needed
 from lab.training.capture import Replayed, recorder_for
 from lab.training.course import course_of
 from lab.training.lifted import Lifted, StackedStep, build_of, obstacle
-from lab.training.loop import Split, copied, needed, schedule, train, validate
+from lab.training.loop import Split, copied, schedule, train, validate
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
 from lab.training.stages import Epoch, History, only

@@ -15,7 +15,8 @@ from lab.device import pick_device
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head, head_class, head_keywords
-from lab.reads import Needs, load_split
+from lab.needs import Needs
+from lab.reads import load_split
 from lab.runs import Run, sections
 from lab.store import Store
 from lab.store.find import pass_command
