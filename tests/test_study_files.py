@@ -17,6 +17,7 @@ from lab.studies.space import corners, points, read_range, size
 from lab.study import main
 
 ROW = '[[rows]]\nhead = "mean"\n'
+NUMBERS = str([float(number) for number in range(1, 201)]).encode()
 
 
 def read(folder: Path, text: str | bytes, *settings: str) -> Any:
@@ -44,8 +45,12 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
         (b'head = "xpool"\n[train]\nseed = 5', "unknown key of [train] 'seed'"),
         (b'head = "xpool"\n[train]\nepochs = 0', "1 <= epochs must hold, got epochs=0"),
         (b'head = "xpool"\n[keywords]\ndropuot = 0.1', "unknown key of [keywords] 'dropuot': did you mean 'dropout'?"),
-        (b'head = "xpool"\ntrials = 0', "'trials' must be a whole number >= 1, got 0"),
-        (b'head = "xpool"\ntrials = true', "'trials' must be a whole number >= 1, got True"),
+        (b'head = "xpool"\ntrials = 0', "'trials' must be a whole number from 1 to 100000, got 0"),
+        (b'head = "xpool"\ntrials = true', "'trials' must be a whole number from 1 to 100000, got True"),
+        (b'head = "xpool"\ntrials = 1_000_000_000', "'trials' must be a whole number from 1 to 100000, got 1000000000"),
+        (b'head = "xpool"\nseeds = 1_000_000_000', "'seeds' must be a whole number from 1 to 1000, got 1000000000"),
+        (b'head = "xpool"\nstack = 1_000_000_000', "'stack' must be a whole number from 1 to 1000, got 1000000000"),
+        (b'head = "xpool"\nseed = 9_999_999_999_999_999_999', "'seed' must be a whole number from 0 to 10000000000"),
         (b'head = "xpool"\nseconds = -1.0', "'seconds' must be a number > 0, got -1.0"),
         (b'head = "xpool"\nsampler = "tpa"', "'sampler' must be one of auto, tpe, random, gp, each, got 'tpa'"),
         (b'head = "xpool"\nobjective = "R1"', "'objective' must be one of gm(R@1,5,10), R@1"),
@@ -59,6 +64,11 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
         (b'head = "cmfi"\nchoose = 1', "[choose] must be a table, got 1"),
         (b'head = "cmfi"\n[choose]\nfusion_wieght = [1]', "did you mean 'fusion_weight'?"),
         (b'head = "cmfi"\n[choose]\nfusion_weight = 1', "'fusion_weight' must be choice = [...] of different"),
+        (
+            b'head = "cmfi"\nkeywords.video = "softmax"\nchoose.fusion_weight = %b\n'
+            b"choose.video_keywords.temperature = %b" % (NUMBERS, NUMBERS),
+            "[choose] must span at most 10000 points, each of which is scored",
+        ),
         (b'head = "cmfi"\n[choose]\nlr = [1e-3]', "'lr' of [choose] changes the training of 'cmfi'"),
         (
             b'head = "cmfi"\nsearch.fusion_weight = { float = [0.0, 1.0] }\nchoose.fusion_weight = [1]',
@@ -66,6 +76,10 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
         ),
         (b'head = "xpool"\nbaseline = { head = "mean", follow = ["rl"] }', "unknown setting to follow 'rl'"),
         (b'kind = "sweep"\nsweep = "d"\n[[rows]]\nhead = "mean"', "'sweep' must be one of diversity, got 'd'"),
+        (
+            b'kind = "sweep"\ndraws = 1_000_000_000\n[[rows]]\nhead = "mean"',
+            "'draws' must be a whole number from 1 to 1000, got 1000000000",
+        ),
         (
             b'kind = "sweep"\ninserted = [-1]\n[[rows]]\nhead = "mean"',
             "'inserted' must be a list of whole numbers >= 0",
@@ -78,6 +92,29 @@ def test_a_mistake_is_one_line(tmp_path: Path, content: bytes, said: str) -> Non
     assert said in str(told.value)
     assert str(told.value).startswith(str(tmp_path / "mine.toml"))
     assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "setting", "part"),
+    [
+        ('head = "xpool"\nsearch = 5', "lr=1e-3", "[search]"),
+        ('head = "xpool"\ntrain = 5', "lr=1e-3", "[train]"),
+        ('head = "xpool"\nkeywords = 5', "dropout=0.1", "[keywords]"),
+        ('head = "xpool"\nchoose = 5', "dropout=0.1", "[choose]"),
+        (f'kind = "grid"\ntrain = 5\n{ROW}', "lr=1e-3", "[train]"),
+        (f'kind = "grid"\n{ROW}train = 5', "lr=1e-3", "[rows 1.train]"),
+        (f'kind = "grid"\n{ROW}keywords = 5', "mean.projection=none", "[rows 1.keywords]"),
+    ],
+)
+def test_a_setting_in_place_of_what_is_no_table(tmp_path: Path, content: str, setting: str, part: str) -> None:
+    with pytest.raises(LabError) as told:
+        read(tmp_path, content, setting)
+    assert str(told.value) == f"{tmp_path / 'mine.toml'}: {part} must be a table, got 5"
+
+
+def test_a_setting_where_rows_are_none(tmp_path: Path) -> None:
+    with pytest.raises(LabError, match=r"\[\[rows\]\] must be one table or more, got 5"):
+        read(tmp_path, 'kind = "grid"\nrows = 5', "lr=1e-3")
 
 
 @pytest.mark.parametrize(

@@ -5,15 +5,16 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, TypeVar
 
 from lab.metrics import geometric_mean
 from lab.significance import GEOMETRIC_MEAN
 from lab.store import Store
 from lab.studies.space import Range, Value
-from lab.training.recipe import DEFAULT, divide, merged
+from lab.training.recipe import DEFAULT, PRESETS, divide, merged
 
 T = TypeVar("T")
 
@@ -24,12 +25,10 @@ OBJECTIVES = {
     **dict.fromkeys(("MdR", "MnR"), False),
 }
 
-#: Fields of a study that mean nothing to its kind.
-OTHERS = {
-    "search": {"sweep", "inserted", "draws"},
-    "grid": {"sweep", "inserted", "draws", "sampler", "pruner", "follow"},
-    "sweep": {"sampler", "pruner", "follow"},
-}
+KINDS = ("search", "grid", "sweep")
+SAMPLERS = ("auto", "tpe", "random", "gp", "each")
+PRUNERS = ("median", "hyperband", "none")
+SWEEPS = ("diversity",)
 
 
 @dataclass(frozen=True)
@@ -65,6 +64,33 @@ class Setup:
         return [dict(zip(self.choose, point, strict=True)) for point in itertools.product(*self.choose.values())]
 
 
+def _key(default: Any, rule: str, keeps: Callable[[Any], bool], kinds: tuple[str, ...] = KINDS) -> Any:
+    """A key of a study file: its rule, whether a value keeps it, and the kinds of study to which it means something."""
+    return field(default=default, metadata={"rule": rule, "keeps": keeps, "kinds": kinds})
+
+
+def _word(default: str, known: Iterable[str], kinds: tuple[str, ...] = KINDS) -> Any:
+    names = tuple(known)
+    return _key(default, f"one of {', '.join(names)}", lambda value: isinstance(value, str) and value in names, kinds)
+
+
+def _count(default: int, low: int, high: int, kinds: tuple[str, ...] = KINDS) -> Any:
+    """What lies beyond ``high`` is a typing error, or would take memory before anything is done."""
+    return _key(default, f"a whole number from {low} to {high}", lambda n: _whole(n) and low <= n <= high, kinds)
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _positive(value: Any) -> bool:
+    return (_whole(value) or isinstance(value, float)) and 0 < value < math.inf
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(_whole(each) and each >= 0 for each in value)
+
+
 @dataclass(frozen=True)
 class Study:
     """A study as it will run. ``baseline`` is the row that all others are tested against, by name; in a search it takes
@@ -75,19 +101,19 @@ class Study:
     kind: str
     rows: tuple[Setup, ...]
     baseline: str
-    objective: str = GEOMETRIC_MEAN
-    trials: int = 20
-    seconds: float | None = None
-    sampler: str = "auto"
-    pruner: str = "median"
-    preset: str = DEFAULT
-    stack: int = 1
-    seeds: int = 3
-    seed: int = 0
-    sweep: str = ""
-    inserted: tuple[int, ...] = ()
-    draws: int = 5
-    follow: tuple[str, ...] = ()
+    objective: str = _word(GEOMETRIC_MEAN, OBJECTIVES)
+    trials: int = _count(20, 1, 100_000, ("search",))
+    seconds: float | None = _key(None, "a number > 0", _positive, ("search",))
+    sampler: str = _word("auto", SAMPLERS, ("search",))
+    pruner: str = _word("median", PRUNERS, ("search",))
+    preset: str = _word(DEFAULT, PRESETS)
+    stack: int = _count(1, 1, 1_000)
+    seeds: int = _count(3, 1, 1_000)
+    seed: int = _count(0, 0, 10**18)
+    sweep: str = _word(SWEEPS[0], SWEEPS, ("sweep",))
+    inserted: tuple[int, ...] = _key(tuple(range(11)), "a list of whole numbers >= 0", _counts, ("sweep",))
+    draws: int = _count(5, 1, 1_000, ("sweep",))
+    follow: tuple[str, ...] = field(default=(), metadata={"kinds": ("search",)})
 
     @property
     def searched(self) -> Setup:
@@ -103,7 +129,8 @@ class Study:
         """All that the result depends on, as plain values. How many trials and final seeds is not part of it: a study
         may be asked to go on.
         """
-        left_out = {"trials", "seconds", "stack", "seeds", "rows"} | OTHERS[self.kind]
+        others = {each.name for each in fields(self) if self.kind not in each.metadata.get("kinds", KINDS)}
+        left_out = {"trials", "seconds", "stack", "seeds", "rows"} | others
         told = {key: value for key, value in asdict(self).items() if key not in left_out}
         rows = [{**asdict(row), "search": {key: str(each) for key, each in row.search.items()}} for row in self.rows]
         definition: dict[str, Any] = json.loads(json.dumps({**told, "rows": rows}))
@@ -113,6 +140,12 @@ class Study:
         """The study as it would run, as JSON: all that its file leaves out is filled in."""
         kind = {key: getattr(self, key) for key in ("trials", "seconds")} if self.kind == "search" else {}
         return json.dumps({**self.definition(), **kind, "stack": self.stack, "seeds": self.seeds}, indent=1)
+
+
+def keys_of(kind: str) -> dict[str, Mapping[str, Any]]:
+    """The keys that a study file of a kind may have beside the parts that say what is trained; see ``_key``."""
+    return {each.name: each.metadata for each in fields(Study)
+            if "rule" in each.metadata and kind in each.metadata["kinds"]}  # fmt: skip
 
 
 def definition_on(study: Study, store: Store, protocol: str) -> dict[str, Any]:
