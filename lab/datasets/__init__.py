@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from lab.datasets.activitynet import ActivityNet
+from lab.datasets.activitynet import ACTIVITYNET
 from lab.datasets.collection import Caption, Collection, Dataset, Expected, Splits, Video
-from lab.datasets.didemo import DiDeMo
+from lab.datasets.didemo import DIDEMO
 from lab.datasets.folder import Folder
 from lab.datasets.lsmdc import LSMDC
 from lab.datasets.msrvtt import MSRVTT
@@ -15,7 +15,7 @@ from lab.errors import unknown
 
 __all__ = ["DATASETS", "SOUNDING", "Caption", "Collection", "Dataset", "Expected", "Splits", "Video", "get_dataset"]
 
-_ALL: tuple[Dataset, ...] = (MSVD(), MSRVTT(), DiDeMo(), LSMDC(), ActivityNet(), VATEX(), Folder(), Toy())
+_ALL: tuple[Dataset, ...] = (MSVD, MSRVTT, DIDEMO, LSMDC, ACTIVITYNET, VATEX, Folder(), Toy())
 DATASETS: dict[str, Dataset] = {dataset.name: dataset for dataset in _ALL}
 
 #: By data set: how many of how many videos have an audio stream in a copy that has lost none, of a protocol's split, or

@@ -1,76 +1,32 @@
-"""ActivityNet Captions as paragraph-to-video retrieval: the sentences of a video, joined, are its one caption."""
+"""ActivityNet Captions as paragraph-to-video retrieval: the sentences of a video, joined, are its one caption.
+
+``val1``: train.json divided into train and val, and val_1.json as test, on which all papers report. The data set has no
+validation split beside the one that is reported, so 5 % of train become one. Ids are those of the captions, with their
+v_, which the names of the videos mostly lack.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
-from lab.datasets.assemble import assemble, assign, refuse_split
-from lab.datasets.collection import Collection, Expected
-from lab.datasets.divide import hold_out
-from lab.datasets.reading import check_published, read_json, short
-from lab.datasets.tree import Tree, Videos, require_files, some
+from lab.datasets.assemble import assign
+from lab.datasets.divide import carve, hold_out
+from lab.datasets.published import Listing, Published
+from lab.datasets.reading import read_json, short
+from lab.datasets.tree import Tree, some
 from lab.download import Source
 from lab.errors import LabError
 
-_PUBLISHED = {"train.json": "818e41728331f2b02ae901af08d42a5c", "val_1.json": "781561275e732a0a61cc5ae6bc77dcd6"}
+_URL = "https://cs.stanford.edu/people/ranjaykrishna/densevid/captions.zip"
 _HELD = 0.05  # of train as val; 500 of 10,009, near MSR-VTT's 497
 
 
-class ActivityNet:
-    """``val1``: train.json divided into train and val, and val_1.json as test, on which all papers report.
-
-    The data set has no validation split beside the one that is reported, so 5 % of train become one.
-    """
-
-    name = "activitynet"
-    protocols: tuple[str, ...] = ("val1",)
-    default_sampling = "midpoints-12"
-    expected: ClassVar[Expected] = {"val1": {"train": (9509, 9509), "val": (500, 500), "test": (4917, 4917)}}
-    sources: tuple[Source, ...] = (
-        Source(
-            "https://cs.stanford.edu/people/ranjaykrishna/densevid/captions.zip",
-            "captions.zip",
-            "captions",
-            unpack=True,
-        ),
-    )
-    instructions = (
-        "ask for the videos with the form at http://activity-net.org/download and put them into videos/ in the root, "
-        "named by the YouTube id with or without v_"
-    )
-
-    def read(self, root: Path, *, split: str | None = None, seed: int = 0) -> Collection:
-        """See ``Dataset.read``. Ids are those of the captions, with their v_."""
-        refuse_split(self.name, split)
-        tree = Tree(root, self.name)
-        notes = list(tree.notes)
-        wanted = {name: tree.find(name) for name in _PUBLISHED}
-        where = f"they are in {self.sources[0].url} (--download gets it)"
-        paths = require_files(self.name, tree.root, wanted, where)
-        train, test = (_paragraphs(path) for path in paths)
-        for path, md5 in zip(paths, _PUBLISHED.values(), strict=True):
-            notes += check_published(path, (md5,))
-        known = _listed(tree, "train_ids.json", train, notes)
-        held = hold_out(known, _HELD)
-        lists = {
-            "train": [key for key in known if key not in held],
-            "val": [key for key in known if key in held],
-            "test": _listed(tree, "val_ids.json", test, notes),
-        }
-        videos = assign(self.protocols[0], lists, notes)
-        texts = train | test
-        files = Videos(tree)
-        return assemble(
-            self.name,
-            tree.root,
-            videos=videos,
-            captions={key: [(text, videos.get(key, {}))] for key, text in texts.items()},
-            files={key: files.file(key.removeprefix("v_"), key) for key in videos},
-            protocols=self.protocols,
-            expected=self.expected,
-            notes=notes + files.notes(),
-        )
+def _listing(tree: Tree) -> Listing:
+    paths = tree.require(["train.json"], ["val_1.json"], where=f"they are in {_URL} (--download gets it)")
+    train, test = (_paragraphs(path) for path in paths)
+    known = _listed(tree, "train_ids.json", train)
+    lists = {**carve(known, hold_out(known, _HELD)), "test": _listed(tree, "val_ids.json", test)}
+    return assign("val1", lists, tree.notes), {key: [text] for key, text in (train | test).items()}
 
 
 def _paragraphs(path: Path) -> dict[str, str]:
@@ -87,7 +43,7 @@ def _paragraphs(path: Path) -> dict[str, str]:
     return texts
 
 
-def _listed(tree: Tree, name: str, captioned: dict[str, str], notes: list[str]) -> list[str]:
+def _listed(tree: Tree, name: str, captioned: dict[str, str]) -> list[str]:
     """The ids of a list that have captions (15 of train's and 9 of val's have none); without a list, all."""
     path = tree.find(name)
     if path is None:
@@ -97,5 +53,20 @@ def _listed(tree: Tree, name: str, captioned: dict[str, str], notes: list[str]) 
         raise LabError(f"{path} must be a list of ids: get the file again")
     bare = [key for key in ids if key not in captioned]
     if bare:
-        notes.append(f"{len(bare):,} ids of {name} have no captions and are left out: {some(bare)}")
+        tree.notes.append(f"{len(bare):,} ids of {name} have no captions and are left out: {some(bare)}")
     return [key for key in ids if key in captioned]
+
+
+ACTIVITYNET = Published(
+    name="activitynet",
+    protocols=("val1",),
+    expected={"val1": {"train": (9509, 9509), "val": (500, 500), "test": (4917, 4917)}},
+    listing=_listing,
+    md5s={"train.json": ("818e41728331f2b02ae901af08d42a5c",), "val_1.json": ("781561275e732a0a61cc5ae6bc77dcd6",)},
+    find=lambda files, key: files.file(key.removeprefix("v_"), key),
+    sources=(Source(_URL, "captions.zip", "captions", unpack=True),),
+    instructions=(
+        "ask for the videos with the form at http://activity-net.org/download and put them into videos/ in the root, "
+        "named by the YouTube id with or without v_"
+    ),
+)

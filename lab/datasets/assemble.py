@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from lab.datasets.collection import SPLIT_ORDER, Caption, Collection, Expected, Splits, Video
 from lab.datasets.tree import some
 from lab.errors import LabError
 
-Row = tuple[str, Splits]  # a caption and where it counts
-TrueRow = tuple[
-    str, Splits, tuple[float, float] | None, bool | None
-]  # the same, its seconds, and if it needs the sound
+#: A caption that counts where its video does; one and where it counts; the same, its seconds, if it needs the sound.
+Row = str | tuple[str, Splits] | tuple[str, Splits, tuple[float, float] | None, bool | None]
 
 
 def refuse_split(dataset: str, split: str | None) -> None:
@@ -49,12 +48,21 @@ def assign(protocol: str, lists: Mapping[str, Iterable[str]], notes: list[str]) 
     return {key: views[split] for key, split in chosen.items()}
 
 
+def merge(views: Iterable[Mapping[str, Splits]]) -> dict[str, Splits]:
+    """Id -> its splits under all protocols, from those under each."""
+    merged: dict[str, dict[str, str]] = {}
+    for view in views:
+        for key, splits in view.items():
+            merged.setdefault(key, {}).update(splits)
+    return dict(merged)
+
+
 def assemble(
     name: str,
     root: Path,
     *,
     videos: Mapping[str, Splits],
-    captions: Mapping[str, Sequence[Row | TrueRow]],
+    captions: Mapping[str, Sequence[Row]],
     files: Mapping[str, Path | None],
     protocols: Sequence[str],
     expected: Expected,
@@ -72,9 +80,10 @@ def assemble(
     bare, empty = [], []
     for row, key in enumerate(order):
         before = len(kept)
-        for told_row in captions.get(key, ()):
-            if told_row[0].strip():
-                kept.append(Caption(row, *told_row))
+        for said in captions.get(key, ()):
+            caption = Caption(row, said, videos[key]) if isinstance(said, str) else Caption(row, *said)
+            if caption.text.strip():
+                kept.append(caption)
             else:
                 empty.append(key)
         if len(kept) == before:
@@ -87,16 +96,9 @@ def assemble(
     if strays:
         rows = sum(len(captions[key]) for key in strays)
         told.append(f"{rows:,} captions of {len(strays):,} videos that no list names are left out: {some(strays)}")
-    collection = Collection(
-        name=name,
-        root=root,
-        videos=tuple(Video(key, files.get(key), videos[key]) for key in order),
-        captions=tuple(kept),
-        protocols=tuple(protocols),
-        notes=(),
-    )
-    told += _differences(collection, expected)
-    return Collection(name, root, collection.videos, collection.captions, collection.protocols, tuple(told))
+    there = tuple(Video(key, files.get(key), videos[key]) for key in order)
+    collection = Collection(name, root, there, tuple(kept), tuple(protocols), notes=())
+    return replace(collection, notes=(*told, *_differences(collection, expected)))
 
 
 def _differences(collection: Collection, expected: Expected) -> list[str]:

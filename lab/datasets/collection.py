@@ -17,7 +17,8 @@ Splits = Mapping[str, str]  # protocol -> split; a protocol that leaves the row 
 # protocol -> split -> (videos, captions); None where no published count is known
 Expected = Mapping[str, Mapping[str, tuple[int | None, int]]]
 
-SPLIT_ORDER = ("train", "val", "test", "all")
+PARTS = ("train", "val", "test")
+SPLIT_ORDER = (*PARTS, "all")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,36 +120,29 @@ class Dataset(Protocol):
     @property
     def name(self) -> str:
         """The key in DATASETS."""
-        ...
 
     @property
     def protocols(self) -> tuple[str, ...]:
         """Names of the protocols, the default first."""
-        ...
 
     @property
     def default_sampling(self) -> str:
         """The sampling rule (a name of ``lab.sampling``) that a pass takes where none is named."""
-        ...
 
     @property
     def expected(self) -> Expected:
         """The counts that a complete copy has, by protocol and split."""
-        ...
 
     @property
     def sources(self) -> tuple[Source, ...]:
         """What is public, and where it goes below the root."""
-        ...
 
     @property
     def instructions(self) -> str:
         """What a person has to do for what is not public."""
-        ...
 
     def read(self, root: Path, *, split: str | None = None, seed: int = 0) -> Collection:
         """Read lists and captions below ``root`` and match the video files.
 
         Raises LabError where the root, a list or a caption file is missing or unreadable.
         """
-        ...

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
+from lab.datasets.collection import PARTS
 from lab.errors import LabError
 
 
@@ -17,6 +18,11 @@ def hold_out(ids: Sequence[str], share: float) -> set[str]:
     return set(ranked[: round(share * len(ids))])
 
 
+def carve(ids: Sequence[str], held: Collection[str]) -> dict[str, list[str]]:
+    """Split -> ids: those that are ``held`` out are val, the others train."""
+    return {"train": [key for key in ids if key not in held], "val": [key for key in ids if key in held]}
+
+
 def parse_shares(split: str) -> dict[str, float]:
     """Split -> share of 100. Raises LabError unless it is three numbers that sum to 100."""
     rule = f"--split must be train/val/test in percent with the sum 100, as in 70/10/20, got {split!r}"
@@ -27,7 +33,7 @@ def parse_shares(split: str) -> dict[str, float]:
     # written so that NaN fails it
     if len(shares) != 3 or not all(0 <= share <= 100 for share in shares) or abs(sum(shares) - 100) > 1e-6:
         raise LabError(rule)
-    return dict(zip(("train", "val", "test"), shares, strict=True))
+    return dict(zip(PARTS, shares, strict=True))
 
 
 def divide(ids: Sequence[str], shares: Mapping[str, float], seed: int) -> dict[str, str]:

@@ -3,79 +3,29 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import ClassVar
 
-from lab.datasets.assemble import assemble, assign, refuse_split
-from lab.datasets.collection import Collection, Expected
-from lab.datasets.reading import captions_by_id, check_published, read_json, read_lines, read_pickle
-from lab.datasets.tree import Tree, Videos, require_files
+from lab.datasets.assemble import assign
+from lab.datasets.collection import PARTS
+from lab.datasets.published import Listing, Published
+from lab.datasets.reading import captions_by_id, read_json, read_lines, read_pickle
+from lab.datasets.tree import Tree
 from lab.download import Source
 
-_PUBLISHED = {
-    "train": ("6bc94700002cc993647a7933912acaf1", "d53bc3c66dd41aef0a39bbca083dff99"),
-    "val": ("1d27050f7e2af0acd97db37bd4441d88", "a22d7feb76999db7e08077fcfed05373"),
-    "test": ("1fb5050a4a101994ad9e44ec2fabc6f5",),
-}
-_PUBLISHED_CAPTIONS = "906ab119853c405c0db08fcbdeade907"  # of the first of these; of the others none is known
-_CAPTIONS = ("captions_msvd.json", "raw-captions.pkl", "AllVideoDescriptions.txt")
+_LISTS_URL = "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msvd_data.zip"
+_PAGE = "https://www.cs.utexas.edu/users/ml/clamp/videoDescription/"
+_CAPTIONS = (
+    "captions_msvd.json",
+    "raw-captions.pkl",
+    "AllVideoDescriptions.txt",
+)  # X-Pool's; CLIP4Clip's; the authors'
 
 
-class MSVD:
-    """Three lists and captions_msvd.json (X-Pool), raw-captions.pkl (CLIP4Clip) or AllVideoDescriptions.txt."""
-
-    name = "msvd"
-    protocols: tuple[str, ...] = ("msvd",)
-    default_sampling = "midpoints-12"
-    expected: ClassVar[Expected] = {"msvd": {"train": (1200, 48774), "val": (100, 4290), "test": (670, 27763)}}
-    sources: tuple[Source, ...] = (
-        Source(
-            "https://github.com/ArrowLuo/CLIP4Clip/releases/download/v0.0/msvd_data.zip",
-            "msvd_data.zip",
-            "captions and splits",
-            unpack=True,
-        ),
-        Source(
-            "https://www.cs.utexas.edu/users/ml/clamp/videoDescription/YouTubeClips.tar",
-            "YouTubeClips.tar",
-            "videos",
-            unpack=True,
-        ),
-    )
-    instructions = (
-        "the page of the data is https://www.cs.utexas.edu/users/ml/clamp/videoDescription/; put train_list.txt, "
-        "val_list.txt, test_list.txt and captions_msvd.json (or raw-captions.pkl) into the root and the clips into "
-        "YouTubeClips/<id>.avi"
-    )
-
-    def read(self, root: Path, *, split: str | None = None, seed: int = 0) -> Collection:
-        """See ``Dataset.read``. Duplicate captions within a video stay separate rows, as in both published codes."""
-        refuse_split(self.name, split)
-        tree = Tree(root, self.name)
-        where = f"they are in {self.sources[0].url} (--download gets it)"
-        wanted = {name: tree.find(name) for name in (f"{part}_list.txt" for part in _PUBLISHED)}
-        wanted[" or ".join(_CAPTIONS)] = tree.find(*_CAPTIONS)
-        *lists, source = require_files(self.name, tree.root, wanted, where)
-        notes = list(tree.notes)
-        for path, md5s in zip(lists, _PUBLISHED.values(), strict=True):
-            notes += check_published(path, md5s)
-        if source.name == _CAPTIONS[0]:
-            notes += check_published(source, (_PUBLISHED_CAPTIONS,))
-        splits = {part: read_lines(path) for part, path in zip(_PUBLISHED, lists, strict=True)}
-        videos = assign(self.protocols[0], splits, notes)
-        files = Videos(tree, (".avi",))
-        found = {key: files.file(key) for key in videos}
-        return assemble(
-            self.name,
-            tree.root,
-            videos=videos,
-            captions={
-                key: [(text, videos.get(key, {})) for text in texts] for key, texts in _read_captions(source).items()
-            },
-            files=found,
-            protocols=self.protocols,
-            expected=self.expected,
-            notes=notes + files.notes(),
-        )
+def _listing(tree: Tree) -> Listing:
+    """Duplicate captions within a video stay separate rows, as in both published codes."""
+    where = f"they are in {_LISTS_URL} (--download gets it)"
+    *lists, captions = tree.require(*([f"{part}_list.txt"] for part in PARTS), _CAPTIONS, where=where)
+    ids = {part: read_lines(path) for part, path in zip(PARTS, lists, strict=True)}
+    return assign("msvd", ids, tree.notes), _read_captions(captions)
 
 
 def _read_captions(path: Path) -> dict[str, list[str]]:
@@ -90,3 +40,26 @@ def _read_captions(path: Path) -> dict[str, list[str]]:
             key, _, text = line.partition(" ")
             captions.setdefault(key, []).append(text)
     return captions
+
+
+MSVD = Published(
+    name="msvd",
+    protocols=("msvd",),
+    expected={"msvd": {"train": (1200, 48774), "val": (100, 4290), "test": (670, 27763)}},
+    listing=_listing,
+    md5s={
+        "train_list.txt": ("6bc94700002cc993647a7933912acaf1", "d53bc3c66dd41aef0a39bbca083dff99"),
+        "val_list.txt": ("1d27050f7e2af0acd97db37bd4441d88", "a22d7feb76999db7e08077fcfed05373"),
+        "test_list.txt": ("1fb5050a4a101994ad9e44ec2fabc6f5",),
+        "captions_msvd.json": ("906ab119853c405c0db08fcbdeade907",),  # of the other two none is known
+    },
+    suffixes=(".avi",),
+    sources=(
+        Source(_LISTS_URL, "msvd_data.zip", "captions and splits", unpack=True),
+        Source(f"{_PAGE}YouTubeClips.tar", "YouTubeClips.tar", "videos", unpack=True),
+    ),
+    instructions=(
+        f"the page of the data is {_PAGE}; put train_list.txt, val_list.txt, test_list.txt and captions_msvd.json (or "
+        "raw-captions.pkl) into the root and the clips into YouTubeClips/<id>.avi"
+    ),
+)

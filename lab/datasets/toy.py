@@ -7,8 +7,8 @@ from typing import ClassVar
 
 from lab.datasets.assemble import assemble, refuse_split
 from lab.datasets.collection import Collection, Expected
+from lab.datasets.tree import require_root
 from lab.download import Source
-from lab.errors import LabError
 
 
 class Toy:
@@ -37,9 +37,7 @@ class Toy:
         from lab.toy.world import SPLITS, world
 
         refuse_split(self.name, split)
-        if not root.is_dir():
-            what = "is not a folder" if root.exists() else "does not exist"
-            raise LabError(f"--root must be the folder with {self.name}, {root} {what}: {self.instructions}")
+        root = require_root(root, self.name, self.instructions)
         number, sizes = read_world(root)
         videos, lines, files = {}, {}, {}
         for clip in world(number, sizes):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from filecmp import cmp
 from pathlib import Path
 from stat import S_ISREG
@@ -50,10 +50,15 @@ class Tree:
     """Every entry below a root, found once. ``entries``: path relative to the root -> is it a directory."""
 
     def __init__(self, root: Path, dataset: str) -> None:
-        self.root = _require(root, dataset)
+        """Raises LabError where the root is no folder."""
+        folder = dataset == "folder"  # nobody else has it, so there is none to download
+        remedy = "name it with --root DIR" if folder else "name another, or see --download"
+        self.root = require_root(root, "your videos" if folder else dataset, remedy)
+        self.dataset = dataset
         self.entries: dict[str, bool] = {}
         self.named: dict[str, list[str]] = {}  # file name -> paths, in the order of the walk
-        self.notes: list[str] = []
+        self.notes: list[str] = []  # what is to be told of the data set; whoever reads its files adds to it
+        self.found: list[Path] = []  # by ``find``
         self._walk()
 
     def _walk(self) -> None:
@@ -112,8 +117,20 @@ class Tree:
                         f"one {name} is needed below {self.root}, and {first} and {other} differ: "
                         "point --root at the folder of one data set"
                     )
+            self.found.append(self.root / first)
             return self.root / first
         return None
+
+    def require(self, *wanted: Sequence[str], where: str) -> list[Path]:
+        """For each of ``wanted`` the file that ``find`` has for its names.
+
+        Raises one LabError that names all that are absent, and ``where`` they are to be had.
+        """
+        paths = {" or ".join(names): self.find(*names) for names in wanted}
+        absent = [names for names, path in paths.items() if path is None]
+        if absent:
+            raise LabError(f"{self.dataset} needs {', '.join(absent)} below {self.root}: {where}")
+        return [path for path in paths.values() if path is not None]
 
 
 class Videos:
@@ -198,20 +215,10 @@ def _same(one: Path, other: Path) -> bool:
         return False
 
 
-def _require(root: Path, dataset: str) -> Path:
-    """The root, absolute. Raises LabError where it is no folder."""
+def require_root(root: Path, what: str, remedy: str) -> Path:
+    """The folder with ``what``, absolute. Raises LabError where it is none."""
     root = root.expanduser()
     if root.is_dir():
         return root.resolve()
     wrong = "is not a folder" if root.exists() else "does not exist"
-    if dataset == "folder":  # nobody else has it
-        raise LabError(f"--root must be the folder with your videos, {root} {wrong}: name it with --root DIR")
-    raise LabError(f"--root must be the folder with {dataset}, {root} {wrong}: name another, or see --download")
-
-
-def require_files(dataset: str, root: Path, wanted: Mapping[str, Path | None], where: str) -> list[Path]:
-    """The found files, in order. Raises one LabError that names all that are absent and where they are to be had."""
-    absent = [name for name, path in wanted.items() if path is None]
-    if absent:
-        raise LabError(f"{dataset} needs {', '.join(absent)} below {root}: {where}")
-    return [path for path in wanted.values() if path is not None]
+    raise LabError(f"--root must be the folder with {what}, {root} {wrong}: {remedy}")
