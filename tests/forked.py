@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import sys
+import time
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
@@ -17,18 +18,23 @@ SERVER = multiprocessing.get_context("forkserver")
 SERVER.set_forkserver_preload(["lab.study", "optuna", "sqlalchemy", "scipy.stats", "sklearn.tree", "polars"])
 
 
-def start_study(arguments: list[str], told: Path) -> ForkServerProcess:
-    """``python -m lab.study ARGUMENTS``, what it says going to a file."""
-    process = SERVER.Process(target=_study, args=(arguments, str(told)))
+def start_study(arguments: list[str], told: Path, together: int = 1) -> ForkServerProcess:
+    """``python -m lab.study ARGUMENTS``, what it says going to a file; begins when so many of that file are there."""
+    process = SERVER.Process(target=_study, args=(arguments, str(told), together), daemon=True)
     process.start()
     return process
 
 
-def _study(arguments: list[str], told: str) -> None:
+def _study(arguments: list[str], told: str, together: int) -> None:
     from lab import cli
     from lab.study import main
 
     os.environ["TQDM_DISABLE"] = "1"
+    there = Path(f"{told}.there")
+    there.mkdir(exist_ok=True)
+    (there / str(os.getpid())).touch()
+    while len(list(there.iterdir())) < together:
+        time.sleep(0.01)
     with Path(told).open("w") as stream, contextlib.redirect_stdout(stream), contextlib.redirect_stderr(stream):
         code = cli.run(main, arguments)
     sys.exit(code)

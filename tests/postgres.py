@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,6 +39,15 @@ def database(*trusted: str) -> Iterator[tuple[list[str], Path, dict[str, Any]]]:
         with Path(data, "pg_hba.conf").open("a") as stream:
             stream.writelines(f"host all all {place} trust\n" for place in trusted)
         yield [postgres, "-D", data, "-c", "fsync=off"], Path(folder), quiet
+
+
+def await_server(folder: Path, running: subprocess.Popen[Any], within_s: float = 240.0) -> None:
+    """Waits until a server that was started there takes connections, as it says in its directory."""
+    end, told = time.monotonic() + within_s, folder / "data" / "postmaster.pid"
+    while not (told.exists() and told.read_text().rstrip().endswith("ready")):
+        assert running.poll() is None, "the server ended"
+        assert time.monotonic() < end, "the server does not begin"
+        time.sleep(0.02)
 
 
 def _binary(name: str) -> str | None:

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from machines import Machine, Network
-from postgres import database
+from postgres import await_server, database
 
 STUDY = """
 kind = "search"
@@ -36,7 +36,7 @@ except LabError as error:
     print(error)
 """
 SERVER_ASKS = "options=-c%20tcp_keepalives_idle%3D1%20-c%20tcp_user_timeout%3D2000"
-CLIENT_ASKS = "keepalives_idle=1&tcp_user_timeout=2000&connect_timeout=2"
+CLIENT_ASKS = "keepalives_idle=1&tcp_user_timeout=2000&connect_timeout=5"
 TRIALS = """
 import sys, psycopg
 print(psycopg.connect(sys.argv[1]).execute("SELECT state, count(*) FROM trials GROUP BY 1").fetchall())
@@ -56,7 +56,8 @@ def test_machines_that_lose_their_power_or_their_cable(net: Network, full: Path,
         as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
         where = ["-c", f"listen_addresses={server.address}", "-c", "unix_socket_directories="]
         nowhere = subprocess.DEVNULL
-        server.start([*as_user, *serve, *where], stdout=nowhere, stderr=nowhere, cwd=folder)
+        running = server.start([*as_user, *serve, *where], stdout=nowhere, stderr=nowhere, cwd=folder)
+        await_server(folder, running)
 
         # One dies inside the gate without a word; whoever waits there gets in.
         lost = net.add()
@@ -67,7 +68,7 @@ def test_machines_that_lose_their_power_or_their_cable(net: Network, full: Path,
         own = ["--store", str(store), "--runs", str(tmp_path / "runs"), "--name", "mine", "--storage", url]
         command = ["-m", "lab.study", str(tmp_path / "mine.toml"), *own, "--trials", "30"]
         both = [python(machine, *command) for machine in (net.add(), net.add())]
-        told = [process.communicate(timeout=200)[0] for process in both]
+        told = [process.communicate(timeout=400)[0] for process in both]
         assert [process.returncode for process in both] == [0, 0], told
         last = net.machines[-1]
         assert last.run([sys.executable, "-c", TRIALS, url.replace("+psycopg", "")]) == "[('COMPLETE', 30)]\n"
@@ -79,6 +80,6 @@ def test_machines_that_lose_their_power_or_their_cable(net: Network, full: Path,
         assert asking.stdout is not None
         assert [asking.stdout.readline(), asking.stdout.readline()] == ["10\n", "inside\n"]
         net.unplug(server)
-        line = asking.communicate(timeout=100)[0].splitlines()[-1]
+        line = asking.communicate(timeout=200)[0].splitlines()[-1]
         assert line.startswith(f"the storage postgresql+psycopg://{server.address}/postgres?")
         assert line.endswith("start it and run the same command")

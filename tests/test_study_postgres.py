@@ -5,16 +5,14 @@ from __future__ import annotations
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
 import pytest
 from forked import start_study
-from postgres import database
+from postgres import await_server, database
 
-from lab.errors import LabError
 from lab.studies.queue import Queue
 from lab.studies.space import Range
 from lab.studies.storage import open_storage
@@ -37,13 +35,7 @@ def server() -> Iterator[str]:
         running = subprocess.Popen([*serve, *settings], **quiet)
         try:
             url = f"postgresql+psycopg://postgres@/postgres?host={folder}"
-            for _ in range(100):
-                try:
-                    with open_storage(url):
-                        break
-                except LabError:
-                    assert running.poll() is None
-                    time.sleep(0.1)
+            await_server(folder, running)
             yield url
         finally:
             running.send_signal(signal.SIGINT)  # its fast way to stop: it does not wait for clients
@@ -74,10 +66,11 @@ def test_workers_on_a_database_end_with_what_was_asked(server: str, full: Path, 
     name = f"of{workers}"
     own = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", name, "--no-test"]
     more = ["--storage", server, "--trials", "60"]
-    running = [start_study([str(tmp_path / "mine.toml"), *own, *more], tmp_path / "told.txt") for _ in range(workers)]
+    command, told = [str(tmp_path / "mine.toml"), *own, *more], tmp_path / "told.txt"
+    running = [start_study(command, told, workers) for _ in range(workers)]
     for process in running:
         process.join(240)
-        assert process.exitcode == 0, (tmp_path / "told.txt").read_text()
+        assert process.exitcode == 0, told.read_text()
     with open_storage(server) as storage:
         trials = optuna.load_study(study_name=name, storage=storage.optuna).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 60

@@ -283,7 +283,7 @@ def test_a_kill_loses_no_more_than_a_stack(full: Path, tmp_path: Path) -> None:
     own = ["--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs"), "--name", "g"]
     command, runs = [str(tmp_path / "mine.toml"), *own], tmp_path / "runs" / "g" / "runs"
     process = start_study(command, tmp_path / "told.txt")
-    end = time.monotonic() + 120
+    end = time.monotonic() + 240
     while not list(runs.glob("xpool-*/run.json")):
         assert process.is_alive(), (tmp_path / "told.txt").read_text()
         assert time.monotonic() < end
@@ -294,7 +294,7 @@ def test_a_kill_loses_no_more_than_a_stack(full: Path, tmp_path: Path) -> None:
     assert before
     helper = start_study([*command, "--join"], tmp_path / "joined.txt")
     assert cli.run(main, command) == 0
-    helper.join(120)
+    helper.join(240)
     assert helper.exitcode == 0, (tmp_path / "joined.txt").read_text()
     assert {path.name for path in runs.glob("xpool-*")} == {f"xpool-s{seed}" for seed in (1, 2, 3, 4)}
     assert {file: file.read_bytes() for file in before} == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -207,6 +208,7 @@ def test_a_grid_chooses_saves_and_resumes(full: Path, tmp_path: Path, trained: l
     command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
     assert cli.run(main, [*command, "--name", "g"]) == 0
     assert trained == ["XPool"] * 2 + ["CMFI"] * 2
+    assert not (home / "claims").exists()
     result = json.loads((home / "result.json").read_text())
     tried = {each["point"]["fusion_weight"]: each["value"] for each in result["choices"]["heard"]}
     weight = result["rows"][1]["keywords"]["fusion_weight"]
@@ -260,6 +262,11 @@ def test_processes_share_the_trainings_of_a_grid(full: Path, tmp_path: Path) -> 
     command = [str(tmp_path / "mine.toml"), "--store", str(tmp_path / "toy.zarr"), "--runs", str(tmp_path / "runs")]
     command += ["--name", "g"]
     joined = start_study([*command, "--join"], tmp_path / "joined.txt")
+    end = time.monotonic() + 240
+    while not any((home / "claims").glob("*")):  # else the first might have done all by itself
+        assert joined.is_alive(), (tmp_path / "joined.txt").read_text()
+        assert time.monotonic() < end
+        time.sleep(0.01)
     first = start_study(command, tmp_path / "first.txt")
     for process in (joined, first):
         process.join(240)
@@ -268,7 +275,6 @@ def test_processes_share_the_trainings_of_a_grid(full: Path, tmp_path: Path) -> 
     assert "was trained before" in said  # by the one that joined
     names = ("heard", "heard--weight-1", "xpool")
     assert {path.name for path in (home / "runs").iterdir()} == {f"{name}-s{seed}" for name in names for seed in (1, 2)}
-    assert not (home / "claims").exists()
     result = json.loads((home / "result.json").read_text())
     assert [row["seeds"] for row in result["rows"]] == [[1, 2]] * 3
 
