@@ -112,7 +112,7 @@ def test_no_more_trials_are_taken_than_are_missing(tmp_path: Path) -> None:
         for trial in taken:
             queue.finish(trial, 0.5, {})
     assert one.take(1) == []
-    assert one.counts() == queues.Counts(5, 0, 0)
+    assert one.counts() == queues.Counts(5, 0)
     assert [t.number for t in queue_on(tmp_path / "j", 6).take(3)] == [5]  # asked to go on
 
 
@@ -208,7 +208,7 @@ def test_a_point_at_which_a_trial_was_pruned_has_no_value(tmp_path: Path) -> Non
     queue = queue_on(tmp_path / "j", 100, space=SMALL)
     queue.finish(queue.take(1)[0], None, {"diverged": "the loss is nan"})
     assert len(work_off(queue)) == 12
-    assert queue.counts() == queues.Counts(12, 0, 0)
+    assert queue.counts() == queues.Counts(12, 0)
     assert not queue.exhausted
 
 
@@ -228,7 +228,7 @@ def test_a_line_that_a_killed_writer_left_is_cut_off(tmp_path: Path) -> None:
     going_on = queue.take(1)[0]  # also one who has the file open goes on
     queue.finish(going_on, 0.5, {})
     again = queue_on(tmp_path / "j", 3)
-    assert again.counts() == queues.Counts(2, 0, 0)
+    assert again.counts() == queues.Counts(2, 0)
 
 
 @pytest.mark.parametrize(

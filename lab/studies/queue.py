@@ -11,8 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from lab.errors import LabError
 from lab.studies.sampling import sampler_for
@@ -28,18 +27,11 @@ if TYPE_CHECKING:
 BEAT_S = 30.0
 
 
-@dataclass(frozen=True)
-class Counts:
-    """How many trials of a search are in which state."""
+class Counts(NamedTuple):
+    """How many trials of a search are finished, and how many are being worked on."""
 
     finished: int
     running: int
-    failed: int
-
-    @property
-    def taken(self) -> int:
-        """Finished or being worked on."""
-        return self.finished + self.running
 
 
 class Queue:
@@ -88,7 +80,7 @@ class Queue:
         with self.storage.gate():
             self._put_back_dead()
             trials = self.trials()
-            room = min(most, self.target - count(trials).taken)
+            room = min(most, self.target - sum(count(trials)))
             taken = []
             for number in range(len(trials), len(trials) + max(0, room)):
                 # Its seed is the trial's own, so that a search that was interrupted goes on as if it had not been.
@@ -134,10 +126,10 @@ class Queue:
 
         def beat() -> None:
             for trial in list(self.mine.values()):
-                with suppress(UpdateFinishedTrialError), self._unless_lost():  # it has just ended
+                with suppress(UpdateFinishedTrialError):  # it has just ended
                     trial.set_user_attr("beat", time.time())
 
-        with _every(BEAT_S, beat):
+        with self._every(BEAT_S, beat):
             yield
 
     @contextmanager
@@ -147,27 +139,38 @@ class Queue:
         def claim() -> None:
             self.study.set_user_attr("final", {"owner": me(), "beat": time.time()})
 
-        def beat() -> None:
-            with self._unless_lost():
-                claim()
-
         with self.storage.reached(), self.storage.gate():
             held = self.study.user_attrs.get("final") or {}
             owner = held.get("owner")
-            if owner and owner != me() and alive(owner, held["beat"]):
-                other = owner
-            else:
-                other = None
+            taken = owner and owner != me() and alive(owner, held["beat"])
+            if not taken:
                 claim()
-        if other is not None:
-            yield other
+        if taken:
+            yield owner
             return
         try:
-            with _every(BEAT_S, beat):
+            with self._every(BEAT_S, claim):
                 yield None
         finally:  # a claim that cannot be given back ends with this process
             with self._unless_lost():
                 self.study.set_user_attr("final", {})
+
+    @contextmanager
+    def _every(self, seconds: float, action: Callable[[], None]) -> Iterator[None]:
+        over = threading.Event()
+
+        def repeat() -> None:
+            while not over.wait(seconds):
+                with self._unless_lost():
+                    action()
+
+        thread = threading.Thread(target=repeat, daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            over.set()
+            thread.join()
 
     @contextmanager
     def _unless_lost(self) -> Iterator[None]:
@@ -198,24 +201,7 @@ class Queue:
             self.study.enqueue_trial(trial.params, user_attrs={"put_back": trial.number})
 
 
-@contextmanager
-def _every(seconds: float, action: Callable[[], None]) -> Iterator[None]:
-    over = threading.Event()
-
-    def repeat() -> None:
-        while not over.wait(seconds):
-            action()
-
-    thread = threading.Thread(target=repeat, daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
-
-
 def count(trials: Sequence[FrozenTrial]) -> Counts:
-    """Counts trials by state. A pruned trial is finished: it was asked for, and it answered."""
+    """Counts trials. A pruned one is finished: it was asked for, and it answered."""
     names = [trial.state.name for trial in trials]
-    return Counts(names.count("COMPLETE") + names.count("PRUNED"), names.count("RUNNING"), names.count("FAIL"))
+    return Counts(names.count("COMPLETE") + names.count("PRUNED"), names.count("RUNNING"))

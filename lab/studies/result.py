@@ -28,7 +28,7 @@ from lab.studies import learned
 from lab.studies.final import Final, RankedRow
 from lab.studies.rows import Chosen
 from lab.studies.search import Found
-from lab.studies.setups import OBJECTIVES, Study, quality
+from lab.studies.setups import Study, direction, quality
 from lab.training.recipe import merged
 
 FORMAT = 1
@@ -180,7 +180,7 @@ def of_search(study: Study, found: Found, final: Final | None, store: Store) -> 
     done = [trial.state.name for trial in found.trials]
     told: dict[str, Any] = {
         "objective": study.objective,
-        "direction": "maximize" if OBJECTIVES[study.objective] else "minimize",
+        "direction": direction(study.objective),
         "space": {key: str(each) for key, each in study.searched.search.items()},
         "asked": study.trials,
         "finished": done.count("COMPLETE") + done.count("PRUNED"),

@@ -14,15 +14,15 @@ if TYPE_CHECKING:
     from optuna.samplers import BaseSampler
 
 
-def sampler_for(name: str, space: Mapping[str, Range], small: bool, seed: int, number: int) -> BaseSampler:
+def sampler_for(name: str, space: Mapping[str, Range], once: bool, seed: int, number: int) -> BaseSampler:
     """A sampler for the trial with a number: the same for the same seed, another one for each trial.
 
-    ``auto`` tries each point once where the space is ``small``, so has no more of them than trials, and else is TPE.
+    ``once``: each point of the space is to be tried once. Where it is not, ``auto`` is TPE.
     """
     from optuna.samplers import GPSampler, RandomSampler, TPESampler
 
     own = random.Random(f"{seed} {number}").getrandbits(32)  # noqa: S311 - no secret
-    if name == "each" or (name == "auto" and small):
+    if once:
         return each_once(space, seed)
     if name == "random":
         return RandomSampler(own)

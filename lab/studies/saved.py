@@ -5,12 +5,10 @@ So a study that is stopped goes on where it was, and processes share its trainin
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import re
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -19,6 +17,7 @@ from lab.errors import LabError
 from lab.runs import load_run, own_code, read_run, save_run
 from lab.studies.setups import Setup
 from lab.studies.splits import Fitted, Splits
+from lab.studies.workers import locked
 from lab.training.recipe import divide, merged
 
 log = logging.getLogger(__name__)
@@ -35,21 +34,9 @@ def is_made(path: Path) -> bool:
     return (path / "run.json").is_file()
 
 
-@contextmanager
-def claimed(path: Path, wait: bool = True) -> Iterator[bool]:
-    """Whether this process may make a run; where it is not to ``wait``, no if another process makes it just now.
-
-    The claim is a lock that dies with its holder.
-    """
-    file = path.parent.parent / "claims" / path.name
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
-        try:
-            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+def claimed(path: Path, wait: bool = True) -> AbstractContextManager[bool]:
+    """Whether this process may make a run; where it is not to ``wait``, no if another process makes it just now."""
+    return locked(path.parent.parent / "claims" / path.name, wait)
 
 
 def read(setup: Setup, seed: int, splits: Splits, path: Path) -> Fitted | None:

@@ -8,6 +8,7 @@ are judged after each epoch, and may be pruned.
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from collections.abc import Collection, Sequence
@@ -18,12 +19,11 @@ from typing import TYPE_CHECKING, Any
 from lab import cli
 from lab.errors import LabError
 from lab.heads import head_class
-from lab.store import Store
 from lab.studies.cached import Cached, after_training, settle
 from lab.studies.learned import tied_with
 from lab.studies.queue import Queue, count
 from lab.studies.sampling import pruner_for
-from lab.studies.setups import OBJECTIVES, Setup, Study, best_by, changes, definition_on, quality
+from lab.studies.setups import Setup, Study, best_by, changes, definition_on, direction, quality
 from lab.studies.splits import Fitted, Splits
 from lab.studies.storage import Storage
 
@@ -54,21 +54,42 @@ class Found:
     tied: set[int] | None
 
 
-def open_search(study: Study, store: Store, protocol: str, storage: Storage, name: str) -> optuna.Study:
-    """The Optuna study of a search, which is made where there is none yet.
+def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
+    """Runs the trials that are missing. ``joined``: take part in another process's search, and return nothing.
 
-    Raises ``LabError`` if one of that name is there which asked something else.
+    Raises ``LabError`` where no trial could be completed, and if a study of that name is there which asked something
+    else.
     """
+    with storage.reached():
+        opened = _opened(study, splits, storage, name)
+        ranges = study.searched.search
+        queue = Queue(opened, storage, ranges, sampler=study.sampler, seed=study.seed, target=study.trials)
+        if (before := queue.counts().finished) and not joined:
+            log.info("%s: %d trials are finished already", storage.where, before)
+        free = after_training(study.searched)
+        try:
+            with queue.beating():
+                cached = _work(study, splits, queue, free, joined)
+        except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
+            if not storage.lost(error):
+                queue.put_back()
+            raise
+        if joined:
+            return None
+        return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
+
+
+def _opened(study: Study, splits: Splits, storage: Storage, name: str) -> optuna.Study:
+    """The Optuna study of a search, which is made where there is none yet."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    mine = definition_on(study, store, protocol)
-    more = OBJECTIVES[study.objective]
+    mine = definition_on(study, splits.store, splits.protocol)
     with storage.gate():
         opened = optuna.create_study(
             storage=storage.optuna,
             study_name=name,
-            direction="maximize" if more else "minimize",
+            direction=direction(study.objective),
             load_if_exists=True,
             pruner=pruner_for(study.pruner),
         )
@@ -86,44 +107,16 @@ def open_search(study: Study, store: Store, protocol: str, storage: Storage, nam
     return opened
 
 
-def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
-    """Runs the trials that are missing. ``joined``: take part in another process's search, and return nothing.
-
-    Raises ``LabError`` where no trial could be completed.
-    """
-    with storage.reached():
-        opened = open_search(study, splits.store, splits.protocol, storage, name)
-        ranges = study.searched.search
-        queue = Queue(opened, storage, ranges, sampler=study.sampler, seed=study.seed, target=study.trials)
-        free = after_training(study.searched)
-        before = queue.counts()
-        if before.finished and not joined:
-            log.info("%s: %d trials are finished already", storage.where, before.finished)
-        deadline = time.monotonic() + study.seconds if study.seconds else None
-        try:
-            with queue.beating():
-                cached = _work(study, splits, queue, free, deadline, joined)
-        except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
-            if not storage.lost(error):
-                queue.put_back()
-            raise
-        if joined:
-            return None
-        return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
-
-
-def _work(
-    study: Study, splits: Splits, queue: Queue, free: bool, deadline: float | None, joined: bool
-) -> Cached | None:
+def _work(study: Study, splits: Splits, queue: Queue, free: bool, joined: bool) -> Cached | None:
     """Takes trials as long as there are any and time is left. Returns what trials without training are scored from."""
     cached: Cached | None = None
-    closed_form = hasattr(head_class(study.searched.head), "fit")
-    parent = os.getppid()
+    most = BATCH if free else 1 if hasattr(head_class(study.searched.head), "fit") else study.stack
+    end, parent = time.monotonic() + (study.seconds or math.inf), os.getppid()
     with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
-        while deadline is None or time.monotonic() < deadline:
+        while time.monotonic() < end:
             if joined and os.getppid() != parent:
                 break  # whom it helped is gone
-            trials = queue.take(BATCH if free else 1 if closed_form else study.stack)
+            trials = queue.take(most)
             if trials and not free:
                 _train(study, splits, trials, queue)
             elif trials:
@@ -186,9 +179,8 @@ def _ends(trial: Trial, epoch: int, value: float) -> bool:
 def _show(study: Study, queue: Queue, bar: Any) -> None:
     """Moves the bar of a search, which counts what other processes finish, too."""
     trials = queue.trials()
-    best = best_of(trials, study.objective)
     bar.update(count(trials).finished - bar.n)
-    if best is not None and best.value is not None:
+    if best := best_of(trials, study.objective):
         bar.set_postfix({f"best {study.objective}": f"{best.value:.4g}"})
 
 

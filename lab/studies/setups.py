@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from lab.metrics import geometric_mean
 from lab.significance import GEOMETRIC_MEAN
@@ -177,6 +177,11 @@ def digest(definition: Mapping[str, Any]) -> str:
 def quality(metrics: Mapping[str, float], objective: str) -> float:
     """The value of an objective in the metrics of a split."""
     return geometric_mean(dict(metrics)) if objective == GEOMETRIC_MEAN else float(metrics[objective])
+
+
+def direction(objective: str) -> Literal["maximize", "minimize"]:
+    """Optuna's word for which end of an objective is the better one."""
+    return "maximize" if OBJECTIVES[objective] else "minimize"
 
 
 def best_by(objective: str, items: Iterable[T], value: Callable[[T], float]) -> T:

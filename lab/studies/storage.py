@@ -13,13 +13,15 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from lab.errors import LabError
+from lab.studies.workers import locked
 
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
@@ -38,24 +40,26 @@ _ASK = {"keepalives_idle": _IDLE_S, "keepalives_interval": _INTERVAL_S, "keepali
 
 @dataclass(frozen=True)
 class Storage:
-    """Optuna's storage, what a user calls it, and its gate."""
+    """Optuna's storage, what a user calls it, and its gate, which waits until no other process is inside."""
 
     optuna: BaseStorage
     where: str
-    _lock: Any
-    _close: Any = None
+    gate: Callable[[], AbstractContextManager[object]]
+    database: bool = False
 
     def __enter__(self) -> Storage:
         return self
 
     def __exit__(self, *_: object) -> None:
         """Closes its connections, if it is a database."""
-        if self._close is not None:
-            self._close()
+        if self.database:
+            held: Any = self.optuna
+            held.remove_session()
+            held.engine.dispose()
 
     def lost(self, error: BaseException) -> bool:
         """Whether an error says that the database is gone."""
-        if self._close is None:
+        if not self.database:
             return False
         from optuna.exceptions import StorageInternalError
         from sqlalchemy.exc import SQLAlchemyError
@@ -73,11 +77,6 @@ class Storage:
                     f"the storage {self.where} went away ({type(error).__name__}): start it and run the same command"
                 ) from None
             raise
-
-    def gate(self) -> AbstractContextManager[None]:
-        """Waits until no other process is inside."""
-        lock: AbstractContextManager[None] = self._lock()
-        return lock
 
 
 def open_storage(where: str | Path) -> Storage:
@@ -146,14 +145,11 @@ def _journal(file: Path) -> Storage:
             f"{file} is damaged, or no journal of Optuna ({type(error).__name__}: {_line(error)}): restore it from a "
             "copy, or delete it and the search begins anew"
         ) from None
+    return Storage(opened, str(file), _gate_beside(file))
 
-    @contextmanager
-    def gate() -> Iterator[None]:
-        with file.with_name(file.name + ".gate").open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
 
-    return Storage(opened, str(file), gate)
+def _gate_beside(file: Path) -> Callable[[], AbstractContextManager[object]]:
+    return partial(locked, file.with_name(file.name + ".gate"))
 
 
 def _check(file: Path) -> None:
@@ -192,39 +188,27 @@ def _database(url: str) -> Storage:
             "out for a journal file"
         ) from None
     kind = known.get_backend_name()
+    if kind == "sqlite":
+        log.warning("SQLite locks up where several processes write: leave --storage out for a journal file")
+        return Storage(opened, shown, _gate_beside(Path(known.database or "study")), database=True)
     number = int.from_bytes(hashlib.sha256(b"lab.studies").digest()[:7], "big")
-    ask = {
-        "postgresql": (f"SELECT pg_advisory_lock({number})", f"SELECT pg_advisory_unlock({number})"),
-        "mysql": (f"SELECT GET_LOCK('lab.studies.{number}', -1)", f"SELECT RELEASE_LOCK('lab.studies.{number}')"),
-        "mariadb": (f"SELECT GET_LOCK('lab.studies.{number}', -1)", f"SELECT RELEASE_LOCK('lab.studies.{number}')"),
-    }
+    named = f"GET_LOCK('lab.studies.{number}', -1)", f"RELEASE_LOCK('lab.studies.{number}')"
+    locks = {"postgresql": (f"pg_advisory_lock({number})", f"pg_advisory_unlock({number})"), "mysql": named,
+             "mariadb": named}  # fmt: skip
+    if kind not in locks:
+        raise LabError(f"the storage {shown} has no lock that this lab knows: use postgresql://, mysql:// or a journal")
 
     @contextmanager
     def advisory() -> Iterator[None]:
+        lock, unlock = (text(f"SELECT {call}") for call in locks[kind])
         with engine.connect() as connection:
-            connection.execute(text(ask[kind][0]))
+            connection.execute(lock)
             try:
                 yield
             finally:
-                connection.execute(text(ask[kind][1]))
+                connection.execute(unlock)
 
-    @contextmanager
-    def beside() -> Iterator[None]:
-        file = Path(known.database or "study")
-        with file.with_name(file.name + ".gate").open("ab") as stream:
-            fcntl.flock(stream, fcntl.LOCK_EX)
-            yield
-
-    if kind == "sqlite":
-        log.warning("SQLite locks up where several processes write: leave --storage out for a journal file")
-    elif kind not in ask:
-        raise LabError(f"the storage {shown} has no lock that this lab knows: use postgresql://, mysql:// or a journal")
-
-    def close() -> None:
-        opened.remove_session()
-        opened.engine.dispose()
-
-    return Storage(opened, shown, beside if kind == "sqlite" else advisory, close)
+    return Storage(opened, shown, advisory, database=True)
 
 
 def _line(error: BaseException) -> str:

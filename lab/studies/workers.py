@@ -1,4 +1,4 @@
-"""The processes of a study: who each is and whether it lives, and starting more of them.
+"""The processes of a study: who each is and whether it lives, what only one of them may do, and starting more of them.
 
 More are the same command again, told to take part and to leave the end to the first: in a search they take trials
 (``lab.studies.queue``), in a grid or a sweep trainings (``lab.studies.rows``).
@@ -6,6 +6,7 @@ More are the same command again, told to take part and to leave the end to the f
 
 from __future__ import annotations
 
+import fcntl
 import logging
 import os
 import socket
@@ -54,6 +55,22 @@ def helpers(arguments: Sequence[str], workers: int) -> Iterator[None]:
             code = process.wait()
             if code:
                 log.warning("a worker ended with %d: what it had taken was put back", code)
+
+
+@contextmanager
+def locked(file: Path, wait: bool = True) -> Iterator[bool]:
+    """Holds a lock that dies with its holder, however that ends: the kernel's, on a file, whose directory is made.
+
+    Whether it is held: where it is not to ``wait``, no if another process has it.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("ab") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def me() -> dict[str, Any]:
