@@ -318,8 +318,9 @@ def test_lines_need_no_final_newline_and_keep_odd_breaks(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"[\xff]", "must be UTF-8, byte 1 is not: save it again as UTF-8"),
-        ("[]".encode("utf-16"), "must be UTF-8, it is UTF-16: save it again as UTF-8"),
+        (b"[\n\xff]", "must be text in UTF-8, line 2 is not: save it again as UTF-8"),
+        ("[]".encode("utf-16"), "must be text in UTF-8, it is UTF-16: save it again as UTF-8"),
+        (b"PK\3\4\xff", "must be text in UTF-8, it is a spreadsheet or an archive: save"),
         (b'{"a":\n ]', "must be JSON, line 2 is not"),
         (b'{"a": [{"b": 1, "b": 1}], "c": 1, "a": []}', "has 'a' twice"),
         (b"[" * 100_000, "must be JSON, this is none that can be read"),
@@ -358,20 +359,24 @@ def test_csv_of_a_spreadsheet_may_be_parted_by_semicolons_or_tabs(tmp_path: Path
     [
         (
             "video;text\na;b",
-            "needs the columns video, caption; its first line has 'video;text': add video, caption",
+            "needs the columns video, caption, each once; its first line has 'video;text': name video, caption there",
         ),
-        ("video\na", "needs the columns video, caption; its first line has 'video': add caption"),
-        ("", "needs the columns video, caption; its first line has none: add video, caption"),
+        ("video\na", "needs the columns video, caption, each once; its first line has 'video': name caption there"),
+        ("", "needs the columns video, caption, each once; its first line has none: name video, caption there"),
+        ("video,caption,Caption\na,b,c", "needs the columns .* has 'video', 'caption', 'caption': name caption there"),
         (
             "video,caption\na,b\na,b, c",
             "line 3 has 3 fields, its header 2: put a text that holds a comma in double quotes",
         ),
         ("video;caption\na;b;c", "line 2 has 3 fields, its header 2: put a text that holds a semicolon in double"),
-        ("video,caption;video\na;b", "needs the columns video, caption; its first line has 'video', 'caption;video'"),
+        (
+            "video,caption;video\na;b",
+            "needs the columns video, caption, each once; its first line has 'video', 'caption;video'",
+        ),
         ("video,caption\na", "line 2 has 1 fields, its header 2"),
-        ("b" * 200_000, "must be CSV, line 1 is not: field larger than field limit"),
-        ('video,caption\na,"b', "must be CSV, line 2 is not: unexpected end of data"),
-        ("video,caption\na," + "b" * 200_000, "must be CSV, line 2 is not: field larger than field limit"),
+        ("b" * 200_000, r"must be CSV, line 1 is not \(field larger than field limit"),
+        ('video,caption\na,"b', r"must be CSV, line 2 is not \(unexpected end of data\): close double quotes"),
+        ("video,caption\na," + "b" * 200_000, r"must be CSV, line 2 is not \(field larger than field limit"),
     ],
 )
 def test_a_csv_file_that_is_wrong_names_column_or_line(tmp_path: Path, data: str, message: str) -> None:
@@ -415,11 +420,15 @@ def test_a_plain_pickle_is_read(tmp_path: Path, protocol: int) -> None:
 
 
 def test_a_pickle_that_would_fill_the_memory_does_not(tmp_path: Path) -> None:
-    touch(tmp_path, "f.pkl", data=b"\x80\x02]r\xff\xff\xff\x0f.")  # a memo of 268 million places
-    assert read_pickle(tmp_path / "f.pkl") == []
-    touch(tmp_path, "f.pkl", data=b"\x80\x04\x96" + b"\xff" * 7 + b"\x7f.")  # a bytearray of 2^63 bytes
-    with pytest.raises(LabError, match=r"f\.pkl"):
-        read_pickle(tmp_path / "f.pkl")
+    for data in (
+        b"\x80\x02]r\xff\xff\xff\x0f.",  # a memo of 268 million places
+        b"](p268435455\n.",  # the same, written in digits
+        b"\x80\x04\x96" + b"\xff" * 7 + b"\x7f.",  # a bytearray of 2^63 bytes
+        b"\x80\x04\x95" + b"\xff" * 7 + b"\x7f].",  # a frame of as many
+    ):
+        touch(tmp_path, "f.pkl", data=data)
+        with pytest.raises(LabError, match=r"f\.pkl must be a pickle, it cannot be read"):
+            read_pickle(tmp_path / "f.pkl")
     nested: list[Any] = []
     for _ in range(60):  # 2^60 empty lists, if someone prints them
         nested = [nested, nested]

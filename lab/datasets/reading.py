@@ -7,19 +7,28 @@ import csv
 import hashlib
 import io
 import json
+import pickle
+import pickletools
 import reprlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from lab.datasets.unpickle import NotPlainError, plain
 from lab.errors import LabError
 
+_AGAIN = "mend that line, or get the file again"
 # A value in a message: bounded, also for what is nested a million times or holds itself.
 short = reprlib.repr
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_OTHERS = {codecs.BOM_UTF16_LE: "UTF-16", codecs.BOM_UTF16_BE: "UTF-16", b"PK": "a spreadsheet or an archive"}
 _MARKS = {",": "comma", ";": "semicolon", "\t": "tab"}
+# Opcodes of a pickle that make strings, numbers, lists, tuples and dicts, and remember them; none calls anything.
+_PLAIN = frozenset(
+    """PROTO FRAME STOP MARK NONE NEWTRUE NEWFALSE INT BININT BININT1 BININT2 LONG LONG1 LONG4 FLOAT BINFLOAT
+    STRING BINSTRING SHORT_BINSTRING UNICODE BINUNICODE SHORT_BINUNICODE BINUNICODE8 EMPTY_LIST LIST APPEND APPENDS
+    EMPTY_TUPLE TUPLE TUPLE1 TUPLE2 TUPLE3 EMPTY_DICT DICT SETITEM SETITEMS
+    PUT BINPUT LONG_BINPUT MEMOIZE GET BINGET LONG_BINGET""".split()  # noqa: SIM905 - fifty pairs of quotes
+)
 
 
 def read_text(path: Path) -> str:
@@ -27,10 +36,12 @@ def read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except OSError as error:
-        raise LabError(f"{path} cannot be read: {error.strerror}") from error
+        raise LabError(f"{path} cannot be read: {error.strerror}; a file that you may read must be there") from error
     except UnicodeDecodeError as error:
-        found = "it is UTF-16" if error.object[:2] in _UTF16 else f"byte {error.start} is not"
-        raise LabError(f"{path} must be UTF-8, {found}: save it again as UTF-8") from error
+        line = error.object[: error.start].count(b"\n") + 1
+        other = _OTHERS.get(error.object[:2])
+        found = f"it is {other}" if other else f"line {line} is not"
+        raise LabError(f"{path} must be text in UTF-8, {found}: save it again as UTF-8") from error
 
 
 def read_lines(path: Path) -> list[str]:
@@ -57,9 +68,9 @@ def read_json(path: Path) -> Any:
             json.dumps(found, ensure_ascii=False).encode()
         return found
     except json.JSONDecodeError as error:
-        raise LabError(f"{path} must be JSON, line {error.lineno} is not ({error.msg}): get the file again") from error
+        raise LabError(f"{path} must be JSON, line {error.lineno} is not ({error.msg}): {_AGAIN}") from error
     except (RecursionError, ValueError) as error:
-        raise LabError(f"{path} must be JSON, this is none that can be read ({error}): get the file again") from error
+        raise LabError(f"{path} must be JSON, this is none that can be read ({error}): {_AGAIN}") from error
 
 
 def read_csv(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -> list[tuple[int, dict[str, str]]]:
@@ -73,7 +84,9 @@ def read_csv(path: Path, columns: Sequence[str], optional: Sequence[str] = ()) -
     try:
         return list(_csv_rows(path, rows, columns, optional, _MARKS[mark]))
     except csv.Error as error:
-        raise LabError(f"{path} must be CSV, line {rows.line_num} is not: {error}") from error
+        raise LabError(
+            f"{path} must be CSV, line {rows.line_num} is not ({error}): close double quotes, double those in a text"
+        ) from error
 
 
 def _mark(first: str, columns: Sequence[str]) -> str:
@@ -90,11 +103,12 @@ def _csv_rows(
     path: Path, rows: Any, columns: Sequence[str], optional: Sequence[str], mark: str
 ) -> Iterator[tuple[int, dict[str, str]]]:
     header = _names(next(rows, []))
-    absent = [name for name in columns if name not in header]
+    absent = [name for name in columns if header.count(name) != 1]
     if absent:
         found = ", ".join(repr(name) for name in header) or "none"
         raise LabError(
-            f"{path} needs the columns {', '.join(columns)}; its first line has {found}: add {', '.join(absent)}"
+            f"{path} needs the columns {', '.join(columns)}, each once; its first line has {found}: "
+            f"name {', '.join(absent)} there"
         )
     at = {name: header.index(name) for name in (*columns, *optional) if name in header}
     for row in rows:
@@ -111,14 +125,35 @@ def _csv_rows(
 def read_pickle(path: Path) -> Any:
     """A pickle of dicts, lists and strings. Raises LabError, having run nothing, for one that asks for more."""
     try:
-        return plain(path.read_bytes())
-    except NotPlainError as error:
-        raise LabError(
-            f"{path} must hold lists and strings alone, it asks for {error}: it is not loaded; use captions_msvd.json, "
-            "or get it from its authors"
-        ) from error
+        data = path.read_bytes()
+        asked = _beyond_plain(data)
+        if not asked:
+            return pickle.loads(data, encoding="latin-1")  # noqa: S301 - it holds no opcode that could run something
     except Exception as error:  # a damaged pickle raises nearly anything
         raise LabError(f"{path} must be a pickle, it cannot be read ({short(error)}): get the file again") from error
+    raise LabError(
+        f"{path} must hold lists and strings alone, it asks for {asked}: it is not loaded; use captions_msvd.json, "
+        "or get it from its authors"
+    )
+
+
+def _beyond_plain(data: bytes) -> str:
+    """What a pickle asks for beyond plain data, or "". Raises nearly anything where it is damaged.
+
+    An unpickler without ``find_class`` runs nothing either, but a few hostile bytes make it reserve gigabytes, by the
+    length of a bytearray or by a place in its memo that no honest pickle of that size can need.
+    """
+    names = ("", "")  # the last two strings: what STACK_GLOBAL takes
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name not in _PLAIN:
+            if opcode.name in ("GLOBAL", "INST"):
+                return str(argument).replace(" ", ".")
+            return ".".join(names) if opcode.name == "STACK_GLOBAL" else f"the opcode {opcode.name}"
+        if "PUT" in opcode.name and int(str(argument)) > len(data):
+            raise ValueError(f"a memo of {argument} places for {len(data):,} bytes")
+        if isinstance(argument, str):
+            names = (names[1], argument)
+    return ""
 
 
 def check_published(path: Path, md5s: Iterable[str]) -> list[str]:
