@@ -13,6 +13,7 @@ import json
 import logging
 import shlex
 import sys
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -190,7 +191,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     home = one.run or given.runs / "untrained" / file_name(one.label)
     which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
     file = given.ranks or home / f"{which}.parquet"
-    require_replaceable(file)
+    _require_writable(file)
     texts, videos = load_split(store, given.split, protocol, needs=one.needs, reader=reader)
     found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
@@ -221,17 +222,31 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _require_files(given: argparse.Namespace) -> None:
     """Raises ``LabError`` for what nothing can be written to, before a held-out split is read."""
     for option, file, suffix in (("--ranks", given.ranks, ".parquet"), ("--similarity", given.similarity, ".npy")):
-        if file is not None and file.is_dir():
+        if file is None:
+            continue
+        if file.is_dir():
             name = option.strip("-") + suffix
             raise LabError(f"{option} must be a file, {file} is a directory: {file / name} would do")
-        if file is not None and any(above.is_file() for above in file.parents):
+        if any(above.is_file() for above in file.parents):
             raise LabError(f"{option} must be a file in a directory, a part of {file} is a file: name another one")
-        if file is not None and file.suffix != suffix:
+        if file.suffix != suffix:
             raise LabError(f"{option} writes {suffix}, {file} is named otherwise: {file}{suffix} would do")
-        if file is not None:
-            require_replaceable(file, links=False)
+        _require_writable(file, links=False)
     if given.similarity is not None:
         require_replaceable(_rows_and_columns(given.similarity), links=False)
+
+
+def _require_writable(file: Path, *, links: bool = True) -> None:
+    """Raises ``LabError`` where a file cannot be put, by trying it, which leaves nothing; ``links`` as elsewhere."""
+    require_replaceable(file, links=links)
+    above = next(directory for directory in file.parents if directory.exists())
+    try:
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise LabError(
+            f"{file} cannot be written ({error.strerror}): name one elsewhere with --ranks or --similarity"
+        ) from None
 
 
 if __name__ == "__main__":

@@ -192,6 +192,20 @@ def test_a_directory_for_the_ranks_is_refused_before_anything_is_read(
     assert count_reads(store, "test") == reads
 
 
+@pytest.mark.parametrize("option", ["--ranks", "--similarity", "--runs"])
+def test_what_cannot_be_written_is_refused_before_anything_is_read(
+    option: str, store: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody may write to /proc, root included."""
+    file = {"--ranks": "/proc/new/a.parquet", "--similarity": "/proc/a.npy", "--runs": "/proc/runs"}[option]
+    where = ["mean", "--store", str(store.path), *(["--runs", str(store.path.parent)] if option != "--runs" else [])]
+    line = told(capsys, *where, option, file)
+    file += "/untrained/mean/ranks-toy-whole-test.parquet" if option == "--runs" else ""
+    assert line.startswith(f"{file} cannot be written (")
+    assert line.endswith("): name one elsewhere with --ranks or --similarity")
+    assert count_reads(store, "test") == 0
+
+
 def test_what_no_file_may_replace_is_refused_before_anything_is_read(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -106,11 +106,11 @@ def test_a_run_of_before_is_read_as_it_was(tmp_path: Path) -> None:
     head = build_head("cmfi", D, **keywords)
     path = save_run(head, run_of(head, "cmfi", keywords=keywords), EPOCHS, tmp_path)
     told = json.loads((path / "run.json").read_text())
-    del told["after"]
+    del told["after"], told["command"]
     (path / "run.json").write_text(json.dumps(told | {"format": 1}))
     back, run = load_run(path)
     assert getattr(back, "fusion_weight") == 0.1  # noqa: B009 - mypy
-    assert (run.settings, run.after, run.format) == (keywords, {}, 1)
+    assert (run.settings, run.after, run.command, run.format) == (keywords, {}, [], 1)
     recipe = {"seed": 7, "audio_level": "segments"}
     for flag, twins in ((False, "ignored"), (True, "positives")):
         (path / "run.json").write_text(json.dumps(told | {"format": 1, "recipe": recipe | {"multi_positive": flag}}))
@@ -131,6 +131,7 @@ def test_what_lies_in_the_directory(tmp_path: Path) -> None:
     assert told["format"] == 2
     assert told["kept"]["loss"] is None
     assert told["versions"].keys() == {"python", "retrieval-lab", "torch", "numpy"}
+    assert told["command"] == sys.orig_argv
     log = [strict(line) for line in (path / "log.jsonl").read_text().splitlines()]
     assert [(line["epoch"], line["loss"], line["metrics"]) for line in log] == [(1, 2.5, {"R@1": 3.0}), (0, None, {})]
 

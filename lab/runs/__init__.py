@@ -1,7 +1,8 @@
 """Trained heads on disk: a run is a directory, by default under ``studies/runs/``, which git ignores.
 
 ``head.safetensors``  the weights
-``run.json``          what they are: head, keywords, dim, passport of the store, recipe, validation metrics, versions
+``run.json``          what they are: head, keywords, dim, passport of the store, recipe, validation metrics; and what
+                      made them: the command and versions
 ``log.jsonl``         a line for each epoch
 
 A run may come from somebody else, so nothing in it is executed: weights are plain tensors, and a head that is not the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, fields
 from datetime import UTC, datetime
@@ -50,7 +51,7 @@ class Run:
             **{name: version(name) for name in ("retrieval-lab", "torch", "numpy")},
         }
     )
-
+    command: list[str] = field(default_factory=lambda: list(sys.orig_argv))  # what was typed; before it was kept: none
     after: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
@@ -104,7 +105,7 @@ def require_file(file: Path) -> None:
 
 def _translated(told: dict[str, Any]) -> dict[str, Any]:
     """What an older version wrote, as this one would have written it."""
-    told = {"after": {}, **told}  # format 1
+    told = {"after": {}, "command": [], **told}  # format 1, and the first of 2
     recipe = told.get("recipe")
     if isinstance(recipe, dict) and "multi_positive" in recipe:  # what is ``twins`` now
         kept = {key: value for key, value in recipe.items() if key != "multi_positive"}
@@ -114,7 +115,7 @@ def _translated(told: dict[str, Any]) -> dict[str, Any]:
 
 def _mistyped(run: Run) -> Iterator[str]:
     """The fields that are not of the type of their annotation, which ends at a bracket."""
-    types = {"str": str, "int": int, "float": int | float, "dict": dict}
+    types = {"str": str, "int": int, "float": int | float, "dict": dict, "list": list}
     for each in fields(Run):
         value = getattr(run, each.name)
         if not isinstance(value, types[str(each.type).partition("[")[0]]) or isinstance(value, bool):
