@@ -50,15 +50,15 @@ def hide_padding(logits: Tensor, mask: Tensor) -> Tensor:
     return logits.masked_fill_(~mask[..., None], float("-inf"))
 
 
-def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[Index]:
-    """An index, a dataclass of tensors with videos in front, by some videos at a time: ``pairs`` pairs with the texts.
+def parts(index: Index, texts: int, pairs: int = PAIRS) -> Iterator[tuple[slice, Index]]:
+    """An index, a dataclass of tensors with videos in front, by some videos at a time: which, and what it has of them.
 
-    What is made for each pair then stays in a processor's cache. A GPU would only wait between parts: it gets larger
-    ones.
+    They make ``pairs`` pairs with the texts. What is made for each pair then stays in a processor's cache. A GPU would
+    only wait between parts: it gets larger ones.
     """
     columns: list[Tensor] = [getattr(index, field.name) for field in fields(index)]  # type: ignore[arg-type]
     for rows in slices(columns[0], texts, pairs):
-        yield type(index)(*(column[rows] for column in columns))
+        yield rows, type(index)(*(column[rows] for column in columns))
 
 
 def by_parts(work: Callable[[Index], Tensor], index: Index, texts: int, pairs: int = PAIRS) -> Tensor:
@@ -69,7 +69,7 @@ def by_parts(work: Callable[[Index], Tensor], index: Index, texts: int, pairs: i
     """
     first: Tensor = getattr(index, fields(index)[0].name)  # type: ignore[arg-type]
     found = first.new_empty(len(first), texts, dtype=torch.float32)
-    for rows, part in zip(slices(first, texts, pairs), parts(index, texts, pairs), strict=True):
+    for rows, part in parts(index, texts, pairs):
         found[rows] = work(part)
     return found
 

@@ -27,8 +27,9 @@ import lab.training.loop
 from lab.embeddings import RaggedWords, Texts, Videos, unseen
 from lab.errors import LabError
 from lab.heads import HEADS, build_head
+from lab.needs import needed
 from lab.training.capture import WARM, WIDTH, CudaGraphs, Replayed, recorder_for
-from lab.training.loop import needed, schedule, train
+from lab.training.loop import schedule, train
 from lab.training.loss import Truth, contrastive_loss
 from lab.training.recipe import Recipe
 from lab.training.stages import Stage, only, stages_of

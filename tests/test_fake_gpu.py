@@ -32,10 +32,11 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.heads import HEADS as ALL
 from lab.heads import build_head
 from lab.heads.sweep import sweep
+from lab.needs import needed
 from lab.similarity import similarity_matrix
 from lab.training.course import Course, course_of
 from lab.training.lifted import StackedStep
-from lab.training.loop import needed, train
+from lab.training.loop import train
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
 from lab.training.stacked import Member, train_stack
@@ -258,7 +259,7 @@ def test_a_training_is_the_cpus_and_waits_between_epochs_alone(monkeypatch: pyte
 
 def courses_of(name: str, device: str) -> list[Course]:
     recipes = [replace(HOW, lr=1e-3 * (1 + i / MEMBERS), weight_decay=i / 100, seed=i) for i in range(MEMBERS)]
-    return [course_of(i, head_of(name), how, torch.device(device)) for i, how in enumerate(recipes)]
+    return [course_of(head_of(name), how, torch.device(device), number=i) for i, how in enumerate(recipes)]
 
 
 def run_stack(
@@ -269,10 +270,11 @@ def run_stack(
     with ExitStack() as fixed:
         for course in courses:
             fixed.enter_context(only(course.head, course.stages[stage]))
+            course.begin(course.stages[stage], 2 * V)
         texts, videos = needed(courses[0].stages[stage].module, *features(device, ragged=ragged))
         assert texts.video is not None
         shares = torch.ones(6, MEMBERS)
-        step = StackedStep(courses, stage, texts, videos, Truth(texts.video, V, None), shares)
+        step = StackedStep(courses, texts, videos, Truth(texts.video, V, None), shares)
         torch.manual_seed(0)
         for kept in (range(MEMBERS), [1, 5, 11]):
             if len(kept) < MEMBERS:
@@ -380,13 +382,17 @@ def _host(values: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("normalize", [True, False])
 def test_a_sweep_is_the_cpus_on_the_one_device(normalize: bool) -> None:
-    """It asks some values for each part, by which it takes shorter ways: that it does not run ahead is known."""
+    """It asks some values for each part, by which it takes shorter ways, all of them at once."""
     settings: dict[str, Sequence[Any]] = {"top_k": [1, 2, 3], "temperature": [0.01, 1.0, math.inf]}
     wanted = list(sweep(build_head("mean", D, normalize=normalize), *features("cpu"), **settings, tile=40))  # type: ignore[arg-type]
-    with pretended_gpu():
+    found, waits = [], []
+    with pretended_gpu() as gpu:
         head = build_head("mean", D, normalize=normalize).to("cuda")
-        found = list(sweep(head, *features("cuda"), **settings, tile=40))  # type: ignore[arg-type]
+        for tile in sweep(head, *features("cuda"), **settings, tile=40):  # type: ignore[arg-type]
+            found.append(tile)
+            waits.append(gpu.taken()[1])
     assert len(found) == 2
+    assert len(waits[1]) == 1
     for (rows, one), (_, other) in zip(found, wanted, strict=True):
         assert isinstance(one, Pretended)
         assert one.shape == (6, len(rows), V)

@@ -19,8 +19,9 @@ from turned import SOUND, D, V, toy
 from lab.backbones.devices import fetching, to_device
 from lab.embeddings import RaggedWords, Texts, Videos
 from lab.heads import build_head
+from lab.needs import needed
 from lab.training.capture import CudaGraphs, Replayed
-from lab.training.loop import needed, train
+from lab.training.loop import train
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
 from lab.training.stacked import Member, train_stack

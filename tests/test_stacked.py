@@ -20,9 +20,9 @@ from lab.embeddings import Texts, Videos
 from lab.errors import LabError
 from lab.heads import build_head
 from lab.similarity import similarity_matrix
-from lab.training.course import course_of
+from lab.training.course import course_of, validate
 from lab.training.lifted import Masks, StackedStep
-from lab.training.loop import train, validate
+from lab.training.loop import train
 from lab.training.recipe import Recipe
 from lab.training.stacked import Member, Outcome, alike, train_stack
 from lab.training.stages import History
@@ -107,7 +107,7 @@ def test_each_logit_scale_is_held_at_100_against_its_gradient(
     outcomes = dict(train_stack(made, *nearly_alike()))
     found = [outcomes[number].epochs[-1].logit_scale for number in range(2)]  # type: ignore[union-attr]
     assert found == pytest.approx([100 * share, 50 * math.exp(0.2)], rel=1e-3)  # two steps of 0.1 each
-    assert course_of(0, made[0].head, replace(recipe, logit_scale=250), torch.device("cpu")).scale.exp() <= 100.001
+    assert course_of(made[0].head, replace(recipe, logit_scale=250), torch.device("cpu")).scale.exp() <= 100.001
 
 
 @pytest.mark.parametrize(

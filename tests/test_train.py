@@ -21,7 +21,8 @@ from lab.runs import find_run, load_run, read_run
 from lab.similarity import similarity_matrix
 from lab.store import open_store
 from lab.train import main
-from lab.training.loop import require_falling, train, validate
+from lab.training.course import require_falling, validate
+from lab.training.loop import train
 from lab.training.recipe import Recipe
 from lab.training.stages import Stage
 

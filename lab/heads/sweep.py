@@ -29,7 +29,7 @@ from lab.errors import LabError
 from lab.heads.cmfi import CMFI
 from lab.heads.pooling import Frames, MeanPooling, SoftmaxPooling, TopKPooling, closest, within
 from lab.needs import check_inputs
-from lab.pairs import TINY, parts, products, slices
+from lab.pairs import TINY, parts, products
 from lab.similarity import evaluating, similarity_matrix
 
 #: Pairs of a sweep worked on at once. Torch's threads share each operation: with a tile for each thread
@@ -66,12 +66,11 @@ class Rooted(Frames):
 class Pairs:
     """V videos with texts (T, D) of length one: all that no setting changes."""
 
-    def __init__(self, frames: Rooted, unit: Tensor, normalized: bool) -> None:
-        self.frames, self.normalized = frames, normalized
+    def __init__(self, frames: Rooted, unit: Tensor, normalized: bool, padded: bool) -> None:
+        self.frames, self.normalized, self.padded = frames, normalized, padded
         self.product = products(frames.values, unit)  # (V, F, T)
         self.cosine = self.product if normalized else self.product / frames.lengths[..., None]
-        self.padded = not bool(frames.mask.all())
-        if self.padded:
+        if padded:
             apart = PADDING - torch.arange(self.cosine.shape[1], device=unit.device)
             self.cosine = torch.where(frames.mask[..., None], self.cosine, apart[:, None].to(unit))
 
@@ -81,9 +80,19 @@ class Pairs:
         return descending(self.cosine)
 
     @cached_property
-    def tied(self) -> list[bool]:
-        """Whether, for any pair, the largest and the second largest are the same, the second and the third, ..."""
-        return (torch.stack([(high - low).amin() for high, low in pairwise(self.order)]) <= 0).tolist()
+    def apart(self) -> list[float]:
+        """By how much the largest cosine is above the second, the second above the third, ..., in the closest pair.
+
+        At the end ``spread``. All in one look, since a GPU has to be waited for.
+        """
+        closest_ = [(high - low).amin() for high, low in pairwise(self.order)]
+        found: list[float] = torch.stack([*closest_, (self.order[0] - self.order[-1]).amax()]).tolist()
+        return found
+
+    @cached_property
+    def spread(self) -> float:
+        """By how much the largest cosine of a pair is above its least, at the most."""
+        return self.apart[-1] if "order" in vars(self) else float(self.below.amin().neg())
 
     @cached_property
     def sums(self) -> list[Tensor]:
@@ -91,10 +100,9 @@ class Pairs:
         return list(accumulate(each.where(each > PADDING, 0.0) if self.padded else each for each in self.order))
 
     @cached_property
-    def below(self) -> tuple[Tensor, float]:
-        """Cosines less the largest of their pair (V, F, T), and the least of them all."""
-        below = self.cosine - self.cosine.amax(1, keepdim=True)
-        return below, float(below.amin())
+    def below(self) -> Tensor:
+        """Cosines less the largest of their pair (V, F, T)."""
+        return self.cosine - self.cosine.amax(1, keepdim=True)
 
     def score(self, settings: Sequence[Setting], found: Tensor) -> None:
         """Writes the cosines under each setting to ``found`` (settings, V, T)."""
@@ -119,12 +127,11 @@ class Pairs:
             return
         if k < F:
             chosen = torch.ge(self.cosine, self.order[k - 1][:, None], out=weights if even else vector)
-            if self.tied[k - 1]:
+            if self.apart[k - 1] <= 0:
                 self._choose(k, chosen)
         if not even:
-            below, least = self.below
-            torch.mul(below, torch.tensor(1 / temperature), out=weights)  # a number would be converted each time
-            if least / temperature < FAINT:
+            torch.mul(self.below, torch.tensor(1 / temperature), out=weights)  # a number would be converted each time
+            if -self.spread / temperature < FAINT:
                 weights.clamp_(min=FAINT)
             weights.exp_()
             if k < F:
@@ -168,12 +175,12 @@ def sweep(
     # Neither is around the yield: what is done with a tile keeps its own mode and precision.
     with evaluating(head):
         index, units = Rooted.of(head.space.frames(videos)), head.space.texts(texts)
-    for rows in torch.arange(len(texts)).split(tile):
-        unit = units[rows]
+    whole = videos.frame_mask.all(1).cpu()
+    for rows, unit in zip(torch.arange(len(texts)).split(tile), units.split(tile), strict=True):
         found = unit.new_empty(len(settings), len(videos), len(rows))
         with full_float32(), torch.no_grad():
-            for some, part in zip(slices(found[0], len(rows), PAIRS), parts(index, len(rows), PAIRS), strict=True):
-                Pairs(part, unit, head.space.normalize).score(settings, found[:, some])
+            for some, part in parts(index, len(rows), PAIRS):
+                Pairs(part, unit, head.space.normalize, not bool(whole[some].all())).score(settings, found[:, some])
         yield rows, found.mT
 
 
@@ -186,13 +193,14 @@ class Kept:
 
     def __init__(self, head: nn.Module, texts: Texts, videos: Videos) -> None:
         self.head, self.texts, self.videos = head, texts, videos
-        self.pairs: list[Pairs] = []
+        self.pairs: list[tuple[slice, Pairs]] = []
         if isinstance(head, TopKPooling | SoftmaxPooling) and len(texts) * videos.frame_mask.numel() <= KEPT:
             check_inputs(head, texts, videos)
             with evaluating(head):
                 unit = head.space.texts(texts)
-                kept = parts(Rooted.of(head.space.frames(videos)), len(texts))
-                self.pairs = [Pairs(part, unit, head.space.normalize) for part in kept]
+                index, whole = Rooted.of(head.space.frames(videos)), videos.frame_mask.all(1).cpu()
+                for some, part in parts(index, len(texts)):
+                    self.pairs.append((some, Pairs(part, unit, head.space.normalize, not bool(whole[some].all()))))
         self.last: tuple[dict[str, Any], Tensor] | None = None
 
     def similarity(self, keywords: Mapping[str, Any]) -> Tensor:
@@ -206,9 +214,9 @@ class Kept:
     def _pooled(self, head: Any) -> Tensor:
         setting = head.top_k, head.temperature
         within(self.videos, *setting)
-        found = self.pairs[0].cosine.new_empty(len(self.videos), len(self.texts))
+        found = self.videos.frames.new_empty(len(self.videos), len(self.texts), dtype=torch.float32)
         with evaluating(head):
-            for some, pairs in zip(slices(found, len(self.texts)), self.pairs, strict=True):
+            for some, pairs in self.pairs:
                 pairs.score([setting], found[None, some])
         return found.T
 

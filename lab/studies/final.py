@@ -19,7 +19,7 @@ from lab.studies.diversity import diversity
 from lab.studies.guard import SealedStore
 from lab.studies.setups import Setup, Study
 from lab.studies.splits import Fitted, Splits, load_levels
-from lab.training.loop import Split
+from lab.training.course import Split
 
 
 @dataclass(frozen=True)

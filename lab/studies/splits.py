@@ -28,7 +28,7 @@ from lab.store.find import pass_command
 from lab.studies.setups import Setup
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
-from lab.training.loop import Split, validate
+from lab.training.course import Split, validate
 from lab.training.recipe import AUDIO_LEVELS, Recipe
 from lab.training.stacked import OnEpoch
 from lab.training.stages import Epoch, start_of

@@ -21,7 +21,7 @@ from lab.errors import LabError
 from lab.heads.cmfi import CMFI
 from lab.runs import Run
 from lab.studies.setups import Setup
-from lab.training.loop import copied
+from lab.training.course import copied
 from lab.training.recipe import Recipe
 from lab.training.stacked import Member, OnEpoch, Outcome, train_stack
 from lab.training.stages import Epoch, History

@@ -117,25 +117,22 @@ class Lifted:
 class StackedStep:
     """``step.Step`` of K members: each with its own rows, rates, weight decay, gradient norm and scale.
 
-    ``shares`` (steps of the stage ``index``, K) are what rates are multiplied by; ``losses`` (steps an epoch, K).
+    ``shares`` (steps of their stage, K) are what rates are multiplied by; ``losses`` (steps an epoch, K).
     """
 
-    def __init__(
-        self, courses: Sequence[Course], index: int, texts: Texts, videos: Videos, truth: Truth, shares: Tensor
-    ) -> None:
-        self.courses, self.index, self.recipe = list(courses), index, courses[0].recipe
+    def __init__(self, courses: Sequence[Course], texts: Texts, videos: Videos, truth: Truth, shares: Tensor) -> None:
+        self.courses, self.recipe = list(courses), courses[0].recipe
         self.texts, self.videos, self.truth = texts, videos, truth
         self.device = texts.sentences.device
         on_gpu = self.device.type == "cuda"
         self.bf16 = on_gpu if self.recipe.precision == "auto" else self.recipe.precision == "bf16"
-        stages = [course.stages[index] for course in courses]
-        rates = [[stage.lr, course.recipe.scale_lr] for stage, course in zip(stages, courses, strict=True)]
+        rates = [[course.stage.lr, course.recipe.scale_lr] for course in courses]
         every = shares.double()[..., None] * torch.tensor(rates, dtype=torch.float64)
         self.rates = every.to(self.device, torch.float32 if on_gpu else torch.float64)
         groups = [
             {"params": parameters, "weight_decay": decay}
-            for stage, course in zip(stages, courses, strict=True)
-            for parameters, decay in ((stage.parameters, course.recipe.weight_decay), ([course.scale], 0.0))
+            for course in courses
+            for parameters, decay in ((course.stage.parameters, course.recipe.weight_decay), ([course.scale], 0.0))
         ]
         self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
         self.within = torch.arange(self.recipe.batch, device=self.device)
@@ -156,7 +153,7 @@ class StackedStep:
         self.optimizer.param_groups = [group for k in numbers for group in groups[2 * k : 2 * k + 2]]
         for group, rate in zip(self.optimizer.param_groups, self.rate.flatten(), strict=True):
             group["lr"] = rate  # a view: written to before each step
-        modules = [course.stages[self.index].module for course in self.courses]
+        modules = [course.stage.module for course in self.courses]
         self.lifted = Lifted(modules, [course.chance for course in self.courses])
         self.scales = torch.stack([course.scale.detach() for course in self.courses])
         for course, part in zip(self.courses, self.scales, strict=True):

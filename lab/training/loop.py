@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -14,21 +13,18 @@ from torch import Tensor, nn
 from lab import cli
 from lab.device import full_float32, memory_told
 from lab.embeddings import RaggedWords, Texts, Videos
-from lab.errors import LabError
-from lab.metrics import retrieval_metrics
 from lab.needs import check_inputs, needed
-from lab.similarity import similarity_matrix
 from lab.training.capture import Replayed, recorder_for
+from lab.training.course import Course, Split, course_of, require_finite, validate
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
-from lab.training.stages import Epoch, History, Stage, only, start_of
-from lab.training.step import MAX_LOG_SCALE, Step
+from lab.training.stages import Epoch, History, only
+from lab.training.step import Step
 
 #: Steps after which the losses are looked at, as far as they are on the host.
 LOOK = 100
 
 OnEpoch = Callable[[int, dict[str, float]], None]
-Split = tuple[Texts, Videos]
 
 
 def train(
@@ -64,53 +60,36 @@ def train(
     if not len(texts):
         raise ValueError("training needs at least one text, got none")
     check_inputs(head, texts, videos)
-    device, owner = texts.sentences.device, texts.video
-    head.to(device)
-    start = start_of(head, recipe, parameters, after)
-    stages, epochs, past = start.stages, start.epochs, start.past
-    scale = nn.Parameter(torch.tensor(min(math.log(start.logit_scale), MAX_LOG_SCALE), device=device))
-    truth = Truth(owner, len(videos), same_text if recipe.twins == "positives" else None)
-    total = sum(stage.epochs for stage in stages) * math.ceil(len(texts) / recipe.batch)
-    kept = Epoch(0, "untrained", math.nan, math.exp(scale.item()), 0.0)
+    chance = torch.default_generator  # dropout's on a CPU
+    course = course_of(head, recipe, texts.sentences.device, parameters=parameters, after=after, chance=chance)
+    truth = Truth(texts.video, len(videos), same_text if recipe.twins == "positives" else None)
+    total = sum(stage.epochs for stage in course.stages) * math.ceil(len(texts) / recipe.batch)
     smaller = f"--set batch={max(2, recipe.batch // 2)}, which leaves a pair fewer negatives, or --device cpu"
     with cli.bar(total, "training", "step") as bar, memory_told(f"a step of batch={recipe.batch}", smaller):
-        for stage in stages:
+        for stage in course.stages:
             torch.manual_seed(recipe.seed)
+            course.begin(stage, len(texts))
             with only(head, stage):
-                for number, done in enumerate(_epochs(stage, texts, videos, recipe, scale, truth, bar, capture), 1):
-                    metrics = validate(stage.module, *validation) if validation is not None else {}
-                    last = replace(done, epoch=past + number, metrics=metrics)
-                    epochs.append(last)
-                    if number == 1 or validation is None or last.quality > kept.quality:
-                        kept, weights, best_scale = last, copied(head), scale.detach().clone()
-                    bar.set_postfix(loss=f"{last.loss:.3f}")
+                for epoch in _epochs(course, texts, videos, truth, validation, bar, capture):
+                    bar.set_postfix(loss=f"{epoch.loss:.3f}")
                     if on_epoch is not None:
-                        on_epoch(last.epoch, metrics)
-            head.load_state_dict(weights)
-            scale.data.copy_(best_scale)
-            past += stage.epochs
-            for parameter in stage.parameters:
-                parameter.grad = None  # as large as the weights, and of no more use
+                        on_epoch(epoch.epoch, epoch.metrics)
+            course.end()
     head.eval()
-    if not stages:
-        kept = replace(kept, metrics=validate(head, *validation) if validation is not None else {})
-        epochs.append(kept)
+    if course.kept is None:
+        metrics = validate(head, *validation) if validation is not None else {}
+        course.kept = Epoch(0, "untrained", math.nan, math.exp(course.scale.item()), 0.0, metrics)
+        course.epochs.append(course.kept)
         if on_epoch is not None:
-            on_epoch(0, kept.metrics)
-    return History(tuple(epochs), kept)
+            on_epoch(0, metrics)
+    return History(tuple(course.epochs), course.kept)
 
 
 def _epochs(
-    stage: Stage,
-    texts: Texts,
-    videos: Videos,
-    recipe: Recipe,
-    scale: nn.Parameter,
-    truth: Truth,
-    bar: Any,
-    capture: bool,
+    course: Course, texts: Texts, videos: Videos, truth: Truth, validation: Split | None, bar: Any, capture: bool
 ) -> Iterator[Epoch]:
     """Trains one stage and yields after each of its epochs. Raises ``LabError`` where it diverges."""
+    stage, recipe, scale = course.stage, course.recipe, course.scale
     texts, videos = needed(stage.module, texts, videos)
     per_epoch = math.ceil(len(texts) / recipe.batch)
     total = stage.epochs * per_epoch
@@ -118,10 +97,9 @@ def _epochs(
     step = Step(stage, texts, videos, truth, scale, recipe, shares)
     steps = Replayed(step, recorder_for(stage.module, scale.device) if capture else None)
     counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
-    guess, before = math.nan, math.inf
     for end in range(per_epoch, total + 1, per_epoch):
         begun = time.perf_counter()
-        order = torch.randperm(len(texts))  # on the host, so that the seed means the same on every device
+        order = torch.randperm(len(texts), generator=course.chance)  # on the host: the same on every device
         step.begin(order)
         with full_float32(), steps.running():
             for i, rows in enumerate(order.split(recipe.batch), 1):
@@ -129,63 +107,11 @@ def _epochs(
                 bar.update()
                 if i % LOOK == 0:
                     require_finite(step.arrived(), end, stage)
-        losses = step.losses.tolist()
-        require_finite(losses, end, stage)
-        mean = mean_loss(losses, len(texts), recipe.batch)
-        guess = losses[0] if math.isnan(guess) else guess
-        require_falling(mean, before, max(guess, math.log(recipe.batch)), end, total, stage)
-        before = mean
-        yield Epoch(0, stage.name, mean, math.exp(scale.item()), time.perf_counter() - begun)
-
-
-def validate(head: nn.Module, texts: Texts, videos: Videos) -> dict[str, float]:
-    """Text-to-video metrics by exact scoring. Raises ``LabError`` where the head's similarities are not finite."""
-    if texts.video is None:
-        raise ValueError("validation texts must name their videos")
-    similarity = similarity_matrix(head, texts, videos)
-    if not torch.isfinite(similarity).all():
-        raise LabError("the head's similarities are no longer finite: lower the rate, the training diverges")
-    return retrieval_metrics(similarity.numpy(), texts.video.cpu().numpy())
+        losses = step.losses.tolist()  # waited for
+        yield course.close(losses, time.perf_counter() - begun, validation)
 
 
 def schedule(step: int, total: int, warmup: float) -> float:
     """Linear warm-up over a share of all steps, then a cosine to zero."""
     rise = max(1, round(total * warmup))
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, total - rise)))
-
-
-def require_finite(losses: list[float], step: int, stage: Stage) -> None:
-    """Raises ``LabError`` for a loss that is not finite; ``step`` steps end with the last of them."""
-    for i, loss in enumerate(losses):
-        if not math.isfinite(loss):
-            raise LabError(
-                f"the loss or its gradient is {loss} at step {step - len(losses) + i}: lower the rate, "
-                f"{_rate(stage)} diverges"
-            )
-
-
-def require_falling(mean: float, before: float, guess: float, step: int, total: int, stage: Stage) -> None:
-    """Raises ``LabError`` for a mean loss above twice that of guessing, unless it is about to come down again."""
-    if mean > 2 * guess and (mean >= before or step == total):
-        raise LabError(
-            f"the loss is {mean:.3g} after {step} steps, above twice that of guessing and of the untrained head "
-            f"({guess:.3g}): lower the rate, {_rate(stage)} diverges"
-        )
-
-
-def _rate(stage: Stage) -> str:
-    return f"{'audio_lr' if stage.name == 'audio' else 'lr'}={stage.lr:g}"
-
-
-def mean_loss(losses: list[float], texts: int, batch: int) -> float:
-    """The mean over pairs of losses that are means over batches, of which the last may be smaller."""
-    last = texts - batch * (len(losses) - 1)
-    return (batch * math.fsum(losses[:-1]) + last * losses[-1]) / texts
-
-
-# -- its parts ---------------------------------------------------------------------------------------------------------
-
-
-def copied(head: nn.Module) -> dict[str, Tensor]:
-    """A head's weights as they are now, whatever is done to it later."""
-    return {name: value.detach().clone() for name, value in head.state_dict().items()}

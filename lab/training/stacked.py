@@ -24,12 +24,12 @@ from lab.embeddings import RaggedWords, Texts, Videos
 from lab.errors import LabError
 from lab.needs import check_inputs, needed
 from lab.training.capture import Replayed, recorder_for
-from lab.training.course import course_of
+from lab.training.course import Split, copied, course_of
 from lab.training.lifted import Lifted, StackedStep, build_of, obstacle
-from lab.training.loop import Split, copied, schedule, train, validate
+from lab.training.loop import schedule, train
 from lab.training.loss import Truth
 from lab.training.recipe import Recipe
-from lab.training.stages import Epoch, History, only
+from lab.training.stages import History, only
 
 log = logging.getLogger(__name__)
 
@@ -169,7 +169,10 @@ class _Stack:
         self.texts, self.videos, self.validation, self.on_epoch = texts, videos, validation, on_epoch
         self.recipe, self.device = first.recipe, texts.sentences.device
         self.truth = Truth(texts.video, len(videos), same_text if self.recipe.twins == "positives" else None)
-        self.courses = [course_of(n, each.head, each.recipe, self.device, each.after) for n, each in members.items()]
+        self.courses = [
+            course_of(each.head, each.recipe, self.device, after=each.after, number=number)
+            for number, each in members.items()
+        ]
         self.told = False
 
     def refused(self) -> str:
@@ -198,7 +201,9 @@ class _Stack:
                 with ExitStack() as fixed:
                     for course in self.courses:
                         fixed.enter_context(only(course.head, course.stages[i]))
-                    yield from self._stage(i, bar)
+                        course.begin(course.stages[i], len(self.texts))
+                    if self.courses:
+                        yield from self._stage(bar)
                 for course in self.courses:
                     course.end()
         for course in self.courses:
@@ -208,21 +213,17 @@ class _Stack:
                 raise ValueError("a stack has at least one epoch")
             yield course.number, History(tuple(course.epochs), course.kept)
 
-    def _stage(self, index: int, bar: Any) -> Iterator[tuple[int, Outcome]]:
-        """One stage of all; gives those that end in it."""
-        if not self.courses:
-            return
+    def _stage(self, bar: Any) -> Iterator[tuple[int, Outcome]]:
+        """The stage that all have begun; gives those that end in it."""
         torch.manual_seed(self.recipe.seed)  # of the dropout on a GPU
-        for course in self.courses:
-            course.begin()
-        stages = [course.stages[index] for course in self.courses]
-        texts, videos = needed(stages[0].module, self.texts, self.videos)
+        stage = self.courses[0].stage
+        texts, videos = needed(stage.module, self.texts, self.videos)
         counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None
-        total = stages[0].epochs * math.ceil(len(texts) / self.recipe.batch)
+        total = stage.epochs * math.ceil(len(texts) / self.recipe.batch)
         shares = [[schedule(step, total, c.recipe.warmup) for c in self.courses] for step in range(total)]
-        step = StackedStep(self.courses, index, texts, videos, self.truth, torch.tensor(shares, dtype=torch.float64))
-        steps = Replayed(step, recorder_for(stages[0].module, self.device))
-        for epoch in range(1, stages[0].epochs + 1):
+        step = StackedStep(self.courses, texts, videos, self.truth, torch.tensor(shares, dtype=torch.float64))
+        steps = Replayed(step, recorder_for(stage.module, self.device))
+        for _ in range(stage.epochs):
             begun = time.perf_counter()
             orders = torch.stack([torch.randperm(len(texts), generator=course.chance) for course in self.courses])
             step.begin(orders)
@@ -231,8 +232,8 @@ class _Stack:
                     steps(rows.shape[1], int(counts[rows].max()) if counts is not None else None)
                     bar.update()
             losses = step.losses.T.tolist()
-            seconds = (time.perf_counter() - begun) / len(self.courses)  # a share, so that they sum to what it took
-            ended = self._judge(index, losses, epoch * len(step.losses), total, seconds)
+            # A share of the time, so that they sum to what it took.
+            ended = self._judge(losses, (time.perf_counter() - begun) / len(self.courses))
             if not ended:
                 continue
             left = [k for k, course in enumerate(self.courses) if course.number not in ended]
@@ -240,30 +241,22 @@ class _Stack:
             self.courses = [self.courses[k] for k in left]
             if left:
                 step.keep(left)
-                steps = Replayed(step, recorder_for(stages[0].module, self.device))
+                steps = Replayed(step, recorder_for(stage.module, self.device))
             for course in gone:
                 course.release()
                 yield course.number, ended[course.number]
             if not left:
                 return
 
-    def _judge(
-        self, index: int, losses: list[list[float]], step: int, total: int, seconds: float
-    ) -> dict[int, LabError | None]:
+    def _judge(self, losses: list[list[float]], seconds: float) -> dict[int, LabError | None]:
         """After an epoch: its losses and validation. Gives those that end with it, and why."""
         ended: dict[int, LabError | None] = {}
         told: dict[int, dict[str, float]] = {}
         for course, own in zip(self.courses, losses, strict=True):
-            stage = course.stages[index]
             try:
-                mean = course.judge(own, len(self.texts), step, total, stage)
-                metrics = validate(stage.module, *self.validation) if self.validation is not None else {}
+                told[course.number] = course.close(own, seconds, self.validation).metrics
             except LabError as error:
                 ended[course.number] = error
-                continue
-            number, factor = course.past + 1, math.exp(course.scale.item())
-            course.keep(Epoch(number, stage.name, mean, factor, seconds, metrics), last=self.validation is None)
-            told[course.number] = metrics
         self.told = True
         if self.on_epoch is not None and told:
             ended |= dict.fromkeys(self.on_epoch(max(course.past for course in self.courses), told))
