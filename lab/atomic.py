@@ -1,9 +1,12 @@
-"""Files that are there whole or not at all, whenever the machine stops."""
+"""Files that are there whole or not at all, whenever the machine stops, and its power too."""
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from lab.errors import LabError
@@ -15,23 +18,55 @@ def replace_text(file: Path, text: str) -> None:
 
 
 def replace_bytes(file: Path, data: bytes) -> None:
-    """Writes a file through a temporary one and a rename; on an error the old content stands and nothing is left.
+    """Writes a file as ``replaced`` does."""
+    with replaced(file) as fresh, fresh.open("wb") as stream:
+        stream.write(data)
 
-    A link to a file gives way, what it leads to stays as it is: so stores can be kept where each file is a link (DVC,
+
+@contextmanager
+def replaced(file: Path) -> Iterator[Path]:
+    """A path for a file that takes the place of ``file`` when the body ends; on an error nothing of it is left.
+
+    Its content is on the disk before it has that name: after a power cut there is the old one or the new one. A link
+    to a file gives way, what it leads to stays as it is: so stores can be kept where each file is a link (DVC,
     git-annex). Raises ``LabError`` as ``require_replaceable``.
     """
     require_replaceable(file)
     # Not the pid: shards on two machines may share it, and the directory.
     fresh = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
-        with fresh.open("wb") as stream:
-            stream.write(data)
-            stream.flush()
-            os.fsync(stream.fileno())
+        yield fresh
+        sync([fresh])
         fresh.replace(file)
     except BaseException:
         fresh.unlink(missing_ok=True)
         raise
+
+
+def sync(paths: Iterable[Path]) -> None:
+    """Waits until files, and the names in directories, are on the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        except OSError as error:
+            if not (error.errno == errno.EINVAL and path.is_dir()):  # some network drives cannot do that with one
+                raise
+        finally:
+            os.close(descriptor)
+
+
+def require_room_for(file: Path) -> None:
+    """Makes the directory of ``file``. Raises ``OSError`` where nothing can be made in it: before the work, not after.
+
+    Tried, since permissions tell neither a read-only disk nor what a network drive allows.
+    """
+    file.parent.mkdir(parents=True, exist_ok=True)
+    trial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    try:
+        trial.touch()
+    finally:
+        trial.unlink(missing_ok=True)
 
 
 def require_replaceable(file: Path, *, links: bool = True) -> None:

@@ -287,9 +287,9 @@ def test_features_that_the_passport_has_lost_are_not_wiped(world: World, full: P
 
 def test_what_a_kill_left_while_room_was_made_is_cleared_away(world: World, tmp_path: Path) -> None:
     writer = world.create(tmp_path / "s.zarr")
-    (tmp_path / "s.zarr" / "zarr.ab12.partial").write_text("{")
+    (tmp_path / "s.zarr" / ".zarr.json.ab12").write_text("{")
     world.make_room(writer)
-    assert not list((tmp_path / "s.zarr").glob("*.partial"))
+    assert not list((tmp_path / "s.zarr").glob(".*"))
 
 
 def test_a_disk_without_hard_links_will_do(

@@ -34,6 +34,11 @@ def readable(array: Any) -> bool:
     return bool(whole and codec["index_location"] == "end" and names == ["bytes", "crc32c"])
 
 
+def file_of(folder: Path, number: int, axes: int) -> Path:
+    """The file of an array in ``folder`` that holds the chunk (or the shard) of a number; there may be none."""
+    return folder / "c" / "/".join([str(number), *["0"] * (axes - 1)])
+
+
 def read_rows(array: Any, folder: Path, first: int, end: int) -> NDArray[Any]:
     """Rows first to end−1 of a ``readable`` array in ``folder``; a chunk that was never written gives the fill value.
 
@@ -44,10 +49,9 @@ def read_rows(array: Any, folder: Path, first: int, end: int) -> NDArray[Any]:
     row_bytes = out.itemsize * int(np.prod(array.shape[1:]))
     sharded = array.shards is not None
     per_file = array.shards[0] // rows if sharded else 1
-    tail = "/0" * (out.ndim - 1)
 
     def fetch(file_number: int) -> None:
-        file = folder / f"c/{file_number}{tail}"
+        file = file_of(folder, file_number, out.ndim)
         inside = range(file_number * per_file, (file_number + 1) * per_file)
         if file.is_fifo():
             raise ValueError(f"{file} is a pipe, which would be waited for")

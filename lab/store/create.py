@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import zarr
 
-from lab.atomic import replace_text
+from lab.atomic import replace_text, sync
 from lab.errors import LabError
 from lab.store.folder import Folder
 from lab.store.layout import SCHEMA, TABLES, Spec, video_arrays
@@ -38,8 +38,10 @@ def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any])
         group.create_group(TABLES)
         write_tables(fresh, collection)
         make_arrays(group, video_arrays(len(collection.videos)))
+        sync([fresh, *fresh.rglob("*")])
         try:
             fresh.rename(path)
+            sync([path.parent])
         except OSError as error:
             if not path.exists():
                 raise

@@ -29,7 +29,7 @@ def damaged(store: Store) -> Iterator[str]:
             continue
         wanted = prod(array.chunks) * array.dtype.itemsize
         for file in sorted((store.path / name / "c").rglob("*")):
-            if file.is_file() and file.suffix != ".partial" and (found := file.stat().st_size) != wanted:
+            if file.is_file() and not file.name.startswith(".") and (found := file.stat().st_size) != wanted:
                 yield f"{file} is damaged, it has {found:,} bytes of {wanted:,}: {_remedy(store, name, file)}"
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike
 
+from lab.atomic import sync
 from lab.errors import LabError
 from lab.store import passport as passports
 from lab.store.create import make_arrays
@@ -93,9 +94,11 @@ def _room(path: Path, modality: str, section: Mapping[str, Any]) -> Iterator[tup
         _require_nothing_of(store, modality)
         group = zarr.open_group(Folder(path), mode="r+", use_consolidated=False)
         yield store, group
-        for litter in path.glob("zarr.*.partial"):  # of a pass that was killed here; zarr warns of it at each listing
+        for litter in path.glob(".zarr.json.*"):  # of a pass that was killed here; zarr warns of it at each listing
             litter.unlink()
+        sync(file for file in path.rglob("*") if file.is_dir())  # what the section tells of must outlast a power cut
         group.attrs.update({"passport": store.passport | {modality: dict(section)}})
+        sync([path])
 
 
 def _require_nothing_of(store: Store, modality: str) -> None:

@@ -16,8 +16,10 @@ import numpy as np
 import zarr
 from numpy.typing import ArrayLike, NDArray
 
+from lab.atomic import sync
 from lab.errors import LabError
 from lab.store import room, thumbnails
+from lab.store.chunks import file_of
 from lab.store.create import write_tables
 from lab.store.damage import damaged
 from lab.store.folder import Folder
@@ -27,6 +29,10 @@ from lab.store.reader import Store
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
+
+#: What a unit of videos has, in the order in which it is written: the counts last, which make the others visible.
+FRAMES = ("frames", "frame_times_s", "duration_s", "frame_count")
+AUDIO = ("audio", "audio_segments", "audio_presence", "audio_segment_count")
 
 
 @dataclass(frozen=True)
@@ -57,6 +63,7 @@ class StoreWriter:
         if "packed" in self.group.attrs:  # a unit is a part of a shard there, and writing it would rewrite the shard
             raise LabError(f"{path} is a packed copy, for reading: go on with the store that it was made from")
         self.ledger = Ledger(path / TABLES / "ledger")
+        self._written = set[Path]()  # files since the last unit was recorded
 
     def refresh_files(self, collection: Collection) -> None:
         """Notes where the files are now: some may have come since the store was made."""
@@ -87,9 +94,7 @@ class StoreWriter:
     def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
-        features, times = self._held("frames", block), self._held("frame_times_s", block)
-        durations, counts = self._held("duration_s", block), self._held("frame_count", block)
-        shown = counts.copy()
+        features, times, durations, counts = held = self._held(FRAMES, block)
         for i, row in enumerate(rows):
             if row is None:
                 continue
@@ -97,22 +102,77 @@ class StoreWriter:
             features[i, : len(row.features)] = row.features
             times[i, : len(row.times_s)] = row.times_s
             durations[i], counts[i] = row.duration_s, len(row.features)
-        self._hide("frame_count", block, shown, counts)
-        self._array("frames")[block] = features
-        self._array("frame_times_s")[block] = times
-        self._array("duration_s")[block] = durations
+        self._hide("frame_count", block, counts)
         self._write_thumbnails(first, rows)
-        self._array("frame_count")[block] = counts
+        for name, values in zip(FRAMES, held, strict=True):
+            self._put(name, block, values)
+
+    def write_audio(self, first: int, rows: Sequence[AudioRow | None]) -> None:
+        """The videos of one unit; a row that is None stays as it is."""
+        block = _within_unit(first, len(rows), UNIT_VIDEOS)
+        whole, parts, presence, counts = held = self._held(AUDIO, block)
+        for i, row in enumerate(rows):
+            if row is None:
+                continue
+            whole[i], parts[i], counts[i], presence[i] = np.nan, np.nan, 0, PRESENCE[row.presence]
+            if row.clip is not None and row.segments is not None:
+                whole[i], parts[i, : len(row.segments)], counts[i] = row.clip, row.segments, len(row.segments)
+        self._hide("audio_segment_count", block, counts)
+        for name, values in zip(AUDIO, held, strict=True):
+            self._put(name, block, values)
+
+    def write_text(self, rows: NDArray[np.int64], sentences: NDArray[np.float32], words: NDArray[np.float32]) -> None:
+        """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""
+        number = int(rows[0]) // UNIT_CAPTIONS
+        unit = _within_unit(number * UNIT_CAPTIONS, int(rows[-1]) + 1 - number * UNIT_CAPTIONS, UNIT_CAPTIONS)
+        width = self._array("words").chunks[0]
+        start, count, whole, flags = self._held(("word_start", "word_count", "sentences", "encoded"), unit)
+        (tokens,) = self._held(("words",), slice(number * width, (number + 1) * width))
+        local = rows - unit.start
+        places = token_rows(start[local] - number * width, count[local])
+        if len(places) != len(words):
+            raise ValueError(f"{len(words)} word vectors for {len(places)} tokens")
+        whole[local], tokens[places], flags[local] = sentences, words, 1
+        self._put("sentences", unit, whole)
+        self._put("words", slice(number * width, (number + 1) * width), tokens)
+        self._put("encoded", unit, flags)
+
+    def record(self, block: str, entries: Iterable[Entry]) -> None:
+        """Commits a unit: its ledger rows, in the block's file (``videos_block``, ``text_block``).
+
+        Before that its files must be in their directories for good, or a power cut could leave the rows alone.
+        """
+        folders = {
+            folder for file in self._written for folder in file.parents if folder.is_relative_to(self.store.path)
+        }
+        sync(sorted(folder for folder in folders if folder.is_dir()))
+        self._written.clear()
+        self.ledger.update(block, entries)
 
     def _array(self, name: str) -> Any:
         return self.group[name]
 
-    def _held(self, name: str, rows: slice) -> NDArray[Any]:
+    def _held(self, names: Iterable[str], rows: slice) -> list[NDArray[Any]]:
         """What is there of the rows that are to be changed, as arrays of our own. ``LabError`` for a damaged chunk."""
-        try:
-            return np.array(self._array(name)[rows])
-        except (ValueError, RuntimeError):
-            raise LabError(next(damaged(self.store), f"{self.store.path}: array '{name}' cannot be read")) from None
+        held = []
+        for name in names:
+            try:
+                held.append(np.array(self._array(name)[rows]))
+            except (ValueError, RuntimeError):
+                raise LabError(next(damaged(self.store), f"{self.store.path}: array '{name}' cannot be read")) from None
+        return held
+
+    def _hide(self, name: str, block: slice, counts: NDArray[Any]) -> None:
+        """Before a row gets shorter (its file is broken now): what will be no more must not be seen half-gone."""
+        (shown,) = self._held((name,), block)
+        if (counts < shown).any():
+            self._put(name, block, np.minimum(shown, counts))
+
+    def _put(self, name: str, rows: slice, values: NDArray[Any]) -> None:
+        """Rows of one chunk."""
+        array = self._array(name)
+        array[rows] = values
+        self._written.add(file_of(self.store.path / name, rows.start // array.chunks[0], array.ndim))
 
     def _write_thumbnails(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The pictures of these rows, beside those of the unit's other rows: their files may have gone."""
@@ -121,52 +181,7 @@ class StoreWriter:
         fresh = held | {first + i: list(row.thumbnails) for i, row in enumerate(rows) if row is not None}
         if fresh != held and any(fresh.values()):
             thumbnails.replace(file, fresh)
-
-    def _hide(self, name: str, block: slice, shown: NDArray[Any], counts: NDArray[Any]) -> None:
-        """Before a row gets shorter (its file is broken now): what will be no more must not be seen half-gone."""
-        if (counts < shown).any():
-            self._array(name)[block] = np.minimum(shown, counts)
-
-    def write_audio(self, first: int, rows: Sequence[AudioRow | None]) -> None:
-        """The videos of one unit; a row that is None stays as it is."""
-        block = _within_unit(first, len(rows), UNIT_VIDEOS)
-        names = ("audio", "audio_segments", "audio_segment_count", "audio_presence")
-        whole, parts, counts, presence = (self._held(name, block) for name in names)
-        shown = counts.copy()
-        for i, row in enumerate(rows):
-            if row is None:
-                continue
-            whole[i], parts[i], counts[i], presence[i] = np.nan, np.nan, 0, PRESENCE[row.presence]
-            if row.clip is not None and row.segments is not None:
-                whole[i], parts[i, : len(row.segments)], counts[i] = row.clip, row.segments, len(row.segments)
-        self._hide("audio_segment_count", block, shown, counts)
-        for name, values in zip(names, (whole, parts, counts, presence), strict=True):
-            self._array(name)[block] = values
-
-    def write_text(self, rows: NDArray[np.int64], sentences: NDArray[np.float32], words: NDArray[np.float32]) -> None:
-        """Captions ``rows`` of one unit: sentences (n, D), and their words in a row (N', D)."""
-        first = int(rows[0]) // UNIT_CAPTIONS * UNIT_CAPTIONS
-        unit = _within_unit(first, int(rows[-1]) + 1 - first, UNIT_CAPTIONS)
-        start, count = self._held("word_start", unit), self._held("word_count", unit)
-        local = rows - unit.start
-        held = self._held("sentences", unit)
-        held[local] = sentences
-        width = self._array("words").chunks[0]
-        base = int(rows[0]) // UNIT_CAPTIONS * width
-        tokens = self._held("words", slice(base, base + width))
-        places = token_rows(start[local] - base, count[local])
-        if len(places) != len(words):
-            raise ValueError(f"{len(words)} word vectors for {len(places)} tokens")
-        tokens[places] = words
-        flags = self._held("encoded", unit)
-        flags[local] = 1
-        self._array("sentences")[unit] = held
-        self._array("words")[base : base + width] = tokens
-        self._array("encoded")[unit] = flags
-
-    def record(self, block: str, entries: Iterable[Entry]) -> None:
-        """Commits a unit: its ledger rows, in the block's file (``videos_block``, ``text_block``)."""
-        self.ledger.update(block, entries)
+            self._written.add(file)
 
 
 def _within_unit(first: int, length: int, size: int) -> slice:
