@@ -16,6 +16,8 @@ from typing import Any
 from lab.figures.style import few_colours
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+#: With what a browser does; a busy machine is slow.
+PATIENCE_MS = 240_000
 #: Of the README's picture.
 WIDTH, HEIGHT = 1400, 1350
 
@@ -32,7 +34,8 @@ def browser() -> Iterator[Any]:
 
     with sync_playwright() as driver:
         sandbox = ["--no-sandbox"] if os.geteuid() == 0 else []
-        opened = driver.chromium.launch(executable_path=find_browser(), args=[*sandbox, "--disable-gpu"])
+        given = [*sandbox, "--disable-gpu", "--disable-dev-shm-usage"]  # in a container /dev/shm may be small
+        opened = driver.chromium.launch(executable_path=find_browser(), args=given, timeout=PATIENCE_MS)
         try:
             yield opened
         finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ from synthetic import World, make_world
 
 if TYPE_CHECKING:
     from paged import Paged
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a script began with &, for its children, too
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -53,7 +53,7 @@ class Machine:
     def run(self, command: Sequence[str], **how: Any) -> str:
         """What a command here said; raises where it fails."""
         running = self.start(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **how)
-        told, _ = running.communicate(timeout=120)
+        told, _ = running.communicate(timeout=600)
         if running.returncode:
             raise OSError(f"{command} on {self.name}: {told}")
         return told

@@ -52,6 +52,8 @@ def served(answers: Answers) -> Iterator[str]:
     server = uvicorn.Server(uvicorn.Config(application(answers), log_level="warning"))
     thread = threading.Thread(target=server.run, kwargs={"sockets": [at]}, daemon=True)
     thread.start()
-    yield f"http://127.0.0.1:{at.getsockname()[1]}/"
-    server.should_exit = True
-    thread.join(10)
+    try:
+        yield f"http://127.0.0.1:{at.getsockname()[1]}/"
+    finally:
+        server.should_exit = True
+        thread.join(60)

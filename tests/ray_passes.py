@@ -17,6 +17,7 @@ from pathlib import Path
 from lab import cli
 from lab.cache import main
 from lab.cluster.connection import connected
+from lab.store import CHUNK_VIDEOS
 
 
 def family() -> dict[int, str]:
@@ -34,12 +35,17 @@ def family() -> dict[int, str]:
     return found
 
 
-def killed(names: list[str], after: Path, within_s: float = 120.0) -> list[str]:
-    """Kills a process of each name, as soon as the file is there; the names that it found."""
+def rows(store: Path) -> int:
+    """Videos that are in the ledger."""
+    return sum(file.read_text().count('"frames"') for file in (store / "tables" / "ledger").glob("videos-*.ndjson"))
+
+
+def killed(names: list[str], store: Path, after: int, within_s: float = 240.0) -> list[str]:
+    """Kills a process of each name, as soon as so many videos are done; the names that it found."""
     end = time.monotonic() + within_s
     found: list[str] = []
     while time.monotonic() < end and len(found) < len(names):
-        if after.exists():
+        if rows(store) >= after:
             for pid, called in family().items():
                 for name in names:
                     if name in called and name not in found:
@@ -49,26 +55,26 @@ def killed(names: list[str], after: Path, within_s: float = 120.0) -> list[str]:
     return found
 
 
-def run(arguments: list[str], store: Path, kills: list[list[str]]) -> tuple[int, list[str]]:
-    """A pass with kills: the first when the first unit is written, the second when the second block is begun."""
+def run(arguments: list[str], store: Path, kills: dict[int, list[str]]) -> tuple[int, list[str]]:
+    """A pass with kills: whom, by how many videos are done by then."""
     found: list[str] = []
 
     def strike() -> None:
-        for block, names in enumerate(kills):
-            found.extend(killed(names, store / "tables" / "ledger" / f"videos-{block:06d}.ndjson"))
+        for after, names in kills.items():
+            found.extend(killed(names, store, after))
 
     thread = threading.Thread(target=strike, daemon=True)
     thread.start()
     code = cli.run(main, [*arguments, "--ray", "--name", store.stem])
-    thread.join(1.0)
+    thread.join(30.0)
     return code, found
 
 
 def script(features: Path, arguments: list[str]) -> None:
     told = {}
     with connected("local", decoders=1):
-        told["killed"] = run(arguments, features / "killed.zarr", [["ray::Encoder"], ["ray::decode"]])
-        told["left"] = run(arguments, features / "left.zarr", [["gcs/gcs_server", "raylet/raylet"]])
+        told["killed"] = run(arguments, features / "killed.zarr", {1: ["ray::Encoder"], CHUNK_VIDEOS: ["ray::decode"]})
+        told["left"] = run(arguments, features / "left.zarr", {1: ["gcs/gcs_server", "raylet/raylet"]})
     end = time.monotonic() + 60
     while (ours := [name for name in family().values() if "Agent" not in name]) and time.monotonic() < end:
         time.sleep(0.1)

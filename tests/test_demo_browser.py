@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from browser import browser, find_browser
+from browser import PATIENCE_MS, browser, find_browser
 from paged import CMFI, MGFI, SCRIPT, XPOOL, Paged, served
 from searchable import EVIL, THINGS
 
@@ -41,7 +41,7 @@ class Tab:
     def __init__(self, chromium: Any, home: str, **options: Any) -> None:
         self.home, self.seen, self.wrong = home, [], []  # type: ignore[var-annotated]
         self.page = chromium.new_page(**({"viewport": {"width": 1300, "height": 900}} | options))
-        self.page.set_default_timeout(60_000)
+        self.page.set_default_timeout(PATIENCE_MS)
         self.page.on("request", lambda request: self.seen.append(request.url))
         self.page.on(
             "console", lambda line: self.wrong.append(line.text) if line.type in ("error", "warning") else None
@@ -150,6 +150,7 @@ def test_a_phone_in_either_scheme(page: str, paged: Paged, chromium: Any, scheme
 @needs_browser
 def test_errors_are_shown_in_the_page(page: str, paged: Paged, chromium: Any) -> None:
     tab = chromium.new_page()
+    tab.set_default_timeout(PATIENCE_MS)
     tab.goto(f"{page}#caption={paged.answers.captions[0]}&a=mean&b=")
     settled(tab, "“")
     tab.locator("#query").fill("   ")
@@ -164,6 +165,7 @@ def test_a_list_that_does_not_come_is_an_error_in_the_page(
     page: str, paged: Paged, chromium: Any, control: str
 ) -> None:
     tab = chromium.new_page()
+    tab.set_default_timeout(PATIENCE_MS)
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
     tab.goto(f"{page}#caption={paged.answers.captions[0]}&video=6&a=mean&b=")

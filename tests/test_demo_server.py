@@ -22,7 +22,7 @@ from lab import cli
 from lab.demo.__main__ import main
 from lab.demo.export import export
 from lab.demo.files import Files
-from lab.demo.server import listen, warm
+from lab.demo.server import PORTS, listen, warm
 from lab.store import open_store
 
 
@@ -162,7 +162,7 @@ def test_bad_questions_get_a_line(page: str) -> None:
 def test_a_port_in_use_gives_the_next_one(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO)
     with listen(28765) as first, listen(first.getsockname()[1]) as second:
-        assert second.getsockname()[1] == first.getsockname()[1] + 1
+        assert 0 < second.getsockname()[1] - first.getsockname()[1] < PORTS  # others may have taken some
         assert second.getsockname()[0] == "127.0.0.1"
     assert "is in use" in caplog.text
     assert isinstance(second, socket.socket)
@@ -204,7 +204,7 @@ def test_the_page_serves_without_its_text_tower(caplog: pytest.LogCaptureFixture
         def encoder(self) -> None:
             raise RuntimeError("out of\nmemory")
 
-    warm(Broken()).join(10)  # type: ignore[arg-type]
+    warm(Broken()).join(60)  # type: ignore[arg-type]
     assert [line.getMessage() for line in caplog.records] == [
         "captions can be picked, but no query typed: RuntimeError: out of memory"
     ]

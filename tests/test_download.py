@@ -96,10 +96,12 @@ def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
-def closed_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return int(free.getsockname()[1])
+@pytest.fixture
+def closed_port() -> Iterator[int]:
+    """Where nobody listens, and nobody else can meanwhile."""
+    with socket.socket() as held:
+        held.bind(("127.0.0.1", 0))
+        yield int(held.getsockname()[1])
 
 
 def begin(root: Path, url: str, have: int, validator: str = '"1"', total: int = len(BODY)) -> Path:
@@ -127,9 +129,9 @@ def test_a_file_arrives_whole_and_alone(web: Web, tmp_path: Path) -> None:
     assert left(tmp_path) == ["sub/a.bin"]
 
 
-def test_a_good_file_is_kept_without_network(tmp_path: Path) -> None:
+def test_a_good_file_is_kept_without_network(closed_port: int, tmp_path: Path) -> None:
     (tmp_path / "a.bin").write_bytes(BODY)
-    url = f"http://127.0.0.1:{closed_port()}/a"
+    url = f"http://127.0.0.1:{closed_port}/a"
     for known in ({"sha256": SHA}, {"md5": hashlib.md5(BODY).hexdigest()}, {"size": len(BODY)}, {}):  # noqa: S324
         assert fetch(Source(url, "a.bin", **known), tmp_path).read_bytes() == BODY  # type: ignore[arg-type]
 
@@ -232,8 +234,8 @@ def test_only_below_the_root(file: str, tmp_path: Path) -> None:
         fetch(Source("http://127.0.0.1/a", file), tmp_path)
 
 
-def test_offline_says_what_where_and_whither(tmp_path: Path) -> None:
-    url = f"http://127.0.0.1:{closed_port()}/msvd.zip"
+def test_offline_says_what_where_and_whither(closed_port: int, tmp_path: Path) -> None:
+    url = f"http://127.0.0.1:{closed_port}/msvd.zip"
     began = time.monotonic()
     with pytest.raises(LabError) as error:
         fetch(Source(url, "msvd.zip", what="captions and splits", unpack=True), tmp_path)
@@ -293,9 +295,11 @@ def test_two_processes_do_not_write_one_part(web: Web, tmp_path: Path) -> None:
 # -- a data set ------------------------------------------------------------------------------------------------------
 
 
-def test_a_data_set_comes_as_far_as_it_can(web: Web, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_data_set_comes_as_far_as_it_can(
+    web: Web, closed_port: int, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.INFO)
-    dead = f"http://127.0.0.1:{closed_port()}/c"
+    dead = f"http://127.0.0.1:{closed_port}/c"
     sources = [
         Source(f"{web.url}/gone/a", "a.bin"),
         Source(f"{web.url}/plain/b", "b.bin"),
@@ -315,10 +319,10 @@ def test_instructions_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert "lsmdc: ask MPII for access" in caplog.text
 
 
-def test_an_unpacked_archive_is_not_fetched_again(web: Web, tmp_path: Path) -> None:
+def test_an_unpacked_archive_is_not_fetched_again(closed_port: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "v.zip", "w") as made:
         made.writestr("v/1.avi", b"one")
-    source = Source(f"http://127.0.0.1:{closed_port()}/v.zip", "v.zip", unpack=True)
+    source = Source(f"http://127.0.0.1:{closed_port}/v.zip", "v.zip", unpack=True)
     download("x", [source], "", tmp_path)
     assert (tmp_path / "v/1.avi").read_bytes() == b"one"
     (tmp_path / "v.zip").unlink()  # a user who needs the space

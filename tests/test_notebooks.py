@@ -91,7 +91,9 @@ def execute(place: Path) -> Iterator[Callable[[list[Any]], None]]:
 
     def run(cells: list[Any]) -> None:
         fresh = nbformat.v4.new_code_cell("%reset -f")
-        client = NotebookClient(nbformat.v4.new_notebook(cells=[fresh, *cells]), km=manager, timeout=280)
+        client = NotebookClient(
+            nbformat.v4.new_notebook(cells=[fresh, *cells]), km=manager, timeout=800, startup_timeout=240
+        )
         try:
             client.execute(env={**os.environ, **environment(place)}, cwd=str(FOLDER))
         finally:
