@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -20,10 +20,9 @@ DTYPES: dict[str, torch.dtype] = {"fp32": torch.float32, "bf16": torch.bfloat16,
 
 def check_precision(name: str) -> Precision:
     """``name`` as a Precision. Raises LabError for any other word."""
-    for known in get_args(Precision):
-        if name == known:
-            return known  # type: ignore[no-any-return]
-    raise unknown("precision", name, get_args(Precision))
+    if name not in DTYPES:
+        raise unknown("precision", name, DTYPES)
+    return cast(Precision, name)
 
 
 def at_least_one(name: str, number: int) -> int:

@@ -117,12 +117,10 @@ def locate_tag(model: str, tag: str, pretrained: Mapping[str, Any], *, download:
     for path in (*ours, *clips):
         if path.is_file():
             return path
-    if f"{model}:{tag}" in WEIGHTS:  # the hub's mirror is looked for before the network is
-        cached = _in_hub_cache(pretrained)
-        return cached or locate(f"{model}:{tag}", option=f"--clip {model}:FILE", download=download)
-    cached = _in_hub_cache(pretrained)
-    if cached:
+    if cached := _in_hub_cache(pretrained):
         return cached
+    if f"{model}:{tag}" in WEIGHTS:
+        return locate(f"{model}:{tag}", option=f"--clip {model}:FILE", download=download)
     hub = str(pretrained.get("hf_hub") or "")
     address = f"https://huggingface.co/{hub.rstrip('/')}" if hub else url
     if not download:

@@ -34,7 +34,8 @@ class CMFIIndex:
 class CMFI(nn.Module):
     """(video-text + w · audio-text) / (1 + w) where a video has sound, video-text alone where it has none.
 
-    Both are then on one scale, and with w = 1 the order is that of the paper's sum. Audio-text is cos(L(LN(x_a)), x_t).
+    Both are then on one scale. With w = 1 videos that have sound are in the order of the paper's sum, which is twice as
+    much: to the loss, twice the logit scale. Audio-text is cos(L(LN(x_a)), x_t).
 
     ``video``           the video head's name: the paper's rows s-f, w-f and both are ``sf``, ``wf`` and ``mgfi``, its
                         base is ``mean``.
@@ -86,7 +87,7 @@ class CMFI(nn.Module):
         return Needs.of(self.video).words
 
     def audio_parameters(self) -> Iterator[nn.Parameter]:
-        """All but the video head's: what the paper trains in its second stage."""
+        """All but the video head's: of what the paper trains in its second stage, all but the audio network itself."""
         for name, parameter in self.named_parameters():
             if not name.startswith("video."):
                 yield parameter

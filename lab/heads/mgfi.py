@@ -83,14 +83,14 @@ class MGFI(nn.Module):
                      side and one for frames. The LN before FF is always another.
     ``shared_tail``  both branches go through the same LN and FF: the paper marks with a tilde what differs between
                      them, and these bear none. ``False``: each has its own. W_k, W_v and W_o are shared either way.
-    ``width``        of FF's inside; ``None`` is D, as every matrix of the paper is C × C.
+    ``width``        of FF's inside; ``None`` is D, as every matrix whose size the paper tells is C × C.
     ``activation``   of FF: ``relu``, the first Transformer's; ``gelu``; ``quickgelu``, CLIP's.
     ``word_scale``   of the maxima in equation 7, before the softmax over words. 1 is the paper to the letter, which at
                      D = 512 nearly picks one word; ``"sqrt"`` is 1 / sqrt(D), as in the other softmax.
     ``bias``         of the five projections; the equations write none, X-Pool's code has them.
     ``init``         ``identity``: projections start as the identity and FF adds nothing, so that training begins at a
-                     sensible pooling, as X-Pool's code does; ``random``: torch's own.
-    ``dropout``      on FF's output while training, at X-Pool's rate.
+                     sensible pooling, as X-Pool's does; ``random``: torch's own.
+    ``dropout``      on FF's output (the branches' mean) while training, at X-Pool's rate.
     """
 
     branches: ClassVar[tuple[str, ...]] = ("sentence", "word")

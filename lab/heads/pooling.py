@@ -1,7 +1,7 @@
 """Pooling without attention weights to learn: the mean, the top k, and a softmax with a temperature.
 
-All three work on cosines between the text and each frame (X-Pool, equations 7 and 8), and the similarity is the cosine
-between the text and the weighted sum of the frames, |Σ a_f x_f|² being aᵀ G a with the frames' Gram matrix G.
+The last two go by the cosine of the text with each frame (X-Pool, equations 7 and 8). The similarity is the cosine of
+the text with the weighted sum of the frames, |Σ a_f x_f|² being aᵀ G a with the frames' Gram matrix G.
 """
 
 from __future__ import annotations

@@ -23,16 +23,12 @@ from lab.similarity import clean_frames, sentences_of
 LAYERS, FRAMES = 64, 10_000
 
 
-class SeqLSTM(nn.Module):
-    """An LSTM over the frames, forward in time.
+class _Temporal(nn.Module):
+    """One vector a video, whatever the text: ``index``, which is all that a kind adds."""
 
-    ``layers``  how many of it; one in the authors' code.
-    """
-
-    def __init__(self, dim: int = 512, *, layers: int = 1) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        _count("layers", layers, LAYERS)
-        self.dim, self.lstm = dim, nn.LSTM(dim, dim, layers, batch_first=True)
+        self.dim = dim
 
     def forward(self, texts: Texts, videos: Videos) -> Tensor:
         """Cosine similarity (T, V), every text with every video."""
@@ -44,20 +40,36 @@ class SeqLSTM(nn.Module):
 
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""
-        frames, mask = in_order(videos, self.dim)
-        # It never looks ahead, so padding behind the last real frame changes nothing before it.
-        return mean_direction(frames + self.lstm(frames)[0], mask)
+        raise NotImplementedError
 
     def score(self, texts: Texts, index: Tensor) -> Tensor:
         """Cosine similarity (T, V)."""
         return inner(F.normalize(sentences_of(texts, self.dim), dim=-1), index)
+
+
+class SeqLSTM(_Temporal):
+    """An LSTM over the frames, forward in time.
+
+    ``layers``  how many of it; one in the authors' code.
+    """
+
+    def __init__(self, dim: int = 512, *, layers: int = 1) -> None:
+        super().__init__(dim)
+        _count("layers", layers, LAYERS)
+        self.lstm = nn.LSTM(dim, dim, layers, batch_first=True)
+
+    def index(self, videos: Videos) -> Tensor:
+        """One vector (V, D) of length one a video."""
+        frames, mask = in_order(videos, self.dim)
+        # It never looks ahead, so padding behind the last real frame changes nothing before it.
+        return mean_direction(frames + self.lstm(frames)[0], mask)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""
         return 12 * frames * self.dim, 2
 
 
-class SeqTransf(nn.Module):
+class SeqTransf(_Temporal):
     """Blocks of CLIP's text transformer over the frames with learned positions, without its causal mask.
 
     ``layers``  how many blocks; 4 in the authors' code.
@@ -73,25 +85,16 @@ class SeqTransf(nn.Module):
     def __init__(
         self, dim: int = 512, *, layers: int = 4, heads: int | None = None, frames: int = 77, start: str | None = None
     ) -> None:
-        super().__init__()
+        super().__init__(dim)
         heads = max(1, dim // 64) if heads is None else heads
         for name, value, most in (("layers", layers, LAYERS), ("heads", heads, dim), ("frames", frames, FRAMES)):
             _count(name, value, most)
         if dim % heads:
             raise LabError(f"heads must divide D, got heads={heads} for D={dim}")
-        self.dim = dim
         self.positions = nn.Parameter(0.01 * torch.randn(frames, dim))
         self.blocks = nn.ModuleList(Block(dim, heads, layers) for _ in range(layers))
         if start is not None:
             self._load(Path(start).expanduser())
-
-    def forward(self, texts: Texts, videos: Videos) -> Tensor:
-        """Cosine similarity (T, V), every text with every video."""
-        return self.score(texts, self.index(videos))
-
-    def frame_weights(self, texts: Texts, videos: Videos) -> Tensor:
-        """One over the number of real frames (T, V, F)."""
-        return even_weights(videos.frame_mask).expand(len(texts), -1, -1)
 
     def index(self, videos: Videos) -> Tensor:
         """One vector (V, D) of length one a video."""
@@ -105,10 +108,6 @@ class SeqTransf(nn.Module):
         for block in self.blocks:
             seen = block(seen, mask)
         return mean_direction(frames + seen, mask)
-
-    def score(self, texts: Texts, index: Tensor) -> Tensor:
-        """Cosine similarity (T, V)."""
-        return inner(F.normalize(sentences_of(texts, self.dim), dim=-1), index)
 
     def floats(self, frames: int, words: int, segments: int) -> tuple[int, int]:
         """See ``Head``."""

@@ -36,9 +36,10 @@ class XPoolIndex:
 class XPool(nn.Module):
     """Cross-attention from a text to frames, then a residual layer; the score is a cosine with the raw text.
 
-    Where the paper is silent this follows its authors' code: one LayerNorm serves text and frames, every projection has
-    a bias and starts as the identity, inputs are not normalised, the text of the final cosine is the raw one, and there
-    is no residual around the attention itself. 1,316,352 parameters at D = 512.
+    As in the paper the text of the final cosine is the raw one (equations 3 and 6), there is no residual around the
+    attention itself (13), FC is one linear layer, and all projections are D × D and start as the identity with biases
+    of zero (section 5.2). Where it is silent this follows its authors' code: one LayerNorm serves text and frames, and
+    inputs are not normalised. 1,316,352 parameters at D = 512.
 
     ``dropout``  on the residual layer's output while training.
     """

@@ -13,10 +13,10 @@ def contrastive_loss(similarity: Tensor, true: Tensor, scale: Tensor, *, twins: 
     """The mean of the t→v and v→t cross-entropies of a batch's similarities (B, B), scaled (X-Pool eq. 15-17).
 
     ``true`` (B, B) bool: whether text i is true of video j, which it is on the diagonal. Elsewhere these ``twins`` are
-    ``ignored``, so that a video's own captions are not pushed away from it; ``negatives``, as in the papers and their
-    code; or ``positives``, as right as the diagonal (the mean of the cross-entropies of all right answers). X-Pool's
-    eq. 17 and MGFI's eq. 14 are sums of the two directions, where X-Pool's code has the mean. MGFI's eq. 12-13 print no
-    temperature: with bare cosines all candidates are nearly as likely, so ``scale`` is CLIP's there, too.
+    ``ignored``, so that a video's own captions are not pushed away from it; ``negatives``, as in both papers and in
+    X-Pool's code; or ``positives``, as right as the diagonal (the mean of the cross-entropies of all right answers).
+    X-Pool's eq. 17 and MGFI's eq. 14 are sums of the two directions, where X-Pool's code has the mean. MGFI's eq. 12-13
+    print no temperature: with bare cosines all candidates are nearly as likely, so ``scale`` is CLIP's there, too.
     """
     logits = similarity * scale
     if twins == "ignored":
