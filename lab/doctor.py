@@ -28,6 +28,16 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0
 SHOWN = 10  # of a kind; --json has all
+_DAMAGED = "will fail: get it again, or convert it (ffmpeg -i OLD NEW.mp4)"
+_WRONG = "will fail: put a video in its place, or take it out"
+_MEANINGS = {
+    "ok": "will work",
+    "truncated": "will work, with the frames that can be had",
+    "missing": "will fail: get the file, or mend its name",
+    "unreadable": "will fail: mend its permissions, or look after the disk",
+    **dict.fromkeys(("undecodable", "timeout", "crashed"), _DAMAGED),
+    "empty": "will fail: get it again",
+}
 
 
 @dataclass(frozen=True)
@@ -105,7 +115,8 @@ def doctor_files(
 
 def render(report: Report) -> str:
     """What will fail, what is odd, the notes of the data set, and a table of counts at the end."""
-    return "\n".join([*_failures(report), *_oddities(report), *_notes(report), *_counts(report)])
+    lines = [*_failures(report), *_oddities(report), *_notes(report)]
+    return "\n".join([*(line.replace("\n", "\\n") for line in lines), *_counts(report)])  # file names may break lines
 
 
 def _failures(report: Report) -> Iterable[str]:
@@ -143,7 +154,7 @@ def _notes(report: Report) -> Iterable[str]:
 def _counts(report: Report) -> Iterable[str]:
     counts = Counter(finding.status for finding in report.findings)
     order = sorted(counts, key=lambda status: (status not in ("ok", "truncated"), status))
-    yield cli.table(["status", "videos", ""], [[s, f"{counts[s]:,}", _meaning(s)] for s in order])
+    yield cli.table(["status", "videos", ""], [[s, f"{counts[s]:,}", _MEANINGS.get(s, _WRONG)] for s in order])
     good = [finding for finding in report.findings if not finding.fails]
     sound = Counter(finding.audio for finding in good)
     said = ", ".join(
@@ -152,10 +163,6 @@ def _counts(report: Report) -> Iterable[str]:
     yield f"audio: {said or 'nothing to hear'}"
     yield f"total: {_clock(sum(f.duration_s for f in good))} of video, {sum(f.bytes for f in good):,} bytes"
     yield f"{len(report.failing):,} of {len(report.findings):,} will fail"
-
-
-def _meaning(status: str) -> str:
-    return {"ok": "will work", "truncated": "will work, with the frames that can be had"}.get(status, "will fail")
 
 
 def _clock(seconds: float) -> str:

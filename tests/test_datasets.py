@@ -290,7 +290,7 @@ def test_a_name_that_is_not_utf8_is_left_out_and_told(tmp_path: Path) -> None:
         pytest.skip("this file system takes UTF-8 names only")
     tree = Tree(tmp_path, "t")
     assert tree.entries == {}
-    assert tree.notes == ["1 file names are not UTF-8, and left out: 'v\\udcff.mp4'"]
+    assert tree.notes == ["1 file names are not UTF-8, and left out (rename them): 'v\\udcff.mp4'"]
 
 
 def test_a_list_is_found_near_the_root_and_two_that_differ_are_refused(tmp_path: Path) -> None:

@@ -91,7 +91,6 @@ def test_missing_files_and_files_without_captions_are_named(tmp_path: Path) -> N
     assert collection.missing == ("z.mp4",)
     assert collection.notes == (
         "1 of 2 videos that captions.csv names do not exist: z.mp4",
-        "2 videos are not in captions.csv: b.mp4, s/c.mov",
         "2 videos have no caption: b.mp4, s/c.mov",
     )
 
@@ -113,7 +112,7 @@ def test_a_directory_or_a_dangling_link_of_that_name_counts_as_found(tmp_path: P
 def test_no_captions_file_leaves_videos_to_search(tmp_path: Path) -> None:
     collection = read(make(tmp_path, "a.mp4", "s/b.webm", "c.txt"))
     assert files(collection) == {"a.mp4": "a.mp4", "s/b.webm": "s/b.webm"}
-    assert collection.notes[0] == "no captions.csv is there: the videos can be searched, not studied"
+    assert collection.notes == ("no captions.csv is there: the videos can be searched, not studied",)
     with pytest.raises(LabError, match="--split needs a captioned video for each of train, val, test, found 0"):
         read(tmp_path, split="70/10/20")
 
@@ -134,6 +133,14 @@ def test_a_captions_file_that_is_a_link_to_nowhere_is_told(tmp_path: Path) -> No
     assert read(tmp_path).notes[0].startswith("no captions.csv is there: ")
     (tmp_path / "captions.csv").symlink_to(tmp_path / "gone.csv")
     with pytest.raises(LabError, match=r"captions.csv is a link to a file that is not there: mount its disk"):
+        read(tmp_path)
+
+
+def test_a_captions_file_that_is_no_file_is_told(tmp_path: Path) -> None:
+    make(tmp_path, "a.mp4", "captions.csv/inside")
+    with pytest.raises(
+        LabError, match=r"captions.csv cannot be read: Is a directory; a file that you may read must be"
+    ):
         read(tmp_path)
 
 
@@ -171,12 +178,12 @@ def test_a_captions_file_that_names_no_file(tmp_path: Path) -> None:
     "name", ["../a.mp4", "/etc/passwd", "s/../../a.mp4", "..\\a.mp4", "C:\\a.mp4", "\\a", "~/../../a", '"a\nb"', "a\0"]
 )
 def test_a_name_that_leaves_the_folder(tmp_path: Path, name: str) -> None:
-    with pytest.raises(LabError, match=r"a video must be a path below .*, captions.csv line [34] has '"):
+    with pytest.raises(LabError, match=r"a video must be named by its path from .*, captions.csv line [34] has '"):
         read(make(tmp_path, "a.mp4", csv=f"video,caption\na.mp4,x\n{name},y\n"))
 
 
 def test_a_row_without_a_video_and_a_file_without_rows(tmp_path: Path) -> None:
-    with pytest.raises(LabError, match=r"captions.csv line 2 has none: name a file"):
+    with pytest.raises(LabError, match=r"captions.csv line 2 has '': write it as in clips/a.mp4"):
         read(make(tmp_path, "a.mp4", csv="video,caption\n,y\n"))
     with pytest.raises(LabError, match=r"captions.csv has no captions: add rows, or remove it"):
         read(make(tmp_path, csv="video,caption\n"))
@@ -283,7 +290,7 @@ def test_captions_json_as_a_list_or_a_mapping(tmp_path: Path) -> None:
         (["a.mp4"], "entry 1 has str: give it video and caption"),
         ({"a.mp4": [1]}, "entry 1 has {'caption': .1., 'video': 'a.mp4'}: video, caption and split must be text"),
         ([{"video": 3, "caption": "x"}], "entry 1 has {.*'video': 3.* must be text"),
-        ([{"video": "../a.mp4", "caption": "x"}], "a video must be a path below .* entry 1 has '../a.mp4'"),
+        ([{"video": "../a.mp4", "caption": "x"}], "a video must be named by its path from .* entry 1 has '../a.mp4'"),
     ],
 )
 def test_captions_json_of_another_shape(tmp_path: Path, data: object, message: str) -> None:

@@ -145,6 +145,33 @@ def test_splits_that_a_study_would_miss_are_told(tmp_path: Path, capsys: pytest.
     assert "no study" not in out
 
 
+def test_what_is_said_of_odd_names_and_broken_files_is_a_line_each_with_a_remedy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    names = [
+        "new\nline.mp4",
+        'it\'s "quoted".mp4',
+        "caf\u00e9 \u65e5\u672c.mp4",
+        "a, b;c.mp4",
+        "-dash.mp4",
+        "esc\x1b[2J.mp4",
+    ]
+    for name in names:
+        (tmp_path / name).touch()
+    (tmp_path / "text.mp4").write_text("I am\ntext")
+    (tmp_path / "dangling.mp4").symlink_to("nowhere")
+    assert cli.run(doctor.main, ["--dataset", "folder", "--root", str(tmp_path)]) == 1
+    lines = capsys.readouterr().out.splitlines()
+    shown = '-dash.mp4, a, b;c.mp4, caf\u00e9 \u65e5\u672c.mp4, esc\\x1b[2J.mp4, it\'s "quoted".mp4, new\\nline.mp4'
+    assert lines[:2] == ["will fail, empty: the file is empty (0 bytes) (6)", f"  {shown}"]
+    assert "will fail, not_video: a text file that begins 'I am' (1)" in lines
+    assert lines[-6:-3] == [
+        "empty           6  will fail: get it again",
+        "missing         1  will fail: get the file, or mend its name",
+        "not_video       1  will fail: put a video in its place, or take it out",
+    ]
+
+
 def _crash(item: tuple[str, str], **_: Any) -> Finding:
     os._exit(3)
 

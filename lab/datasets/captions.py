@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from lab.datasets.reading import read_csv, read_json, short
-from lab.datasets.tree import VIDEO_SUFFIXES
+from lab.datasets.tree import VIDEO_SUFFIXES, Tree, some, suffix
 from lab.errors import LabError
 
+_READ = ("captions.csv", "captions.json")
 _LISTS = (".csv", ".tsv", ".jsonl")
 _SPLITS = {"train": "train", "val": "val", "validation": "val", "dev": "val", "test": "test"}
 
@@ -57,34 +58,38 @@ class CaptionsFile:
         return chosen
 
 
-def read_captions_file(root: Path, notes: list[str]) -> CaptionsFile | None:
-    """captions.csv, else captions.json, else None. Raises LabError where it lacks columns or names a path outside."""
-    table, tagged = root / "captions.csv", root / "captions.json"
-    if table.is_file():
-        if tagged.is_file():
-            notes.append("captions.csv is read, captions.json beside it is not")
-        rows = read_csv(table, ("video", "caption"), ("split",))
-        found = [(f"line {number}", row["video"], row["caption"], row.get("split", "")) for number, row in rows]
-        return _clean(table, found)
-    return _clean(tagged, _json_rows(tagged)) if tagged.is_file() else None
+def read_captions_file(tree: Tree) -> CaptionsFile:
+    """captions.csv, else captions.json, else one without lines, of which a note tells.
 
-
-def other_lists(root: Path, files: Iterable[str]) -> list[str]:
-    """Those of the ``files`` in the root that may hold captions under a name that is not read.
-
-    Raises LabError for one whose name differs by capitals alone.
+    Raises LabError where it lacks columns or names a path outside, and where it has another name by capitals alone.
     """
-    near = [
-        name
-        for name in files
-        if (name.lower().startswith("captions.") and Path(name).suffix.lower() not in VIDEO_SUFFIXES)
-        or name.lower().endswith(_LISTS)
-    ]
-    for name in near:
-        if name in ("captions.csv", "captions.json"):
-            raise LabError(f"{root / name} is a link to a file that is not there: mount its disk, or remove the link")
-        if name.lower() in ("captions.csv", "captions.json"):
-            raise LabError(f"{root / name} is not read under that name: rename it {name.lower()}")
+    table, tagged = tree.root / "captions.csv", tree.root / "captions.json"
+    if table.exists():
+        if tagged.exists():
+            tree.notes.append("captions.csv is read, captions.json beside it is not")
+        rows = read_csv(table, ("video", "caption"), ("split",))
+        return _clean(table, ((f"line {at}", row["video"], row["caption"], row.get("split", "")) for at, row in rows))
+    if tagged.exists():
+        return _clean(tagged, _json_rows(tagged))
+    near = _near(tree)
+    but = f" (but {some(near)}: what has the captions must be called captions.csv)" if near else ""
+    tree.notes.append(f"no captions.csv is there{but}: the videos can be searched, not studied")
+    return CaptionsFile(table.name, ())
+
+
+def _near(tree: Tree) -> list[str]:
+    """The files in the root that may hold captions under a name that is not read."""
+    near = []
+    for name in (path for path, is_dir in tree.entries.items() if not (is_dir or "/" in path)):
+        if name in _READ:
+            raise LabError(
+                f"{tree.root / name} is a link to a file that is not there: mount its disk, or remove the link"
+            )
+        if name.lower() in _READ:
+            raise LabError(f"{tree.root / name} is not read under that name: rename it {name.lower()}")
+        ours = name.lower().startswith("captions.") and suffix(name) not in VIDEO_SUFFIXES
+        if ours or name.lower().endswith(_LISTS):
+            near.append(name)
     return near
 
 
@@ -109,19 +114,19 @@ def _json_rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
 
 
 def _clean(path: Path, rows: Iterable[tuple[str, str, str, str]]) -> CaptionsFile:
-    lines: Sequence[Line] = [
-        Line(where, _relative(path, where, video), text, part) for where, video, text, part in rows
-    ]
+    lines = tuple(Line(where, _relative(path, where, video), text, part) for where, video, text, part in rows)
     if not lines:
         raise LabError(f"{path} has no captions: add rows, or remove it to search the videos alone")
-    return CaptionsFile(path.name, tuple(lines))
+    return CaptionsFile(path.name, lines)
 
 
 def _relative(source: Path, where: str, name: str) -> str:
     """A name as a relative POSIX path. Raises LabError for one that would leave the root."""
     path = PurePosixPath(name.replace("\\", "/"))
-    if path.is_absolute() or PureWindowsPath(name).is_absolute() or ".." in path.parts or min(name, default="a") < " ":
-        raise LabError(f"a video must be a path below {source.parent}, {source.name} {where} has {name!r}")
-    if not path.parts:
-        raise LabError(f"a video must be a path below {source.parent}, {source.name} {where} has none: name a file")
+    outside = path.is_absolute() or PureWindowsPath(name).is_absolute() or ".." in path.parts
+    if outside or not path.parts or min(name) < " ":
+        raise LabError(
+            f"a video must be named by its path from {source.parent}, without .. and line breaks, "
+            f"{source.name} {where} has {name!r}: write it as in clips/a.mp4"
+        )
     return path.as_posix()

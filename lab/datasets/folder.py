@@ -7,8 +7,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from lab.datasets.assemble import Row, assemble
-from lab.datasets.captions import CaptionsFile, other_lists, read_captions_file
+from lab.datasets.assemble import assemble
+from lab.datasets.captions import CaptionsFile, read_captions_file
 from lab.datasets.collection import Collection, Expected, Splits
 from lab.datasets.divide import divide, parse_shares
 from lab.datasets.tree import VIDEO_SUFFIXES, Tree, Videos, some, stem, suffix
@@ -42,80 +42,70 @@ class Folder:
         """
         shares = None if split is None else parse_shares(split)
         tree = Tree(root, self.name)
-        notes = list(tree.notes)
-        sheet = read_captions_file(tree.root, notes)
+        sheet = read_captions_file(tree)
         files = Videos(tree)
-        named: dict[str, Path | None] = {}
-        alias: dict[str, str] = {}
-        if sheet is None:
-            notes.append(_no_sheet(tree))
-        else:
-            named, alias = _match(tree, files, sheet, notes)
-        found = named | {key: tree.root / key for key in _others(tree, sheet, named, notes)}
+        named, alias = _match(tree, files, sheet)
+        found = named | _others(tree, named)
         if not found:
             raise LabError(
                 f"--root must be a folder with videos, {tree.root} has none: name the folder that holds them"
             )
-        protocol, chosen = "given", _given(sheet, alias, notes)
+        protocol, chosen = "given", _given(sheet, alias, tree.notes)
         if shares is not None:
             if chosen:
-                notes.append(f"the split column is set aside for --split {split}")
+                tree.notes.append(f"the split column is set aside for --split {split}")
             protocol = "/".join(f"{share:g}" for share in shares.values()) + f"-seed{seed}"
             chosen = divide(list(named), shares, seed)
-            notes += _without_files(named, chosen, split)
+            tree.notes += _without_files(named, chosen, split)
         views: dict[str, Splits] = {name: {protocol: name, **_ALL} for name in set(chosen.values())}
-        videos = {key: views[chosen[key]] if key in chosen else _ALL for key in sorted(found)}
+        captions: dict[str, list[str]] = {}
+        for line in sheet.lines:
+            captions.setdefault(alias[line.video], []).append(line.caption)
         return assemble(
             self.name,
             tree.root,
-            videos=videos,
-            captions=_captions(sheet, alias, videos),
+            videos={key: views[chosen[key]] if key in chosen else _ALL for key in sorted(found)},
+            captions=captions,
             files=found,
             protocols=(protocol, "all") if chosen else ("all",),
             expected=self.expected,
-            notes=notes + files.notes(),
+            notes=[*tree.notes, *files.notes()],
         )
 
 
-def _match(
-    tree: Tree, files: Videos, sheet: CaptionsFile, notes: list[str]
-) -> tuple[dict[str, Path | None], dict[str, str]]:
+def _match(tree: Tree, files: Videos, sheet: CaptionsFile) -> tuple[dict[str, Path | None], dict[str, str]]:
     """Id -> file of the videos that a captions file names, and name -> id ("clip" and "clip.mp4" may be one file)."""
     named: dict[str, Path | None] = {}
     owner: dict[Path, str] = {}
     alias: dict[str, str] = {}
-    several: dict[str, list[str]] = {}
+    absent, doubts = [], []
     for name in sheet.videos():
         path, could_be = _file(tree, files, name)
-        if could_be:
-            several[name] = could_be
         alias[name] = owner.setdefault(path, name) if path else name
         named[alias[name]] = path
-    absent = [key for key, path in named.items() if path is None]
-    doubts = [f"{key} could be {' or '.join(paths[:3])}" for key, paths in several.items()]
-    if len(absent) == len(named) and doubts:
+        if could_be:
+            doubts.append(f"{name} could be {' or '.join(could_be[:3])}")
+        elif path is None:
+            absent.append(name)
+    count = len(named)
+    if count and len(doubts) + len(absent) == count:
+        if doubts:
+            raise LabError(
+                f"{sheet.name} must name each video by one path below {tree.root}, {some(doubts)}: write the path"
+            )
         raise LabError(
-            f"{sheet.name} must name each video by one path below {tree.root}, {some(doubts)}: write the path"
-        )
-    if len(absent) == len(named):
-        raise LabError(
-            f"{sheet.name} must name videos below {tree.root}, of its {len(named):,} none exists "
+            f"{sheet.name} must name videos below {tree.root}, of its {count:,} none exists "
             f"({some(_cased(tree, absent))}): write them as paths relative to that folder"
         )
-    absent = [key for key in absent if key not in several]
     if doubts:
-        notes.append(f"{len(doubts):,} of {len(named):,} videos that {sheet.name} names are unclear, {some(doubts)}: "
-                     "write the path")  # fmt: skip
+        tree.notes.append(
+            f"{len(doubts):,} of {count:,} videos that {sheet.name} names are unclear, {some(doubts)}: write the path"
+        )
     if absent:
-        notes.append(f"{len(absent):,} of {len(named):,} videos that {sheet.name} names do not exist: "
-                     f"{some(_cased(tree, absent))}")  # fmt: skip
+        tree.notes.append(
+            f"{len(absent):,} of {count:,} videos that {sheet.name} names do not exist: {some(_cased(tree, absent))}"
+        )
     return named, alias
-
-
-def _no_sheet(tree: Tree) -> str:
-    near = other_lists(tree.root, [path for path, is_dir in tree.entries.items() if not (is_dir or "/" in path)])
-    but = f" (but {some(near)}: what has the captions must be called captions.csv)" if near else ""
-    return f"no captions.csv is there{but}: the videos can be searched, not studied"
 
 
 def _without_files(named: Mapping[str, Path | None], chosen: Mapping[str, str], split: str | None) -> Iterable[str]:
@@ -173,33 +163,17 @@ def _file(tree: Tree, files: Videos, written: str) -> tuple[Path | None, list[st
     return None, several
 
 
-def _others(
-    tree: Tree, sheet: CaptionsFile | None, named: Mapping[str, Path | None], notes: list[str]
-) -> Iterable[str]:
-    """Entries with the extension of a video that no caption names."""
-    taken = {path.relative_to(tree.root).as_posix() for path in named.values() if path is not None} | named.keys()
-    others = [path for path in sorted(tree.entries) if suffix(path) in VIDEO_SUFFIXES and path not in taken]
-    if sheet is not None and others:
-        notes.append(f"{len(others):,} videos are not in {sheet.name}: {some(others)}")
-    return others
+def _others(tree: Tree, named: Mapping[str, Path | None]) -> dict[str, Path | None]:
+    """Id -> file of entries with the extension of a video that no caption names."""
+    taken = {*named.values(), *(tree.root / key for key in named)}
+    others = {path: tree.root / path for path in tree.entries if suffix(path) in VIDEO_SUFFIXES}
+    return {path: file for path, file in others.items() if file not in taken}
 
 
-def _given(sheet: CaptionsFile | None, alias: Mapping[str, str], notes: list[str]) -> dict[str, str]:
+def _given(sheet: CaptionsFile, alias: Mapping[str, str], notes: list[str]) -> dict[str, str]:
     """Id -> split from the split column."""
-    if sheet is None:
-        return {}
     chosen = sheet.splits(alias)
     without = [key for key in dict.fromkeys(alias.values()) if key not in chosen]
     if chosen and without:
         notes.append(f"{len(without):,} videos of {sheet.name} have no split and are in none: {some(without)}")
     return chosen
-
-
-def _captions(
-    sheet: CaptionsFile | None, alias: Mapping[str, str], videos: Mapping[str, Splits]
-) -> dict[str, list[Row]]:
-    captions: dict[str, list[Row]] = {}
-    for line in sheet.lines if sheet else ():
-        key = alias[line.video]
-        captions.setdefault(key, []).append((line.caption, videos[key]))
-    return captions

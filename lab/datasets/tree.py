@@ -97,7 +97,7 @@ class Tree:
         if unreadable:
             self.notes.append(f"{len(unreadable):,} folders could not be read: {some(unreadable)}")
         if unnamed:
-            self.notes.append(f"{len(unnamed):,} file names are not UTF-8, and left out: {some(unnamed)}")
+            self.notes.append(f"{len(unnamed):,} file names are not UTF-8, and left out (rename them): {some(unnamed)}")
 
     def find(self, *names: str) -> Path | None:
         """The file of the first of ``names`` that is there, the one nearest to the root.
