@@ -27,11 +27,11 @@ from lab.studies.compare import compare
 from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
-from lab.studies.learned import learned_lines
-from lab.studies.result import heading, now, of_choices, of_search, told_of, verdicts
+from lab.studies.learned import learned_lines, verdicts
+from lab.studies.result import heading, now, of_choices, of_noise, of_search, of_test
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
-from lab.studies.setups import Study, definition_on, digest
+from lab.studies.setups import Study, definition_on, digest, times
 from lab.studies.splits import Splits
 from lab.studies.storage import open_storage
 from lab.studies.workers import JOIN, helpers
@@ -49,7 +49,6 @@ def run(
     *,
     protocol: str | None = None,
     home: Path,
-    name: str | None = None,
     storage: str | None = None,
     device: str = "auto",
     command: str = "lab.study",
@@ -80,11 +79,11 @@ def run(
         found: Found | None = None
         if study.kind == "search":
             kept = held.enter_context(open_storage(storage or home / "journal.log"))
-            found = search(study, splits, kept, name or home.name, joined=join)
+            found = search(study, splits, kept, home.name, joined=join)
             if found is None:
                 return {}
             report.write_trials(home, found.trials)
-            told["search"] = of_search(study, found, None, sealed)
+            told["search"] = of_search(study, found)
             chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
         else:
             chosen = choose(study, splits)
@@ -95,14 +94,16 @@ def run(
         again = report.read_result(home)
         if again is not None and again["hash"] == told["hash"]:
             log.info("%s has this result already: the test split is not read again", home)
-            return _judged(study, again, home)
+            return _judged(again, home)
         if found is not None and (other := held.enter_context(found.queue.final())):
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
         chosen, trained = train_all(study, chosen, splits, home / "runs")
         told["time"] = now()  # a search takes its time: a result is as new as its look at test
         final = read_test(study, trained, splits, sealed, command)
-        told |= told_of(study, final, chosen, found, store)
+        if found is not None:
+            told["search"] |= of_noise(study, found, trained[-1], store.coverage("val", protocol).captions)
+        told |= of_test(study, final, chosen, store)
         told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
         told |= {"seconds": time.perf_counter() - begun, "resumed": resumed}  # of this start alone
         if aside := report.put_aside(home, study):
@@ -112,9 +113,9 @@ def run(
         return told
 
 
-def _judged(study: Study, result: dict[str, Any], home: Path) -> dict[str, Any]:
+def _judged(result: dict[str, Any], home: Path) -> dict[str, Any]:
     """A result that is there, with the verdicts that its rows have now; where that changes it, it is written anew."""
-    told = verdicts(study, result["rows"])
+    told = verdicts(result["rows"], result["baseline"])
     if told == result.get("verdicts"):
         return result
     log.info("%s: its verdicts are passed anew", home)
@@ -135,10 +136,8 @@ def _splits(study: Study, sealed: SealedStore, device: str, test: bool) -> Split
 
 
 def _before(reads: int) -> list[str]:
-    if not reads:
-        return []
-    times = "once" if reads == 1 else f"{reads} times"
-    return [f"! the test split was read {times} before this: each look lets its answers leak into what is tried"]
+    what = f"! the test split was read {times(reads)} before this: each look lets its answers leak into what is tried"
+    return [what] if reads else []
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -188,12 +187,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     name = given.name or default_name(study, store, protocol)
     command = shlex.join(["python", "-m", "lab.study", *arguments])
     home = given.runs / file_name(name)  # a protocol may be called 70/10/20-seed0
-    options: dict[str, Any] = {"protocol": protocol, "home": home, "storage": given.storage, "device": given.device}
+    options: dict[str, Any] = {"storage": given.storage, "device": given.device, "test": not given.no_test}
     if given.join:
-        run(study, store, join=True, test=not given.no_test, **options)
+        run(study, store, protocol=protocol, home=home, join=True, **options)
         return 0
     with helpers(arguments, given.workers):
-        result = run(study, store, command=command, test=not given.no_test, **options)
+        result = run(study, store, protocol=protocol, home=home, command=command, **options)
     show(result, home)
     return 0
 

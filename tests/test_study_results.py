@@ -151,22 +151,30 @@ def test_trials_come_back_as_they_were_written(tmp_path: Path) -> None:
 )
 def test_the_verdict(difference: float, p: float, spread: float | None, ends: str) -> None:
     test = {"difference": difference, "low": difference - 1, "high": difference + 1, "p_value": p}
-    told = learned.verdict("xpool", "mean", "R@1", test, spread, 0.95, {"xpool": p})
+    (told,) = learned.verdicts([judged("mean", None, None), judged("xpool", test, spread)], "mean")
     assert told.endswith(ends)
     assert told.startswith(f"xpool is 3.0 points of R@1 {'above' if difference > 0 else 'below'} mean on test")
+    assert ("; seeds spread by" in told) == (spread is not None)
+
+
+def judged(name: str, test: dict[str, float] | None, spread: float | None) -> dict[str, Any]:
+    """A row of a result as far as its verdict needs it."""
+    return {"name": name, "against_baseline": {} if test is None else {"R@1": test}, "test": {"R@1": {"std": spread}}}
+
+
+def test_the_spread_between_seeds_is_that_of_the_difference() -> None:
+    test = {"difference": 3.0, "low": 2.0, "high": 4.0, "p_value": 0.001}
+    (told,) = learned.verdicts([judged("mean", None, 3.0), judged("xpool", test, 4.0)], "mean")
+    assert "; seeds spread by 5.0: more than the noise of the queries, but not" in told
 
 
 def test_one_of_many_comparisons_is_judged_by_its_adjusted_p() -> None:
-    def row(name: str, p: float) -> dict[str, Any]:
-        return {"name": name, "against_baseline": {"R@1": {"p_value": p}}}
-
-    rows = [{"name": "mean", "against_baseline": {}}, row("a", 0.001), row("b", 0.03), row("c", 0.5), row("d", 0.02)]
-    among = learned.adjusted(rows, "R@1")
-    assert among == pytest.approx({"a": 0.004, "b": 0.06, "c": 0.5, "d": 0.06})
-    assert learned.adjusted(rows, "MdR") == {}
     test = {"difference": 3.0, "low": 0.5, "high": 5.5}
-    a, b, c = (learned.verdict(name, "mean", "R@1", test | {"p_value": p}, None, 0.95, among)
-               for name, p in (("a", 0.001), ("b", 0.03), ("c", 0.5)))  # fmt: skip
+    found = {"a": 0.001, "b": 0.03, "c": 0.5, "d": 0.02}
+    rows = [judged("mean", None, None), *(judged(name, test | {"p_value": p}, None) for name, p in found.items())]
+    assert learned.adjusted(rows, "R@1") == pytest.approx({"a": 0.004, "b": 0.06, "c": 0.5, "d": 0.06})
+    assert learned.adjusted(rows, "MdR") == {}
+    a, b, c, _ = learned.verdicts(rows, "mean")
     assert a.endswith("p = 0.001, 0.004 adjusted for 4 comparisons): a gain larger than the noise.")
     assert b.endswith("p = 0.03, 0.06 adjusted for 4 comparisons): no more than the noise where so many are compared.")
     assert c.endswith(": no more than the noise of the test queries.")

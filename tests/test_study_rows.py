@@ -240,7 +240,7 @@ def test_the_sweep_from_its_command(full: Path, tmp_path: Path, capsys: pytest.C
     assert [len(draws) for draws in mdr] == [3, 3]
     assert len(set(mdr[0])) == 1  # nothing inserted, nothing drawn
     assert "stored ones" in sweep["note"]
-    assert "| inserted | mean | topk |" in (tmp_path / "runs" / "mine-toy-whole" / "result.md").read_text()
+    assert "| MdR, inserted | mean | topk |" in (tmp_path / "runs" / "mine-toy-whole" / "result.md").read_text()
     assert cli.run(main, [str(tmp_path / "mine.toml"), *where, "--set", "inserted=[8]"]) == 2
     assert "inserted < 8 test videos must hold, got inserted=8" in capsys.readouterr().err
 

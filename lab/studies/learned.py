@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     import optuna
     from optuna.trial import FrozenTrial
 
+#: How sure intervals are, and verdicts.
+LEVEL = 0.95
 #: How many noise floors two values must be apart to be told from each other.
 FLOORS = 2.0
 #: Completed trials below which their importance is told with a caveat.
@@ -91,7 +93,7 @@ def tied_with(best: FrozenTrial, trials: Sequence[FrozenTrial], cached: Cached, 
             key = repr(sorted(trial.params.items()))
             if key not in tried:
                 test = paired_test(mine, cached.ranks(trial.params), cached.target, objective, resamples=RESAMPLES)
-                tried[key] = test.p_value >= 0.05
+                tried[key] = test.p_value >= 1 - LEVEL
             if tried[key]:
                 found.add(trial.number)
     return found
@@ -112,13 +114,9 @@ def plateau(trials: Sequence[FrozenTrial], space: Mapping[str, Range], tied: set
             spans[key] = {"values": [value for value in each.choices if value in values]}
         else:
             low, high = min(values), max(values)
-            spans[key] = {"low": low, "high": high, "width": _share(each, low, high)}
+            width = each.place(high) - each.place(low)
+            spans[key] = {"low": low, "high": high, "width": 1.0 if math.isnan(width) else round(width, 4)}
     return {"trials": len(tied), "of": len(done), "settings": spans}
-
-
-def _share(each: Range, low: float, high: float) -> float:
-    width = each.place(high) - each.place(low)
-    return 1.0 if math.isnan(width) else round(width, 4)
 
 
 def adjusted(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]:
@@ -130,45 +128,48 @@ def adjusted(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, float]
     return dict(zip(tests, holm([test["p_value"] for test in tests.values()]), strict=True))
 
 
-def verdict(
-    name: str,
-    baseline: str,
-    metric: str,
-    test: Mapping[str, float],
-    spread: float | None,
-    level: float,
-    among: Mapping[str, float],
-) -> str:
-    """One plain sentence: is the gain on test more than noise?
+def verdicts(rows: Sequence[Mapping[str, Any]], baseline: str) -> list[str]:
+    """A plain sentence for each of a result's rows: is its gain in R@1 over the baseline on test more than noise?
 
-    ``test`` is a paired test as a dict; ``spread`` the standard deviation of the metric between seeds on test;
-    ``among`` the ``adjusted`` p-values of all rows, this one's with them, by which it is judged.
+    The noise is that of the queries, by the adjusted p-value of a paired test, and the spread between seeds.
     """
-    gain, low, high, p = test["difference"], test["low"], test["high"], test["p_value"]
-    told = f"{name} is {abs(gain):.1f} points of {metric} {'above' if gain >= 0 else 'below'} {baseline} on test"
-    many = f", {among[name]:.2g} adjusted for {len(among)} comparisons" if len(among) > 1 else ""
-    told += f" ({100 * level:.0f} % interval {low:+.1f} to {high:+.1f}, p = {p:.2g}{many})"
-    told += f"; seeds spread by {spread:.1f}" if spread is not None else ""
-    if p >= 1 - level:
+    base, among = next(row for row in rows if row["name"] == baseline), adjusted(rows, "R@1")
+    return [_verdict(row, base, among) for row in rows if row["name"] in among]
+
+
+def _verdict(row: Mapping[str, Any], base: Mapping[str, Any], among: Mapping[str, float]) -> str:
+    test, adjusted_p = row["against_baseline"]["R@1"], among[row["name"]]
+    gain, p = test["difference"], test["p_value"]
+    deviations = [each["test"]["R@1"]["std"] for each in (row, base) if each["test"]["R@1"]["std"] is not None]
+    spread = math.hypot(*deviations)
+    side = "above" if gain >= 0 else "below"
+    many = f", {adjusted_p:.2g} adjusted for {len(among)} comparisons" if len(among) > 1 else ""
+    told = (
+        f"{row['name']} is {abs(gain):.1f} points of R@1 {side} {base['name']} on test "
+        f"({100 * LEVEL:.0f} % interval {test['low']:+.1f} to {test['high']:+.1f}, p = {p:.2g}{many})"
+    )
+    told += f"; seeds spread by {spread:.1f}" if deviations else ""
+    if p >= 1 - LEVEL:
         return f"{told}: no more than the noise of the test queries."
-    if among[name] >= 1 - level:
+    if adjusted_p >= 1 - LEVEL:
         return f"{told}: no more than the noise where so many are compared."
-    if spread is not None and abs(gain) < FLOORS * spread:
+    if abs(gain) < FLOORS * spread:
         return f"{told}: more than the noise of the queries, but not {FLOORS:g} times the spread between seeds."
     return f"{told}: {'a gain' if gain > 0 else 'a loss'} larger than the noise."
 
 
 def learned_lines(result: Mapping[str, Any]) -> list[str]:
-    """What the search taught, a sentence each."""
-    told = result.get("search")
-    choices = [
-        f"{name}: {', '.join(f'{key} = {value}' for key, value in best['point'].items())} was chosen on validation "
-        f"among {len(tried)}"
-        for name, tried in result.get("choices", {}).items()
-        for best in [best_by(result["objective"], tried, itemgetter("value"))]
-    ]
-    if not told:
-        return choices
+    """What the search taught, and what was left to validation, a sentence each."""
+    lines = _search_lines(result) if result.get("search") else []
+    for name, tried in result.get("choices", {}).items():
+        best = best_by(result["objective"], tried, itemgetter("value"))["point"]
+        point = ", ".join(f"{key} = {value}" for key, value in best.items())
+        lines.append(f"{name}: {point} was chosen on validation among {len(tried)}")
+    return lines
+
+
+def _search_lines(result: Mapping[str, Any]) -> list[str]:
+    told = result["search"]
     best = ", ".join(f"{key} = {plain(value)}" for key, value in told["best"]["params"].items()) or "no setting"
     lines = [
         f"{told['finished']} trials ({told['pruned']} pruned, {told['diverged']} diverged); the best on validation is "
@@ -185,7 +186,7 @@ def learned_lines(result: Mapping[str, Any]) -> list[str]:
         spans = ", ".join(f"{key} {_span(span)}" for key, span in flat["settings"].items())
         many = f"{flat['trials']} of {flat['of']} completed trials cannot be told from the best"
         lines.append(f"{many}, {tied_by(result)}: {spans}")
-    return lines + choices
+    return lines
 
 
 def tied_by(result: Mapping[str, Any]) -> str:

@@ -81,7 +81,6 @@ def put_aside(home: Path, study: Study) -> Path | None:
 
 def write_result(home: Path, result: Mapping[str, Any]) -> None:
     """``result.json``, ``result.md`` and ``result.tex``."""
-    home.mkdir(parents=True, exist_ok=True)
     replace_text(home / "result.md", markdown(result))
     replace_text(home / "result.tex", latex(result))
     replace_text(home / "result.json", json.dumps(_finite(result), indent=1) + "\n")  # last: it says that all is there
@@ -129,7 +128,6 @@ def write_ranks(home: Path, final: Final) -> None:
     blob = io.BytesIO()
     arrays: dict[str, Any] = {f"t2v_{i}": row.ranks["t2v"] for i, row in enumerate(final.rows)}
     np.savez_compressed(blob, video=final.video, caption=final.caption, **arrays)
-    home.mkdir(parents=True, exist_ok=True)
     replace_bytes(home / "ranks.npz", blob.getvalue())
 
 
@@ -167,7 +165,6 @@ def write_trials(home: Path, trials: Sequence[FrozenTrial]) -> None:
     frame = pl.DataFrame({key: pl.Series(key, values, strict=False) for key, values in columns.items()})
     blob = io.BytesIO()
     frame.write_parquet(blob)
-    home.mkdir(parents=True, exist_ok=True)
     replace_bytes(home / "trials.parquet", blob.getvalue())
 
 

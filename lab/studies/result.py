@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 import platform
 import statistics
@@ -29,6 +28,7 @@ from lab.studies.final import Final, RankedRow
 from lab.studies.rows import Chosen
 from lab.studies.search import Found
 from lab.studies.setups import Study, direction, quality
+from lab.studies.splits import Fitted
 from lab.training.recipe import merged
 
 FORMAT = 1
@@ -36,8 +36,8 @@ FORMAT = 1
 TESTED = ("R@1", "R@5", "R@10", GEOMETRIC_MEAN)
 #: What has an interval.
 BOUNDED = (*TESTED, "MdR", "MnR")
-LEVEL = 0.95
-RESAMPLES = 5_000
+#: How intervals and tests resample.
+HOW: dict[str, Any] = {"level": learned.LEVEL, "resamples": 5_000, "seed": 0}
 
 
 def heading(study: Study, store: Store, protocol: str, command: str) -> dict[str, Any]:
@@ -90,92 +90,7 @@ def _versions() -> Any:
             continue
 
 
-def told_of(study: Study, final: Final, chosen: Sequence[Chosen], found: Found | None, store: Store) -> dict[str, Any]:
-    """All that the final step adds to a result."""
-    rows = rows_of(study, final)
-    told: dict[str, Any] = {
-        "rows": rows,
-        "baseline": study.baseline,
-        "verdicts": verdicts(study, rows),
-        "choices": of_choices(chosen),
-        "sweep": final.sweep,
-        "reads": {"before": final.reads_before, "now": count_reads(store, "test")},
-    }
-    if found is not None:
-        told["search"] = of_search(study, found, final, store)
-    return told
-
-
-def rows_of(study: Study, final: Final) -> list[dict[str, Any]]:
-    """Every row with its numbers; the baseline has none ``against`` itself."""
-    base = final.row(study.baseline)
-    return [_row(row, None if row is base else base, final) for row in final.rows]
-
-
-def _row(row: RankedRow, base: RankedRow | None, final: Final) -> dict[str, Any]:
-    first, t2v = row.fits[0], row.ranks["t2v"]
-    by_direction = {name: [summarise(rank) for rank in ranks] for name, ranks in row.ranks.items()}
-    bounds: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES, "seed": 0}
-    options: dict[str, Any] = {"level": LEVEL, "resamples": RESAMPLES}
-    val, test = _spread([fit.metrics for fit in row.fits]), _spread(by_direction["t2v"])
-    _bound(val, row.val_ranks, final.val_video, options)
-    _bound(test, t2v, final.video, options)
-    tests = {}
-    if len(np.unique(final.video)) > 1 and base is not None:
-        pairs = {metric: paired_test(t2v, base.ranks["t2v"], final.video, metric, **options) for metric in TESTED}
-        tests = {metric: asdict(pair) for metric, pair in pairs.items()}
-    return {
-        "name": row.setup.name,
-        "head": row.setup.head,
-        "keywords": merged(first.run.keywords, row.setup.after),
-        "recipe": first.run.recipe,
-        "after_training": row.setup.after,
-        "parameters": first.run.parameters,
-        "seconds": [fit.run.seconds for fit in row.fits],
-        "epochs": [fit.run.kept["epoch"] for fit in row.fits],
-        "seeds": [fit.run.recipe["seed"] for fit in row.fits] if first.trained else [],
-        "runs": [str(fit.path) for fit in row.fits if fit.path],
-        "val": val,
-        "test": test,
-        "test_v2t": {name: _spread(each) for name, each in by_direction.items() if name != "t2v"},
-        "bootstrap": bounds,
-        "against_baseline": tests,
-    }
-
-
-def _bound(metrics: dict[str, dict[str, Any]], ranks: Any, video: Any, options: Mapping[str, Any]) -> None:
-    """Adds intervals to a split's metrics; one video alone has no spread to tell of."""
-    if len(np.unique(video)) > 1:
-        for metric in BOUNDED:
-            interval = bootstrap_interval(ranks, video, metric, **options)
-            metrics[metric] |= {"low": interval.low, "high": interval.high}
-
-
-def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
-    names = [*metrics[0], GEOMETRIC_MEAN]
-    found = {}
-    for name in names:
-        values = [quality(each, name) for each in metrics]
-        deviation = statistics.stdev(values) if len(values) > 1 else None
-        found[name] = {"mean": statistics.fmean(values), "std": deviation, "seeds": values}
-    return found
-
-
-def verdicts(study: Study, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A sentence a row: is its gain over the baseline on test larger than the noise?"""
-    base = next(row for row in rows if row["name"] == study.baseline)
-    among = learned.adjusted(rows, "R@1")
-    told = []
-    for row in rows:
-        test = row["against_baseline"].get("R@1")
-        if test:
-            spreads = [each["test"]["R@1"]["std"] for each in (row, base) if each["test"]["R@1"]["std"] is not None]
-            spread = math.hypot(*spreads) if spreads else None
-            told.append(learned.verdict(row["name"], base["name"], "R@1", test, spread, LEVEL, among))
-    return told
-
-
-def of_search(study: Study, found: Found, final: Final | None, store: Store) -> dict[str, Any]:
+def of_search(study: Study, found: Found) -> dict[str, Any]:
     """What the search did and taught."""
     done = [trial.state.name for trial in found.trials]
     told: dict[str, Any] = {
@@ -192,17 +107,22 @@ def of_search(study: Study, found: Found, final: Final | None, store: Store) -> 
         "best": {"number": found.best.number, "value": found.best.value, "params": found.best.params},
         "importance": learned.importance(found.queue.study),
     }
-    tied = found.tied
-    if final is not None and tied is None and found.best.value is not None:
-        row = final.rows[-1]
-        queries = store.coverage("val", final.protocol).captions
-        floor = learned.noise_floor([fit.metrics for fit in row.fits], study.objective, queries)
-        told["noise_floor"] = floor
-        if floor is not None:
-            tied = learned.within_noise(found.trials, found.best.value, floor, study.objective)
-    if tied is not None:
-        told["plateau"] = learned.plateau(found.trials, study.searched.search, tied)
+    if found.tied is not None:
+        told["plateau"] = learned.plateau(found.trials, study.searched.search, found.tied)
     return told
+
+
+def of_noise(study: Study, found: Found, trained: Sequence[Fitted], queries: int) -> dict[str, Any]:
+    """What the seeds of the best setup, trained to the end, teach of a search whose trials train. ``queries``: of
+    validation.
+    """
+    if found.tied is not None or found.best.value is None:
+        return {}
+    floor = learned.noise_floor([fit.metrics for fit in trained], study.objective, queries)
+    if floor is None:
+        return {"noise_floor": None}
+    tied = learned.within_noise(found.trials, found.best.value, floor, study.objective)
+    return {"noise_floor": floor, "plateau": learned.plateau(found.trials, study.searched.search, tied)}
 
 
 def of_choices(chosen: Sequence[Chosen]) -> dict[str, Any]:
@@ -212,3 +132,65 @@ def of_choices(chosen: Sequence[Chosen]) -> dict[str, Any]:
         for each in chosen
         if each.tried
     }
+
+
+def of_test(study: Study, final: Final, chosen: Sequence[Chosen], store: Store) -> dict[str, Any]:
+    """All that the final step adds to a result; the baseline's row has nothing ``against`` itself."""
+    base = final.row(study.baseline)
+    rows = [_row(row, base, final) for row in final.rows]
+    return {
+        "rows": rows,
+        "baseline": study.baseline,
+        "verdicts": learned.verdicts(rows, study.baseline),
+        "choices": of_choices(chosen),
+        "sweep": final.sweep,
+        "reads": {"before": final.reads_before, "now": count_reads(store, "test")},
+    }
+
+
+def _row(row: RankedRow, base: RankedRow, final: Final) -> dict[str, Any]:
+    first, t2v = row.fits[0], row.ranks["t2v"]
+    by_direction = {name: [summarise(rank) for rank in ranks] for name, ranks in row.ranks.items()}
+    tested = TESTED if row is not base and _have_spread(final.video) else ()
+    return {
+        "name": row.setup.name,
+        "head": row.setup.head,
+        "keywords": merged(first.run.keywords, row.setup.after),
+        "recipe": first.run.recipe,
+        "after_training": row.setup.after,
+        "parameters": first.run.parameters,
+        "seconds": [fit.run.seconds for fit in row.fits],
+        "epochs": [fit.run.kept["epoch"] for fit in row.fits],
+        "seeds": [fit.run.recipe["seed"] for fit in row.fits] if first.trained else [],
+        "runs": [str(fit.path) for fit in row.fits if fit.path],
+        "val": _bounded(_spread([fit.metrics for fit in row.fits]), row.val_ranks, final.val_video),
+        "test": _bounded(_spread(by_direction["t2v"]), t2v, final.video),
+        "test_v2t": {name: _spread(each) for name, each in by_direction.items() if name != "t2v"},
+        "bootstrap": HOW,
+        "against_baseline": {
+            metric: asdict(paired_test(t2v, base.ranks["t2v"], final.video, metric, **HOW)) for metric in tested
+        },
+    }
+
+
+def _spread(metrics: Sequence[Mapping[str, float]]) -> dict[str, dict[str, Any]]:
+    """Each metric's mean over seeds, their deviation, and all their values."""
+    found = {}
+    for name in [*metrics[0], GEOMETRIC_MEAN]:
+        values = [quality(each, name) for each in metrics]
+        deviation = statistics.stdev(values) if len(values) > 1 else None
+        found[name] = {"mean": statistics.fmean(values), "std": deviation, "seeds": values}
+    return found
+
+
+def _bounded(metrics: dict[str, dict[str, Any]], ranks: Any, video: Any) -> dict[str, dict[str, Any]]:
+    """The same with intervals, which draw videos."""
+    for metric in BOUNDED if _have_spread(video) else ():
+        interval = bootstrap_interval(ranks, video, metric, **HOW)
+        metrics[metric] |= {"low": interval.low, "high": interval.high}
+    return metrics
+
+
+def _have_spread(video: Any) -> bool:
+    """One video alone has none to tell of."""
+    return len(np.unique(video)) > 1

@@ -192,3 +192,8 @@ def best_by(objective: str, items: Iterable[T], value: Callable[[T], float]) -> 
 def plain(value: Any) -> str:
     """A setting or a metric in a sentence or a cell."""
     return "-" if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def times(count: int) -> str:
+    """How often, in a sentence."""
+    return "once" if count == 1 else f"{count} times"
