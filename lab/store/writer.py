@@ -64,6 +64,7 @@ class StoreWriter:
             raise LabError(f"{path} is a packed copy, for reading: go on with the store that it was made from")
         self.ledger = Ledger(path / TABLES / "ledger")
         self._written = set[Path]()  # files since the last unit was recorded
+        self._settled = set[Path]()  # directories that are in theirs for good
 
     def refresh_files(self, collection: Collection) -> None:
         """Notes where the files are now: some may have come since the store was made."""
@@ -142,10 +143,10 @@ class StoreWriter:
 
         Before that its files must be in their directories for good, or a power cut could leave the rows alone.
         """
-        folders = {
-            folder for file in self._written for folder in file.parents if folder.is_relative_to(self.store.path)
-        }
-        sync(sorted(folder for folder in folders if folder.is_dir()))
+        above = {folder for file in self._written for folder in file.parents if self.store.path in folder.parents}
+        changed = {file.parent for file in self._written} | {folder.parent for folder in above - self._settled}
+        sync(sorted(folder for folder in changed if folder.is_dir()))
+        self._settled |= above
         self._written.clear()
         self.ledger.update(block, entries)
 
