@@ -128,7 +128,7 @@ def read_pickle(path: Path) -> Any:
         data = path.read_bytes()
         asked = _beyond_plain(data)
         if not asked:
-            return pickle.loads(data, encoding="latin-1")  # noqa: S301 - it holds no opcode that could run something
+            return _Plain(io.BytesIO(data), encoding="latin-1").load()
     except Exception as error:  # a damaged pickle raises nearly anything
         raise LabError(f"{path} must be a pickle, it cannot be read ({short(error)}): get the file again") from error
     raise LabError(
@@ -137,11 +137,18 @@ def read_pickle(path: Path) -> Any:
     )
 
 
+class _Plain(pickle.Unpickler):  # noqa: S301 - it finds nothing that could be called
+    """Of a pickle's opcodes those that could run something all need a global; this one finds none."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        raise pickle.UnpicklingError(f"{module}.{name} is not plain data")
+
+
 def _beyond_plain(data: bytes) -> str:
     """What a pickle asks for beyond plain data, or "". Raises nearly anything where it is damaged.
 
-    An unpickler without ``find_class`` runs nothing either, but a few hostile bytes make it reserve gigabytes, by the
-    length of a bytearray or by a place in its memo that no honest pickle of that size can need.
+    ``_Plain`` would run nothing either, but a few hostile bytes make it reserve gigabytes, by the length of a
+    bytearray or by a place in its memo that no honest pickle of that size can need; and this can say what is asked for.
     """
     names = ("", "")  # the last two strings: what STACK_GLOBAL takes
     for opcode, argument, _ in pickletools.genops(data):

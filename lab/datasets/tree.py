@@ -106,7 +106,8 @@ class Tree:
         """
         for name in names:
             hits = [path for path in self.named.get(name, ()) if path.count("/") < LIST_DEPTH]
-            hits = [path for path in hits if _is_file(self.root / path)]
+            # not Path.is_file, which raises where a directory above may be listed and not entered
+            hits = [path for path in hits if os.path.isfile(self.root / path)]  # noqa: PTH113
             if not hits:
                 continue
             depth = min(path.count("/") for path in hits)
@@ -198,13 +199,6 @@ def _is_dir(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads to itself
-        return False
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a directory above it may be listed, not entered
         return False
 
 

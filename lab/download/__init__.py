@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Protocol
 
 from lab.cli import bar
 from lab.download.http import forget, host_of, transfer, unreachable
@@ -34,15 +33,6 @@ class Source:
     md5: str | None = None
     size: int | None = None
     unpack: bool = False
-
-
-class Named(Protocol):
-    """Anything with a name; a ``lab.datasets.Dataset`` is meant."""
-
-    @property
-    def name(self) -> str:
-        """The name in its table."""
-        ...
 
 
 def fetch(source: Source, root: Path, *, timeout_s: float = CONNECT_S) -> Path:
@@ -81,15 +71,14 @@ def fetch(source: Source, root: Path, *, timeout_s: float = CONNECT_S) -> Path:
     return target
 
 
-def download(dataset: Named | str, sources: Sequence[Source], instructions: str, root: Path) -> None:
-    """Bring every public file of a data set under ``root``, and say how to get what is not public.
+def download(name: str, sources: Sequence[Source], instructions: str, root: Path) -> None:
+    """Bring every public file of the data set ``name`` under ``root``, and say how to get what is not public.
 
     A file that cannot be had does not keep the others from coming.
 
     Raises:
         LabError: some are missing in the end; it names each, where it is to be had, and where to put it.
     """
-    name = dataset if isinstance(dataset, str) else dataset.name
     if instructions:
         log.info("%s: %s", name, instructions.strip())
     todo = [

@@ -1,7 +1,7 @@
 """Bytes over HTTP into a ``.part`` file, going on where an earlier attempt stopped.
 
-Only http and https, also behind a redirect: urllib's own opener would follow one to ftp:, and read a file: URL. Nothing
-here knows of checksums or of the final name; see ``lab.download``.
+Only http and https, also behind a redirect: urllib's opener would read a file: URL, and follow a redirect to ftp:.
+Nothing here knows of checksums or of the final name; see ``lab.download``.
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def _attempt(url: str, part: Path, name: str, size: int | None) -> bool:
             request.add_header("If-Range", known["validator"])
     try:
         with _network():
-            response = _opener().open(request, timeout=READ_TIMEOUT_S)
+            response = urllib.request.build_opener(_WebOnly).open(request, timeout=READ_TIMEOUT_S)
     except urllib.error.HTTPError as error:
         if error.code != 416 or not known:
             raise
@@ -240,17 +240,3 @@ class _WebOnly(urllib.request.HTTPRedirectHandler):
                 f"{req.full_url} leads to {newurl}, which is not encrypted: download it by hand if you trust it"
             )
         return super().redirect_request(req, fp, code, msg, headers, newurl)
-
-
-def _opener() -> urllib.request.OpenerDirector:
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler,
-        urllib.request.HTTPHandler,
-        urllib.request.HTTPSHandler,
-        urllib.request.HTTPDefaultErrorHandler,
-        urllib.request.HTTPErrorProcessor,
-        _WebOnly,
-    ):
-        opener.add_handler(handler())
-    return opener

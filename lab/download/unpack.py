@@ -43,8 +43,9 @@ _NAMES = {errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENAMETOOLONG}
 
 @dataclass(frozen=True)
 class _Member:
+    """A file (``content``), a link (to a path from the top of the archive), or neither: a device or a pipe."""
+
     name: str
-    kind: str  # "file", "directory", "link" or what it is
     link: str = ""
     content: IO[bytes] | None = None
 
@@ -110,20 +111,21 @@ class _Extraction:
         self.allowed = max(GRANTED_BYTES, int(max_ratio * archive.stat().st_size))
         self.free = shutil.disk_usage(folder).free
         self.written = 0
+        self.files: dict[str, None] = {}
         self.links: dict[str, str] = {}
 
     def run(self) -> list[str]:
         """The names of the files written, sorted."""
-        names: dict[str, None] = {}
         try:
             with bar(None, f"unpacking {self.archive.name}", "B") as shown:
                 for count, member in enumerate(_members(self.archive)):
                     if count >= MAX_MEMBERS:
                         raise self.refusal(f"more than {MAX_MEMBERS:,} members")
-                    if self.take(member):
-                        names[self.inside(member.name)] = None
+                    self.take(member)
                     shown.update(self.written - shown.n)
-            return sorted(names | dict.fromkeys(name for name in self.links if self.follow(name)))
+            for name in self.links:
+                self.follow(name)
+            return sorted(self.files)
         except LabError:
             raise
         except RuntimeError as error:  # zipfile: encrypted; or a compression that it does not know
@@ -136,18 +138,15 @@ class _Extraction:
                 raise
             raise LabError(f"{self.archive} is damaged ({error}): delete it and get it again") from None
 
-    def take(self, member: _Member) -> bool:
-        """Write one member; whether it made a file."""
+    def take(self, member: _Member) -> None:
+        """Write a file, or keep a link for later."""
         name = self.inside(member.name)
-        if member.kind == "directory":
-            (self.folder / name).mkdir(parents=True, exist_ok=True)
-        elif member.kind == "link":
+        if member.link:
             self.links[name] = self.inside(member.link, f"link '{member.name}' to ")
         elif member.content is None:
-            raise self.refusal(f"'{member.name}' is a {member.kind}")
+            raise self.refusal(f"'{member.name}' is a device or pipe")
         else:
             self.write(name, member.content)
-        return member.content is not None
 
     def inside(self, name: str, what: str = "") -> str:
         """``name`` as a clean relative path; LabError if it is none, or leads out of the target."""
@@ -162,6 +161,7 @@ class _Extraction:
         if not name or path.is_dir():
             raise self.refusal(f"'{name}' is a file and a directory at once")
         path.parent.mkdir(parents=True, exist_ok=True)
+        self.files[name] = None
         with path.open("wb") as file:
             while block := content.read(_BLOCK):
                 self.written += len(block)
@@ -173,66 +173,51 @@ class _Extraction:
                     )
                 file.write(block)
 
-    def follow(self, name: str) -> bool:
+    def follow(self, name: str) -> None:
         """Make a link, met anywhere in the archive, a second copy of the file that it leads to."""
         seen, goal = {name}, self.links[name]
         while goal in self.links and goal not in seen:
             seen.add(goal)
             goal = self.links[goal]
-        source = self.folder / goal
-        if not source.is_file():
+        if goal in self.files:
+            with (self.folder / goal).open("rb") as content:
+                self.write(name, content)
+        else:
             log.warning(
                 "%s: link '%s' leads to no file of the archive ('%s') and is left out", self.archive.name, name, goal
             )
-            return False
-        with source.open("rb") as content:
-            self.write(name, content)
-        return True
 
     def refusal(self, why: str) -> LabError:
         return LabError(f"{self.archive} is refused: {why}. Nothing was unpacked; get it from a source that you trust")
 
 
 def _members(archive: Path) -> Iterator[_Member]:
-    """Tar is asked first: a tar that ends with a zip would pass for a zip, but no zip for a tar."""
+    """All but directories, which files bring along.
+
+    Tar is asked first: a tar that ends with a zip would pass for a zip, but no zip for a tar.
+    """
     if tarfile.is_tarfile(archive):
-        yield from _tar_members(archive)
+        with tarfile.open(archive) as tar:
+            for info in tar:
+                if info.issym():
+                    yield _Member(info.name, _beside(info.name, info.linkname))
+                elif info.islnk():
+                    yield _Member(info.name, info.linkname)
+                elif not info.isdir():
+                    yield _Member(info.name, content=tar.extractfile(info) if info.isreg() else None)
     elif zipfile.is_zipfile(archive):
-        yield from _zip_members(archive)
+        with zipfile.ZipFile(archive) as zipped:
+            for entry in zipped.infolist():
+                kind = stat.S_IFMT(entry.external_attr >> 16)
+                if entry.is_dir():
+                    continue
+                with zipped.open(entry) as content:
+                    if kind == stat.S_IFLNK:
+                        yield _Member(entry.filename, _beside(entry.filename, content.read(4096).decode()))
+                    else:
+                        yield _Member(entry.filename, content=content if kind in (0, stat.S_IFREG) else None)
     else:
         raise LabError(f"{archive} is neither a zip nor a tar archive: delete it and get it again")
-
-
-def _tar_members(archive: Path) -> Iterator[_Member]:
-    with tarfile.open(archive) as tar:
-        for info in tar:
-            if info.isdir():
-                yield _Member(info.name, "directory")
-            elif info.issym():
-                yield _Member(info.name, "link", _beside(info.name, info.linkname))
-            elif info.islnk():
-                yield _Member(info.name, "link", info.linkname)
-            elif info.isreg():
-                content = tar.extractfile(info)
-                yield _Member(info.name, "file", content=content)
-            else:
-                yield _Member(info.name, "device or pipe")
-
-
-def _zip_members(archive: Path) -> Iterator[_Member]:
-    with zipfile.ZipFile(archive) as zipped:
-        for info in zipped.infolist():
-            mode = info.external_attr >> 16
-            if info.is_dir():
-                yield _Member(info.filename, "directory")
-            elif stat.S_ISLNK(mode):
-                with zipped.open(info) as content:
-                    yield _Member(info.filename, "link", _beside(info.filename, content.read(4096).decode()))
-            elif stat.S_IFMT(mode) not in (0, stat.S_IFREG):
-                yield _Member(info.filename, "device or pipe")
-            else:
-                with zipped.open(info) as content:
-                    yield _Member(info.filename, "file", content=content)
 
 
 def _beside(name: str, link: str) -> str:
