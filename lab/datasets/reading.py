@@ -137,7 +137,7 @@ def read_pickle(path: Path) -> Any:
     )
 
 
-class _Plain(pickle.Unpickler):  # noqa: S301 - it finds nothing that could be called
+class _Plain(pickle.Unpickler):
     """Of a pickle's opcodes those that could run something all need a global; this one finds none."""
 
     def find_class(self, module: str, name: str) -> Any:
