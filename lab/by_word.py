@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from lab.embeddings import Texts, Videos
 from lab.errors import LabError
+from lab.needs import Needs
 from lab.similarity import evaluating
 from lab.store import Store
 
@@ -45,7 +46,7 @@ def names_of(words: Sequence[str], word_of_token: NDArray[np.int64]) -> list[str
 def looks_at_words(head: nn.Module) -> bool:
     """Whether a head, or its video side, weighs frames by each word."""
     inner = _word_head(head)
-    return hasattr(inner, "word_weights") and bool(getattr(inner, "needs_words", False))
+    return hasattr(inner, "word_weights") and Needs.of(inner).words
 
 
 def attention(

@@ -9,6 +9,7 @@ is here needs a store whose captions know their truth (``--dataset toy``).
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -132,11 +133,17 @@ def told_frames(store: Store, texts: Texts, videos: Videos) -> tuple[NDArray[np.
         np.array([nowhere[end] if store.captions[row][end] is None else store.captions[row][end] for row in rows])
         for end in ("start_s", "end_s")
     )
-    times = store.frame_times_s(gallery)[video].astype(np.float64) + MOMENT_S
     if videos.frame_mask is None:
         raise ValueError("Videos make a mask where none is given")
     real = videos.frame_mask.cpu().numpy()[video]
-    return real & (times >= start_s[:, None]) & (times < end_s[:, None]), real
+    return real & within((start_s[:, None], end_s[:, None]), store.frame_times_s(gallery)[video]), real
+
+
+def within(seconds: tuple[Any, Any], times_s: ArrayLike) -> NDArray[np.bool_]:
+    """Which times lie in a stretch (its start and its end), to the moment; a time that is not known (NaN) does not."""
+    start, end = seconds
+    times = np.asarray(times_s, np.float64) + MOMENT_S
+    return np.asarray((times >= start) & (times < end))
 
 
 def own_frame_weights(head: nn.Module, texts: Texts, videos: Videos) -> NDArray[np.float64]:

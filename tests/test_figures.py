@@ -8,7 +8,6 @@ import json
 import logging
 import shutil
 import warnings
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from lab.figures import (
     Material,
     NoData,
     clips,
+    dots,
     frames,
     heads,
     room,
@@ -55,7 +55,7 @@ from lab.significance import Interval
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Store, open_store
 from lab.training.task import prepare, train_on
-from lab.truth import MOMENT_S
+from lab.truth import MOMENT_S, within
 
 
 @pytest.fixture(scope="module")
@@ -344,9 +344,9 @@ def test_strips_show_what_the_caption_tells_of(material: Material) -> None:
 def test_a_frame_at_the_moment_of_a_cut_is_told_as_the_measure_has_it() -> None:
     """Times are float32 in a store: 1.2 of them is a little more than 1.2, 1.1 a little more than 1.1."""
     times = np.array([0.0, 0.7, 1.4, 2.1], np.float32)
-    assert strips.told_frames((0.7, 1.4), times).tolist() == [False, True, False, False]
-    assert strips.told_frames((1.4, 2.1), times).tolist() == [False, False, True, False]
-    assert strips.told_frames((1.4 + MOMENT_S / 2, 9.0), times).tolist() == [False, False, True, True]
+    assert within((0.7, 1.4), times).tolist() == [False, True, False, False]
+    assert within((1.4, 2.1), times).tolist() == [False, False, True, False]
+    assert within((1.4 + MOMENT_S / 2, 9.0), times).tolist() == [False, False, True, True]
 
 
 def test_bars_below_clips_share_a_row_until_they_would_cover_each_other() -> None:
@@ -402,7 +402,7 @@ def test_few_videos_have_no_interval(material: Material) -> None:
 def test_arrays_alone_are_enough_for_a_notebook() -> None:
     one = Interval("R@1", 40.0, 30.0, 50.0, 0.95, 10, 5)
     for figure in (
-        heads.metric_dots({"mean": [one], "mine": [replace(one, value=45.0)]}),
+        dots.row_dots([dots.Row(name, name, {"val": {"R@1": one}}) for name in ("mean", "mine")]),
         heads.rank_against_rank(np.ones(3), {"xpool": np.array([1, 2.5, 3])}, "mean", 3),
         sweeps.recall_curve([1, 2, 4], {"topk": [one, one, one]}, "k"),
         truth.sound_dots({"cmfi": dict.fromkeys(style.SOUND, one)}),

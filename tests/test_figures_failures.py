@@ -60,7 +60,7 @@ def test_a_split_without_a_miss_says_so(material: Material) -> None:
 
 
 def test_frames_of_any_shape_are_whole_and_long_captions_stay_on_the_paper() -> None:
-    miss = failures.Miss("a word " * 99, [jpeg(1)] * 30, "v" * 200, [], "found first: " + "w" * 200)
+    miss = failures.Miss("a word " * 99, "v" * 200, 9.0, [jpeg(1)] * 30, "w" * 200, [])
     figure = failures.missed([miss, miss], style.colour("mean"))
     assert not leaving(figure, list(texts_of(figure)))
     assert len(figure.axes[0].images) == 2 * failures.SHOWN

@@ -14,8 +14,10 @@ from pictured import jpeg, leaving, texts_of
 from lab.figures import (
     clips,
     diversity,
+    dots,
     failures,
     heads,
+    marks,
     published,
     room,
     rows,
@@ -66,14 +68,21 @@ def dense(setting: str, values: list[float], log: bool = False) -> trials.Tried:
     return trials.Tried(setting, values, [60 + i % 7 for i in range(len(values))], None, log, "cmfi", len(values) < 9)
 
 
+PAPER = dict.fromkeys(METRICS, 50.0)
 CROWDED: dict[str, Callable[[], Figure]] = {
-    "heads": lambda: heads.metric_dots({label: list(every(97).values()) for label in LABELS}, "source"),
+    "heads": lambda: dots.row_dots([dots.Row(label, label, {"val": every(97)}) for label in LABELS], "source"),
     "ranks": lambda: heads.rank_against_rank(
         np.ones(4), dict.fromkeys(LABELS[1:4], np.array([1, 2, 3, 2])), LABELS[5], 3, "source"
     ),
     "attention": lambda: truth.attention_dots({label: Interval("", 0.97, 0.9, 1, 0.95, 9, 5) for label in LABELS}, 0.4),
     "sound": lambda: truth.sound_dots({label: dict.fromkeys(style.SOUND, near(20)) for label in LABELS}),
-    "rows": lambda: rows.row_dots([rows.Row(name, "mean", every(97), every(40), METRICS, ("s-f",)) for name in ROWS]),
+    "rows": lambda: dots.row_dots(
+        [
+            dots.Row(name, "mean", {"test": every(97), "validation": every(40)}, METRICS, ("s-f",), PAPER)
+            for name in ROWS
+        ],
+        parts=rows.PARTS,
+    ),
     "published": lambda: published.method_dots(
         [published.Method(f"{name} (a-study)", "frozen features, this lab", every(40), "mean") for name in ROWS]
     ),
@@ -97,7 +106,7 @@ CROWDED: dict[str, Callable[[], Figure]] = {
         range(11), {name: np.full((11, 2), 50.0 + i) for i, name in enumerate(ROWS)}, dict.fromkeys(ROWS, "topk")
     ),
     "misses": lambda: failures.missed(
-        [failures.Miss(text, PICTURES, "v" * 300, [], text) for text in CAPTIONS], "#000000", "source"
+        [failures.Miss(text, "v" * 300, 9.0, PICTURES, text, []) for text in CAPTIONS], "#000000", "source"
     ),
     "by_length": lambda: failures.grouped(
         {
@@ -116,7 +125,7 @@ CROWDED: dict[str, Callable[[], Figure]] = {
     "clips": lambda: clips.sheet([clips.Row(PICTURES, [(text, [True] * 12, True) for text in CAPTIONS])]),
     "space": lambda: space.joint_map(
         RNG.normal(size=(9, 2)), RNG.normal(size=(9, 2)), (0.2, 0.1),
-        [space.Picked(np.zeros((1, 2)), np.ones((1, 2)), text, PICTURES) for text in CAPTIONS],
+        [space.Picked(np.array([0]), np.array([1]), text, PICTURES) for text in CAPTIONS],
     ),
 }  # fmt: skip
 
@@ -147,8 +156,8 @@ def test_no_percentage_is_beyond_a_hundred() -> None:
     assert axes.get_ylim()[0] < 96
     for panel in CROWDED["heads"]().axes:
         assert 100 < panel.get_xlim()[1] < 102
-    assert style.within_percent(30, 60) == (30, 60)
-    assert style.within_percent(-3, 60)[0] == pytest.approx(-2.52)
+    assert marks.within_percent(30, 60) == (30, 60)
+    assert marks.within_percent(-3, 60)[0] == pytest.approx(-2.52)
 
 
 def test_ranks_of_a_small_gallery_are_written_as_numbers() -> None:

@@ -197,13 +197,13 @@ def test_validation_stands_below_test_with_the_interval_of_the_result(studies: S
     one = next(one for one in studies.found if one.home.name == "heads-made")
     for row in one.rows:
         found = rows.row_of(one, row)
-        assert found.val is not None
+        assert list(found.splits) == ["test", "validation"]
         for metric in rows.METRICS:
-            for split, interval in (("val", found.val[metric]), ("test", found.test[metric])):
-                told = row[split][metric]
+            for name, split in (("test", "test"), ("validation", "val")):
+                interval, told = found.splits[name][metric], row[split][metric]
                 assert (interval.value, interval.low, interval.high) == (told["mean"], told["low"], told["high"])
         alone = {metric: {"mean": 50.0} for metric in row["val"]}  # of one video
-        assert rows.row_of(one, row | {"val": alone}).val is None
+        assert list(rows.row_of(one, row | {"val": alone}).splits) == ["test"]
 
 
 def test_a_head_that_a_result_names_is_drawn_and_not_run(
@@ -248,6 +248,35 @@ def test_published_numbers_stand_apart_and_once(home: Path, tmp_path: Path, draw
     figure = published.published(named([str(tmp_path / Path(each).name) for each in both]))
     assert "mean (heads)" in told_on(figure)
     assert "s-f (parts)" in told_on(figure)
+
+
+def test_the_numbers_behind_each_figure_are_the_studies(studies: Studies, drawn: dict[str, Figure]) -> None:
+    by_name = {one.home.name: one for one in studies.found}
+    tables = {name: figure.table for name, figure in drawn.items()}
+    assert all(tables.values())
+    grid = {(row["row"], row["split"], row["metric"]): row for row in tables["grid"]}
+    for row in by_name["heads-made"].rows:
+        for name, split in (("test", "test"), ("validation", "val")):
+            told, found = row[split]["R@5"], grid[row["name"], name, "R@5"]
+            assert (found["value"], found["low"], found["unit"]) == (told["mean"], told["low"], "%")
+    assert {row["setting"]: row["share"] for row in tables["importance"]} == {"lr": 0.8, "dropout": 0.2}
+    assert [(row["trial"], row["value"]) for row in tables["history"]] == [
+        (trial.number, trial.value) for trial in by_name["search-made"].trials
+    ]
+    assert set(tables["history"][0]) >= {"state", "metric", "unit", "lr", "dropout"}
+    drawn_of = by_name["longer-made"].result["sweep"]["rows"]["topk"]["MdR"]
+    of_topk = [row for row in tables["diversity"] if row["row"] == "topk"]
+    assert [(row["inserted_videos"], row["draw"]) for row in of_topk] == [(n, d) for n in (0, 1, 3) for d in (1, 2)]
+    assert [row["median_rank"] for row in of_topk] == [value for draws in drawn_of for value in draws]
+    tried = {row["setting_value"]: row["value"] for row in tables["plateau"]}
+    assert tried == {each.settings["top_k"]: each.value for each in by_name["pooling-made"].trials}
+    assert {row["trained"] for row in tables["published"]} > {"frozen features, this lab", "fine-tuned end to end"}
+
+
+def test_the_papers_numbers_stand_in_the_ablations_table(home: Path, tmp_path: Path) -> None:
+    table = rows.ablation(posing(home / "parts-made", tmp_path)).table
+    printed = [row["value"] for row in table if row["split"] == "paper" and row["metric"] == "R@1"]
+    assert printed == [43.1, 46.8, 46.7, 48.2]
 
 
 # -- which studies, and the command --------------------------------------------------------------------------------

@@ -1,9 +1,9 @@
 """Figures, drawn from a store and heads: ``python -m lab.figures``, and the same functions in a notebook.
 
-One file a family. Each has functions that draw plain arrays (``strips.strips``, ``heads.metric_dots``, ...) and
+One file a family. Each has functions that draw plain arrays (``strips.strips``, ``dots.row_dots``, ...) and
 functions that draw a ``Material``, a split with some heads, or ``Studies``, finished ones; the latter two are in
-``FIGURES`` and ``STUDY_FIGURES``, by name. All return a matplotlib figure and raise ``NoData`` where nothing is there
-to be drawn::
+``FIGURES`` and ``STUDY_FIGURES``, by name. All return a matplotlib figure, whose ``table`` holds the numbers
+that it shows, and raise ``NoData`` where nothing is there to be drawn::
 
     material = lab.figures.Material(store, {"mean": mean, "xpool": xpool}, split="val")
     lab.figures.FIGURES["strips"](material)
@@ -13,8 +13,6 @@ to be drawn::
 from __future__ import annotations
 
 from collections.abc import Callable
-
-from matplotlib.figure import Figure
 
 from lab.figures import (
     clips,
@@ -33,6 +31,7 @@ from lab.figures import (
 )
 from lab.figures.finished import Studies
 from lab.figures.material import Material, NoData
+from lab.figures.style import Figure
 
 __all__ = ["FIGURES", "STUDY_FIGURES", "Material", "NoData", "Studies"]
 

@@ -10,13 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from matplotlib.figure import Figure
-
 from lab import cli
 from lab.choose import Candidate, plain_heads, run_or_head, trained_heads, training
 from lab.errors import unknown
 from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
 from lab.figures.finished import named, newest
+from lab.figures.style import Figure
 from lab.reads import OPEN, count_reads, require_split
 from lab.runs import RUNS
 from lab.runs.fitting import newest_runs
@@ -29,19 +28,26 @@ log = logging.getLogger(__name__)
 EVERY: Mapping[str, Callable[..., Figure]] = {**FIGURES, **STUDY_FIGURES}
 
 
-def draw(figures: Mapping[str, Callable[[], Figure]], out: Path, page: bool = False, asked: bool = True) -> int:
-    """Writes figures to ``out`` and returns how many.
+def draw(
+    figures: Mapping[str, Callable[[], Figure]], out: Path, page: bool = False, csv: bool = False, asked: bool = True
+) -> int:
+    """Writes figures to ``out``, with ``csv`` their numbers too, and returns how many.
 
     What lacks its data is left out with a line each if they were ``asked`` for by name, else with one for all of them.
     """
     lacking: dict[str, NoData] = {}
+    bare = []
     with cli.bar(len(figures), "figures", "figure") as bar:
         for name, figure in figures.items():
             try:
-                style.save(figure(), out, name, page)
+                drawn = figure()
+                style.save(drawn, out, name, page, csv)
+                bare += [name] * (csv and not drawn.table)
             except NoData as error:
                 lacking[name] = error
             bar.update()
+    if bare:
+        log.info("no CSV of %s: pictures alone", ", ".join(bare))
     if asked or len(lacking) == len(figures):
         for name, why in lacking.items():
             log.warning("%s left out: %s", name, why)
@@ -72,6 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--out", type=Path, default=Path("figures"), help="where files go (default: %(default)s)")
     add("--page", action="store_true", help="small PNGs for a page, of few colours, and no PDF")
+    add("--csv", action="store_true", help="write the numbers that a figure shows as NAME.csv beside it")
     given = parser.parse_args(argv)
     if given.list:
         cli.say(cli.table(["figure", "what it shows"], [[name, about(name)] for name in EVERY]))
@@ -95,7 +102,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         studies = _studies(store, given.study, given.studies, given.protocol)
         figures |= {name: partial(STUDY_FIGURES[name], studies) for name in names if name in STUDY_FIGURES}
         told += [f"of the studies {', '.join(one.home.name for one in studies.found)}"] if studies.found else []
-    written = draw(figures, given.out, given.page, bool(given.names))
+    written = draw(figures, given.out, given.page, given.csv, bool(given.names))
     count = f"{written} figure{'s' * (written != 1)}"
     cli.say(" ".join([count, *[" and ".join(told)][: len(told)], f"in {given.out}/"]))
     if store is not None:

@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch.nn.utils.rnn import pad_sequence
 
 from lab.embeddings import Texts, Videos
 from lab.figures.material import Material
 from lab.figures.strips import BARS, attending, strip_of, strips
+from lab.figures.style import Figure
 from lab.gallery import gallery_rows, load_gallery
 from lab.needs import Needs
 from lab.query import Encoder, Query
@@ -92,7 +92,7 @@ class Asked(Material):
         beside._texts = joined([*self.queries, self._other])
         labels = attending(beside)
         rows = [strip_of(self, column, range(len(self.queries)), labels) for column in columns]
-        ids = ", ".join(self.store.videos[int(self.video_rows[column])]["id"] for column in columns)
+        ids = ", ".join(self.video_id(column) for column in columns)
         return strips(rows, f"{self.source(*labels)}: videos {ids}\n{BARS} among {len(self.video_rows)}")
 
 

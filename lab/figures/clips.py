@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
-from lab.figures import room, style
+from lab.figures import pictures, room, style
 from lab.figures.material import Material, NoData
-from lab.figures.strips import seconds_of, told_frames
+from lab.figures.style import Figure
+from lab.truth import within
 
 #: Frames in a row.
 SHOWN = 10
@@ -36,56 +34,39 @@ def sheet(rows: Sequence[Row], source: str = "") -> Figure:
 
     ♪ stands at captions that need the sound.
     """
-    width = style.TEXT
-    side = (width - 0.1) / SHOWN
-    lines = room.small_print(width, source)
-    chosen = [_chosen(row) for row in rows]
+    side = (style.TEXT - 0.1) / SHOWN
+    chosen = [pictures.spread(len(row.pictures), SHOWN) for row in rows]
     tracks = [
         _tracks([np.asarray(told)[i] for _, told, _ in row.captions]) for row, i in zip(rows, chosen, strict=True)
     ]
+    highs = [min(1.0, pictures.shape(row.pictures)) * side for row in rows]
     heights = [
-        side + (max(track, default=-1) + 1) * _BAR + len(row.captions) * _LINE + _GAP
-        for row, track in zip(rows, tracks, strict=True)
+        high + (max(track, default=-1) + 1) * _BAR + len(row.captions) * _LINE + _GAP
+        for row, track, high in zip(rows, tracks, highs, strict=True)
     ]
-    bottom = 0.05 + 0.13 * len(lines)
-    total = sum(heights) + bottom
-    figure = style.new(width, total)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(0, total))
-    axes.axis("off")
-    top = total
-    for row, places, track, height in zip(rows, chosen, tracks, heights, strict=True):
-        _row(axes, row, places, track, side, top)
+    figure, axes, top = pictures.sheet(sum(heights), source)
+    for row, places, track, high, height in zip(rows, chosen, tracks, highs, heights, strict=True):
+        _row(axes, row, places, track, side, high, top)
         top -= height
-    axes.set(xlim=(0, width), ylim=(0, total), aspect="auto")
-    figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
     return figure
 
 
-def _row(axes: Axes, row: Row, chosen: NDArray[np.int64], tracks: Sequence[int], side: float, top: float) -> None:
-    """Draws one row from ``top`` inches downwards."""
-    for place, i in enumerate(chosen):
-        left = 0.05 + place * side
-        picture = np.asarray(Image.open(io.BytesIO(row.pictures[i])))
-        axes.imshow(picture, extent=(left + 0.015, left + side - 0.015, top - side + 0.015, top - 0.015))
-    first = top - side - (max(tracks, default=-1) + 1) * _BAR
+def _row(axes: Axes, row: Row, chosen: list[int], tracks: Sequence[int], side: float, high: float, top: float) -> None:
+    """Draws one row from ``top`` inches downwards, its pictures in boxes ``side`` wide and ``high``."""
+    pictures.row(axes, [row.pictures[i] for i in chosen], 0.05, top, side, high)
+    first = top - high - (max(tracks, default=-1) + 1) * _BAR
     for number, ((text, told, needs_sound), track) in enumerate(
         zip(row.captions, tracks or [0] * len(row.captions), strict=True)
     ):
         colour = style.CATEGORIES[number % len(style.CATEGORIES)]
         for place, i in enumerate(chosen):
             if told[i]:
-                corner = (0.05 + place * side, top - side - track * _BAR - 0.035)
+                corner = (0.05 + place * side, top - high - track * _BAR - 0.035)
                 axes.add_patch(Rectangle(corner, side, 0.035, color=colour, lw=0))
         middle = first - (number + 0.5) * _LINE - 0.01
         axes.add_patch(Rectangle((0.065, middle - 0.03), 0.09, 0.06, color=colour, lw=0))
         label = room.cut(f"“{text}”", style.TEXT - 0.6) + ("  ♪" if needs_sound else "")
         axes.text(0.2, middle, label, fontsize=style.SMALL, va="center", style="italic")
-
-
-def _chosen(row: Row) -> NDArray[np.int64]:
-    """The frames that are shown."""
-    return np.linspace(0, len(row.pictures) - 1, min(SHOWN, len(row.pictures))).round().astype(np.int64)
 
 
 def _tracks(told: Sequence[NDArray[np.bool_]]) -> list[int]:
@@ -109,12 +90,12 @@ def clips(material: Material, videos: int = 5, texts: int = 3, seed: int = 0) ->
     several = [(video, lines) for video, lines in drawn if len(lines) > 1 and lines[0][1] is not None]
     rows: list[Row] = []
     for video, lines in several or drawn:
-        pictures = material.store.thumbnails(int(material.video_rows[video]))
-        if pictures and len(rows) < videos:
-            times = material.times_s[video][: len(pictures)]
-            told = [[False] * len(times) if at is None else told_frames(at, times).tolist() for _, at, _ in lines]
+        seen = material.store.thumbnails(int(material.video_rows[video]))
+        if seen and len(rows) < videos:
+            times = material.times_s[video][: len(seen)]
+            told = [[False] * len(times) if at is None else within(at, times).tolist() for _, at, _ in lines]
             rows.append(
-                Row(pictures, [(text, frames, needs) for (text, _, needs), frames in zip(lines, told, strict=True)])
+                Row(seen, [(text, frames, needs) for (text, _, needs), frames in zip(lines, told, strict=True)])
             )
     if not rows:
         raise NoData(f"no video of this split of {material.store.path} has thumbnails and captions")
@@ -136,6 +117,6 @@ def _lines(
     chosen: dict[object, tuple[str, tuple[float, float] | None, bool]] = {}
     for text in rng.permutation(np.flatnonzero(material.target == video)):
         caption = material.captions[text]
-        seconds = seconds_of(material, int(text))
+        seconds = material.seconds_of(int(text))
         chosen.setdefault(seconds or int(text), (caption["text"], seconds, bool(caption["needs_sound"])))
     return sorted(list(chosen.values())[:texts], key=lambda line: line[1] or (0.0, 0.0))

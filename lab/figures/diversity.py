@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from numpy.typing import ArrayLike
 
-from lab.figures import room, style
-from lab.figures.finished import Studies
+from lab.figures import marks, room, style, tidy
+from lab.figures.finished import Finished, Studies
+from lab.figures.style import Figure
 
 #: Of rows with the same head.
 LINES = ("-", "--", ":", "-.")
@@ -26,35 +26,34 @@ def diversity_curves(
     A line is the mean over draws, its band goes from the lowest draw to the highest. ``heads`` give labels' colours.
     """
     rows = -(-len(ranks) // room.columns(ranks, style.COLUMN - 0.1))  # of the legend
-    figure = style.new(style.COLUMN, 2.1 + 0.15 * rows, source)
+    draws = ("draw", range(1, 1 + np.shape(next(iter(ranks.values())))[1]))
+    table = tidy.rows(ranks, "row", ("inserted_videos", inserted), draws, leaf="median_rank")
+    figure = style.new(style.COLUMN, 2.1 + 0.15 * rows, source, table)
     axes = figure.subplots()
     seen: list[str] = []
-    for label, draws in ranks.items():
-        values, head = np.asarray(draws, float), (heads or {}).get(label, label)
+    for label, found in ranks.items():
+        values, head = np.asarray(found, float), (heads or {}).get(label, label)
         look = {"color": style.colour(head), "marker": style.marker(head), "ms": 4, "label": label}
         look["ls"] = LINES[seen.count(head) % len(LINES)]  # rows of one head have its colour, and lines that differ
         seen.append(head)
-        style.banded(axes, list(inserted), values.mean(1), values.min(1), values.max(1), **look)
+        marks.banded(axes, list(inserted), values.mean(1), values.min(1), values.max(1), **look)
     axes.set(xlabel="inserted videos (scene transitions)", ylabel="median rank (1 is best)", ylim=(0, None))
     axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
     axes.grid(axis="y")
-    style.plain_ticks(axes, inserted)
-    style.legend(figure, axes)
-    _ends(axes, inserted[-1])
+    marks.plain_ticks(axes, inserted)
+    marks.legend(figure, axes)
+    _ends(axes)
     return figure
 
 
-def _ends(axes: Axes, last: float) -> None:
+def _ends(axes: Axes) -> None:
     """The value at the end of each line beside it, those that would cover each other moved apart."""
     lines = sorted((line for line in axes.lines), key=lambda line: float(np.asarray(line.get_ydata())[-1]))
     high, below = axes.get_ylim()[1] / 1.4 * 0.12, -np.inf  # what a line of small type takes of the axis
     for line in lines:
         value = float(np.asarray(line.get_ydata())[-1])
         below = max(value, below + high)
-        axes.annotate(
-            f"{value:.0f}", (last, value), (1.02, below), textcoords=axes.get_yaxis_transform(), va="center",
-            fontsize=style.SMALL, color=line.get_color(), annotation_clip=False,
-        )  # fmt: skip
+        marks.beside(axes, below, f"{value:.0f}", line.get_color())
 
 
 # -- from a finished study -------------------------------------------------------------------------------------------
@@ -62,8 +61,11 @@ def _ends(axes: Axes, last: float) -> None:
 
 def diversity(studies: Studies) -> Figure:
     """Median rank over the number of other videos that are inserted into each (X-Pool, figure 4)."""
-    one = studies.first(lambda one: (one.result.get("sweep") or {}).get("name") == "diversity", "sweep of inserted "
-                        "videos", "diversity")  # fmt: skip
+
+    def fits(one: Finished) -> bool:
+        return (one.result.get("sweep") or {}).get("name") == "diversity"
+
+    one = studies.first(fits, "sweep of inserted videos", "diversity")
     sweep, heads = one.result["sweep"], {row["name"]: row["head"] for row in one.rows}
     told = f"lines: means of {sweep['draws']} draws, bands: from the lowest to the highest\n{sweep['note']}"
     ranks = {name: found["MdR"] for name, found in sweep["rows"].items()}

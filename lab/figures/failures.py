@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
-from lab.figures import room, style
+from lab.figures import marks, pictures, room, style, tidy
 from lab.figures.material import Material, NoData
+from lab.figures.style import Figure
 from lab.significance import Interval
 
 #: Frames of a video.
@@ -27,52 +24,37 @@ _HALF, _CAPTION, _NAME, _GAP = 3.4, 0.2, 0.17, 0.12  # inches: a video's frames,
 
 @dataclass(frozen=True)
 class Miss:
-    """A caption, and two videos as JPEGs with what is said of them: its own, and the one that is found first."""
+    """A caption, its own video and the one that is found first, by their names and as JPEGs; its video's rank."""
 
     caption: str
+    video: str
+    rank: float
     own: Sequence[bytes]
-    told: str
+    found: str
     first: Sequence[bytes]
-    told_of_first: str
 
 
 @style.styled
 def missed(misses: Sequence[Miss], colour: str, source: str = "") -> Figure:
     """A row a caption: on the left its own video, on the right the one that ranks first."""
     side = _HALF / SHOWN
-    shown = [Image.open(io.BytesIO(one)) for miss in misses for one in (*miss.own[:1], *miss.first[:1])]
-    high = side * max((min(1.0, picture.height / picture.width) for picture in shown), default=0.0)
+    high = side * max(min(1.0, pictures.shape(seen)) for miss in misses for seen in (miss.own, miss.first))
     height = _CAPTION + high + _NAME + _GAP
-    lines = room.small_print(style.TEXT, source)
-    total = height * len(misses) + 0.05 + style.LINE * len(lines)
-    figure = style.new(style.TEXT, total)
-    figure.set_layout_engine("none")
-    axes = figure.add_axes((0, 0, 1, 1))
-    axes.axis("off")
-    for row, miss in enumerate(misses):
-        top = total - row * height
+    table = [{"caption": one.caption, "video": one.video, "rank": one.rank, "found_first": one.found} for one in misses]
+    figure, axes, top = pictures.sheet(height * len(misses), source, table)
+    for miss in misses:
         caption = room.cut(f"“{miss.caption}”", style.TEXT - 0.45, 8)
         axes.text(0.06, top - 0.6 * _CAPTION, caption, fontsize=8, va="center", style="italic")
-        halves = ((0.05, miss.own, miss.told, style.TRUTH), (3.55, miss.first, miss.told_of_first, colour))
-        for left, pictures, told, edge in halves:
-            _frames(axes, pictures, left, top - _CAPTION, side, high)
-            below = top - _CAPTION - high
+        own, first = f"its own video, {miss.video}: rank {miss.rank:g}", f"found first: {miss.found}"
+        below = top - _CAPTION - high
+        for left, seen, told, edge in ((0.05, miss.own, own, style.TRUTH), (3.55, miss.first, first, colour)):
+            chosen = [seen[i] for i in pictures.spread(len(seen), SHOWN)]
+            pictures.row(axes, chosen, left, below + high, side, high)
             axes.add_patch(Rectangle((left + 0.01, below - 0.035), _HALF - 0.02, 0.03, color=edge, lw=0))
             cut = room.cut(told, _HALF - 0.05)
             axes.text(left + 0.01, below - 0.045, cut, fontsize=style.SMALL, va="top")
-    axes.set(xlim=(0, style.TEXT), ylim=(0, total), aspect="auto")
-    figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
+        top -= height
     return figure
-
-
-def _frames(axes: Axes, pictures: Sequence[bytes], left: float, top: float, side: float, high: float) -> None:
-    """Frames of a video in a row of boxes ``side`` wide and ``high``, each whole in its box."""
-    chosen = np.linspace(0, len(pictures) - 1, min(SHOWN, len(pictures))).round().astype(int)
-    for place, i in enumerate(chosen):
-        picture = Image.open(io.BytesIO(pictures[i]))
-        half = 0.48 * min(side / picture.width, high / picture.height)
-        x, y, wide, tall = left + (place + 0.5) * side, top - 0.5 * high, half * picture.width, half * picture.height
-        axes.imshow(np.asarray(picture), extent=(x - wide, x + wide, y - tall, y + tall))
 
 
 @style.styled
@@ -80,21 +62,19 @@ def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], source: 
     """A panel a way of grouping captions, in it each group's interval for each head: panel → group → head."""
     labels = list(next(iter(next(iter(panels.values())).values())))
     above = -(-len(labels) // room.columns(labels, style.TEXT - 0.1))  # lines of the legend
-    figure = style.new(style.TEXT, 2.0 + 0.16 * above, source)
+    figure = style.new(style.TEXT, 2.0 + 0.16 * above, source, tidy.rows(panels, "by", "group", "head"))
     for axes, (name, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
         for turn, label in enumerate(labels):
             x = np.arange(len(groups)) + 0.7 * ((turn + 0.5) / len(labels) - 0.5)
             found = [group[label] for group in groups.values()]
             axes.vlines(x, [one.low for one in found], [one.high for one in found], color=style.colour(label), lw=1.2)
-            marker = style.marker(label)
-            look = {"color": style.colour(label), "mec": "white", "mew": 0.4, "ms": style.SIZES.get(marker, 5.0)}
-            axes.plot(x, [one.value for one in found], marker, label=label, clip_on=False, **look)
+            marks.point(axes, x, [one.value for one in found], style.colour(label), style.marker(label), label=label)
         axes.set_xticks(range(len(groups)), list(groups))
-        axes.set(xlabel=name, ylabel=f"{found[0].metric} (%)", xlim=(-0.5, len(groups) - 0.5))
-        axes.set_ylim(style.within_percent(*axes.get_ylim()))
+        axes.set(xlabel=name, ylabel=marks.with_unit(found[0].metric), xlim=(-0.5, len(groups) - 0.5))
+        axes.set_ylim(marks.within_percent(*axes.get_ylim()))
         axes.tick_params(axis="x", length=0)
         axes.grid(axis="y")
-    style.legend(figure, axes, style.TEXT)
+    marks.legend(figure, axes, style.TEXT)
     return figure
 
 
@@ -111,24 +91,18 @@ def misses(material: Material, most: int = 4) -> Figure:
             worst.setdefault(int(target[text]), int(text))
     found = []
     for video, text in list(worst.items())[:most]:
-        other = similarity[text].copy()
-        other[video] = -np.inf
-        first = int(np.argmax(other))
-        pictures = [material.store.thumbnails(int(material.video_rows[column])) for column in (video, first)]
-        told = f"its own video, {_id(material, video)}: rank {ranks[text]:g}"
-        caption = material.captions[text]["text"]
-        found.append(Miss(caption, pictures[0], told, pictures[1], f"found first: {_id(material, first)}"))
+        others = similarity[text].copy()
+        others[video] = -np.inf
+        first = int(np.argmax(others))
+        own, other = (material.store.thumbnails(int(material.video_rows[column])) for column in (video, first))
+        caption, name, wrong = material.captions[text]["text"], material.video_id(video), material.video_id(first)
+        found.append(Miss(caption, name, float(ranks[text]), own, wrong, other))
     if not found:
         raise NoData(f"{label} finds every video of {material.store.path.name} first: there is no miss to show")
     if not any(len(miss.own) + len(miss.first) for miss in found):
         raise NoData(f"no video of this split of {material.store.path} has thumbnails")
     told = f"the worst ranks under {label} among {len(material.video_rows)} videos, one a video; {BARS}"
     return missed(found, style.colour(label), f"{material.source(label)}\n{told}")
-
-
-def _id(material: Material, column: int) -> str:
-    row = int(material.video_rows[column])
-    return str(material.store.table("videos")["id"][row])
 
 
 def by_length(material: Material) -> Figure:

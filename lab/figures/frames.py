@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from lab.figures import style
+from lab.figures import marks, style, tidy
 from lab.figures.material import Material, NoData
+from lab.figures.style import Figure
 
 
 @style.styled
@@ -19,16 +19,17 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
     Positions are those of videos with all F frames and of shorter ones alike; ``expected`` knows how many have each.
     """
     F, total = len(chosen), chosen.sum()
-    figure = style.new(style.COLUMN, 1.75, source)
-    axes = figure.subplots()
     places = np.arange(1, F + 1)
+    shares = {f"chosen by top-{top_k}": chosen / total, "expected by chance": expected / total}
+    figure = style.new(style.COLUMN, 1.75, source, tidy.rows(shares, "frames", ("position", places), leaf="share"))
+    axes = figure.subplots()
     axes.bar(places, chosen / total, width=0.8, color=style.colour("topk"), label=f"chosen by top-{top_k}")
     steps = np.r_[expected, expected[-1:]] / total
     axes.step(np.arange(F + 1) + 0.5, steps, where="post", color="black", lw=1, ls="--", label="expected by chance")
     axes.set(xlabel="position of the frame in the video", ylabel="share of chosen frames", xlim=(0.4, F + 0.6))
     axes.set_ylim(0, 1.28 * max((chosen / total).max(), steps.max()))
-    style.plain_ticks(axes, places.tolist())
-    style.percent_ticks(axes)
+    marks.plain_ticks(axes, places.tolist())
+    marks.percent_ticks(axes)
     axes.legend(loc="upper center", ncols=2, columnspacing=1.2)
     return figure
 
@@ -36,18 +37,15 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
 @style.styled
 def best_k_histogram(best: NDArray[Any], frames: int, source: str = "") -> Figure:
     """For how many ground-truth pairs each k (from 1 to ``frames``) gives the highest similarity; ``best`` is (T,)."""
-    figure = style.new(style.COLUMN, 1.75, source)
+    counts, values = np.bincount(best, minlength=frames + 1)[1:], range(1, frames + 1)
+    figure = style.new(style.COLUMN, 1.75, source, tidy.rows(counts, ("k_frames", values), leaf="pairs"))
     axes = figure.subplots()
-    counts = np.bincount(best, minlength=frames + 1)[1:]
-    axes.bar(np.arange(1, frames + 1), counts / len(best), width=0.8, color=style.colour("topk"))
+    axes.bar(values, counts / len(best), width=0.8, color=style.colour("topk"))
     axes.axvline(median := float(np.median(best)), color="black", lw=1, ls="--")
-    axes.annotate(
-        f"median {median:g}", (median, 1), (4, -2), xycoords=("data", "axes fraction"), textcoords="offset points",
-        va="top", fontsize=style.SMALL,
-    )  # fmt: skip
+    marks.note(axes, f"median {median:g}", (median, 1), (4, -2), xycoords=("data", "axes fraction"), va="top")
     axes.set(xlabel="k that a pair of text and video likes best", ylabel="share of pairs", xlim=(0.4, frames + 0.6))
-    style.plain_ticks(axes, range(1, frames + 1))
-    style.percent_ticks(axes)
+    marks.plain_ticks(axes, values)
+    marks.percent_ticks(axes)
     return figure
 
 

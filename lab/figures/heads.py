@@ -8,50 +8,25 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 
-from lab.figures import room, style
-from lab.figures.material import Material, NoData, interval
+from lab.figures import marks, room, style, tidy
+from lab.figures.dots import Row, row_dots
+from lab.figures.material import METRICS, Material, NoData, interval
+from lab.figures.style import Figure
 from lab.metrics import ranks
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
-
-METRICS = ("R@1", "R@5", "R@10")
-#: Inches for the labels of rows in a figure as wide as a page's text.
-LABELS = 1.7
-
-
-@style.styled
-def metric_dots(rows: Mapping[str, Sequence[Interval]], source: str = "") -> Figure:
-    """A row a head and a panel a metric: its value as a number and a point, its interval as a line."""
-    metrics = [one.metric for one in next(iter(rows.values()))]
-    figure = style.new(style.TEXT, 0.45 + 0.24 * len(rows), source)
-    panels = figure.subplots(1, len(metrics), sharey=True, squeeze=False)[0]
-    y = np.arange(len(rows))[::-1]
-    for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
-        for height, (label, intervals) in zip(y, rows.items(), strict=True):
-            one, colour = intervals[i], style.colour(label)
-            style.dot(axes, height, one, colour, style.marker(label))
-            axes.text(
-                1.01, height, f"{one.value:.1f}", transform=axes.get_yaxis_transform(), va="center",
-                fontsize=style.SMALL,
-            )  # fmt: skip
-        axes.axvline(next(iter(rows.values()))[i].value, color=style.FAINT, lw=0.8, zorder=0)
-        axes.set_xlabel(f"{metric} (%)" if metric.startswith("R@") else metric)
-        style.dot_rows(axes, list(rows), LABELS)
-        if metric.startswith("R@"):
-            axes.set_xlim(style.within_percent(*axes.get_xlim()))
-    return figure
 
 
 @style.styled
 def grouped_bars(groups: Sequence[str], bars: Mapping[str, Sequence[Sequence[Interval]]], source: str = "") -> Figure:
     """A panel a metric, in it ``groups`` of bars with intervals; ``bars`` is label → group → metric."""
     metrics = [one.metric for one in next(iter(bars.values()))[0]]
-    figure = style.new(style.TEXT, 1.9, source)
+    table = tidy.rows(bars, "head", ("features", groups), ("metric", metrics))
+    figure = style.new(style.TEXT, 1.9, source, table)
     panels = figure.subplots(1, len(metrics), squeeze=False)[0]
     wide = 0.8 / len(bars)
     for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
@@ -62,12 +37,9 @@ def grouped_bars(groups: Sequence[str], bars: Mapping[str, Sequence[Sequence[Int
             axes.bar(x, values, wide * 0.92, color=style.colour(label), label=label)
             axes.errorbar(x, values, np.abs(ends - values), fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
             for left, value, high in zip(x, values, ends[1], strict=True):
-                axes.annotate(
-                    f"{value:.1f}", (left, high), (0, 2), textcoords="offset points", ha="center",
-                    fontsize=style.SMALL,
-                )  # fmt: skip
-        axes.set(ylabel=f"{metric} (%)", xticks=range(len(groups)))
-        axes.set_xticklabels(groups)
+                marks.note(axes, f"{value:.1f}", (left, high), (0, 2), ha="center")
+        axes.set_ylabel(marks.with_unit(metric))
+        axes.set_xticks(range(len(groups)), groups)
         axes.margins(y=0.12)
         axes.tick_params(axis="x", length=0)
     figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(bars))
@@ -83,7 +55,8 @@ def rank_against_rank(
     A point is a query, moved by a little chance so that equal ones do not hide each other. Below the diagonal the head
     of the panel does better.
     """
-    figure = style.new(style.TEXT, 2.5, source)
+    table = tidy.rows({label: first, **others}, "head", ("caption", range(len(first))), leaf="rank")
+    figure = style.new(style.TEXT, 2.5, source, table)
     panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
     ends = (0.75, gallery * 1.35)
     ticks = [n for n in ((1, 2, 3, 5, 10, 20) if gallery < 40 else (1, 10, 100, 1000, 10000)) if n <= gallery]
@@ -111,8 +84,12 @@ def rank_against_rank(
 
 def heads(material: Material) -> Figure:
     """R@1, R@5 and R@10 of every head, with intervals."""
-    rows = {label: [material.interval(label, metric) for metric in METRICS] for label in material.heads}
-    return metric_dots(rows, f"{material.source(*rows)}\nlines: 95 % intervals, resampling videos with their captions")
+    rows = [
+        Row(label, label, {material.split: {metric: material.interval(label, metric) for metric in METRICS}})
+        for label in material.heads
+    ]
+    told = "lines: 95 % intervals, resampling videos with their captions"
+    return row_dots(rows, f"{material.source(*material.heads)}\n{told}")
 
 
 def projection(material: Material) -> Figure:

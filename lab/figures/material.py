@@ -31,6 +31,8 @@ from lab.truth import AgainstTruth, against_truth, knows_truth, own_frame_weight
 
 log = logging.getLogger(__name__)
 
+#: What tells of heads beside heads.
+METRICS = ("R@1", "R@5", "R@10")
 #: Resamples of an interval in a figure: its ends are then sure to some 2 % of its width.
 RESAMPLES = 2000
 
@@ -99,6 +101,11 @@ class Material:
         rows = self.bare[0].rows
         return [self.store.captions[row] for row in (rows.tolist() if rows is not None else [])]
 
+    def seconds_of(self, text: int) -> tuple[float, float] | None:
+        """From when until when a text tells of its video; None where that is not known."""
+        row = self.captions[text]
+        return None if row["start_s"] is None or row["end_s"] is None else (row["start_s"], row["end_s"])
+
     def words_of(self, text: int) -> tuple[Sequence[str], NDArray[np.int64]]:
         """``lab.by_word.stored_words`` of a text. Raises ``NoData`` where there are none."""
         rows = self.bare[0].rows
@@ -135,6 +142,15 @@ class Material:
     def times_s(self) -> NDArray[np.float32]:
         """Seconds (V, F) at which frames are shown; NaN in the padding."""
         return self.store.frame_times_s(self.video_rows)
+
+    def frame_times_s(self, video: int) -> NDArray[np.float32]:
+        """Seconds at which the frames of one of the videos are shown, without padding."""
+        times = self.times_s[video]
+        return np.asarray(times[np.isfinite(times)])
+
+    def video_id(self, video: int) -> str:
+        """The name of one of the videos."""
+        return str(self.store.videos[int(self.video_rows[video])]["id"])
 
     # -- the heads ---------------------------------------------------------------------------------------------------
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
-from lab.figures import style
+from lab.figures import marks, style, tidy
 from lab.figures.finished import Finished, Studies
-from lab.figures.heads import METRICS
-from lab.figures.material import NoData
+from lab.figures.material import METRICS, NoData
+from lab.figures.style import Figure
 from lab.significance import Interval
 from lab.studies.published import ALIKE, published_for
 
@@ -35,34 +34,35 @@ def method_dots(methods: Sequence[Method], source: str = "") -> Figure:
     lines: list[str | Method] = []
     for how in dict.fromkeys(method.how for method in methods):
         lines += [how, *(method for method in methods if method.how == how)]
-    figure = style.new(style.TEXT, 0.4 + 0.165 * len(lines), source)
+    table = [
+        {"method": one.label, "trained": one.how, **row, "unit": tidy.unit(row["metric"])}
+        for one in methods
+        for row in tidy.rows(one.values, "metric")
+    ]
+    figure = style.new(style.TEXT, 0.4 + 0.165 * len(lines), source, table)
     panels = figure.subplots(1, len(METRICS), sharey=True)
     labels = ["" if isinstance(line, str) else line.label for line in lines]
     for axes, metric in zip(panels, METRICS, strict=True):
-        style.dot_rows(axes, labels, 2.4, 1)
-        axes.set_xlabel(f"{metric} (%)")
+        marks.dot_rows(axes, labels, 2.4, 1)
+        axes.set_xlabel(marks.with_unit(metric))
         axes.margins(x=0.07)
         for height, line in zip(range(len(lines))[::-1], lines, strict=True):
             if not isinstance(line, str) and line.values.get(metric) is not None:
                 _method(axes, height, line, line.values[metric])
     for height, line in zip(range(len(lines))[::-1], lines, strict=True):
         if isinstance(line, str):
-            panels[0].annotate(
-                line, (0, height), (-4, 0), xycoords=panels[0].get_yaxis_transform(), textcoords="offset points",
-                ha="right", va="center", fontsize=style.SMALL, fontweight="bold", color=style.PRINT,
-            )  # fmt: skip
+            look: dict[str, Any] = {"ha": "right", "va": "center", "fontweight": "bold", "color": style.PRINT}
+            marks.note(panels[0], line, (0, height), (-4, 0), xycoords=panels[0].get_yaxis_transform(), **look)
     return figure
 
 
 def _method(axes: Axes, height: float, method: Method, value: Interval | float) -> None:
     if isinstance(value, Interval):
-        style.dot(axes, height, value, style.colour(method.head), style.marker(method.head))
+        marks.dot(axes, height, value, style.colour(method.head), style.marker(method.head))
     else:
         axes.plot(value, height, "D", color=style.PRINT, mfc="white", ms=3.6, mew=0.9)
     told = value.value if isinstance(value, Interval) else value
-    axes.text(
-        1.02, height, f"{told:.1f}", transform=axes.get_yaxis_transform(), va="center", fontsize=style.SMALL
-    )  # fmt: skip
+    marks.beside(axes, height, f"{told:.1f}")
 
 
 # -- from finished studies -------------------------------------------------------------------------------------------

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
-from lab.figures import room, style
+from lab.figures import marks, pictures, room, style, tidy
 from lab.figures.material import Material
+from lab.figures.style import Figure
 
 #: Videos that are picked out, each in a colour with its frames and its captions.
 PICKED = 6
@@ -26,7 +23,7 @@ WIDE = 3.2
 
 @dataclass(frozen=True)
 class Picked:
-    """A video that is picked out: where its texts (T', 2) and its frames (F', 2) lie, a caption, and some JPEGs."""
+    """A video that is picked out: which of the texts and of the frames are its own, a caption, and some JPEGs."""
 
     texts: NDArray[Any]
     frames: NDArray[Any]
@@ -46,19 +43,23 @@ def joint_map(
 
     ``explained``: the share of the variance that each of the two components holds.
     """
-    figure = style.new(style.TEXT, 3.6, source)
+    table: list[tidy.Row] = []
+    for kind, points in (("text", texts), ("frame", frames)):
+        owner = {int(i): one.caption for one in picked for i in getattr(one, f"{kind}s")}
+        table += [
+            {"kind": kind, "first_component": x, "second_component": y, "picked_out": owner.get(i)}
+            for i, (x, y) in enumerate(points.tolist())
+        ]
+    figure = style.new(style.TEXT, 3.6, source, table)
     axes, beside = figure.subplots(1, 2, width_ratios=(3.1, 1.6))
     axes.plot(*frames.T, "o", ms=1.6, mew=0, color="#B3B3B3", alpha=0.6, rasterized=True)
     axes.plot(*texts.T, "^", ms=2.4, mew=0, color="#808080", alpha=0.5, rasterized=True)
     for colour, one in zip(style.CATEGORIES, picked, strict=False):
-        axes.plot(*one.frames.T, "o", ms=4.5, mew=0.4, mec="white", color=colour)
-        axes.plot(*one.texts.T, "^", ms=6.5, mew=0.5, mec="white", color=colour)
+        axes.plot(*frames[one.frames].T, "o", ms=4.5, mew=0.4, mec="white", color=colour)
+        axes.plot(*texts[one.texts].T, "^", ms=6.5, mew=0.5, mec="white", color=colour)
     first, second = (f"{100 * share:.0f} % of the variance" for share in explained)
     axes.set(xticks=[], yticks=[], xlabel=f"first component, {first}", ylabel=f"second component, {second}")
-    kinds = [
-        Line2D([], [], ls="", marker=marker, color="#595959", ms=5, label=label)
-        for marker, label in (("^", "captions"), ("o", "frames"))
-    ]
+    kinds = [marks.kind(label, marker, style.PRINT) for label, marker in (("captions", "^"), ("frames", "o"))]
     axes.legend(handles=kinds, loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderpad=0)
     _list(beside, picked)
     return figure
@@ -70,28 +71,12 @@ def _list(axes: Axes, picked: Sequence[Picked]) -> None:
     rows = max(6, len(picked))
     axes.set(xlim=(0, WIDE), ylim=(rows, 0))
     for row, (colour, one) in enumerate(zip(style.CATEGORIES, picked, strict=False)):
-        left = 0.05
-        for picture in _some(one.pictures):
-            right = left + _width(picture)
-            axes.imshow(np.asarray(picture), extent=(left, right, row + 0.68, row + 0.06), aspect="auto")
-            left = right + 0.04
+        wide = 0.5 / max(pictures.shape(one.pictures), 0.1)  # a unit is longer downwards than across
+        for place, i in enumerate(pictures.spread(len(one.pictures), max(1, int(WIDE / (wide + 0.04))))):
+            left = 0.05 + place * (wide + 0.04)
+            axes.imshow(pictures.opened(one.pictures[i]), extent=(left, left + wide, row + 0.68, row + 0.06))
         axes.add_patch(Rectangle((-0.1, row + 0.06), 0.09, 0.62, color=colour, lw=0, clip_on=False))
         axes.text(-0.1, row + 0.84, room.cut(one.caption, 2.2), fontsize=style.SMALL, va="center")
-    axes.set(xlim=(0, WIDE), ylim=(rows, 0))
-
-
-def _some(pictures: Sequence[bytes]) -> list[Image.Image]:
-    """As many pictures, from all parts of the video, as fit beside each other."""
-    if not pictures:
-        return []
-    fit = max(1, int(WIDE / (_width(Image.open(io.BytesIO(pictures[0]))) + 0.04)))
-    chosen = np.linspace(0, len(pictures) - 1, min(fit, len(pictures))).round().astype(int)
-    return [Image.open(io.BytesIO(pictures[i])) for i in chosen]
-
-
-def _width(picture: Image.Image) -> float:
-    """How wide a picture of a row is; a unit across is twice as long as one downwards."""
-    return 0.5 * picture.width / picture.height
 
 
 # -- from a split ----------------------------------------------------------------------------------------------------
@@ -116,9 +101,8 @@ def space(material: Material, picked: int = PICKED, seed: int = 0) -> Figure:
     shown = []
     for video in chosen.tolist():
         row, mine = int(material.video_rows[video]), np.flatnonzero(material.target == video)
-        pictures = material.store.thumbnails(row)
-        caption = material.captions[mine[0]]["text"]
-        shown.append(Picked(flat_texts[mine], flat_frames[owner == video], caption, pictures))
+        caption, seen = material.captions[mine[0]]["text"], material.store.thumbnails(row)
+        shown.append(Picked(mine, np.flatnonzero(owner == video), caption, seen))
     told = f"each kind centred for itself; {len(chosen)} videos drawn at random (seed {seed}), each with a caption"
     shares = (values[::-1][:2] / values.sum()).tolist()
     return joint_map(flat_texts, flat_frames, shares, shown, f"{material.source()}\n{told}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,16 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
-from PIL import Image
 
-from lab.figures import room, style
+from lab.figures import pictures, room, style, tidy
 from lab.figures.material import Material, NoData
+from lab.figures.style import Figure
 from lab.metrics import rank_of
 from lab.similarity import evaluating
-from lab.truth import MOMENT_S
+from lab.truth import within
 
 #: More pictures than this in a row are too small to see: of a longer video every second or third one is shown.
 SHOWN = 14
@@ -51,6 +49,18 @@ class Strip:
     pictures: Sequence[bytes]
     times_s: NDArray[Any]
     readings: Sequence[Reading]
+    video: str = ""
+
+    @property
+    def table(self) -> list[tidy.Row]:
+        """Its weights."""
+        return [
+            {"video": self.video, "caption": one.caption, "start_s": start_s, "end_s": end_s}
+            | {"head": row["head"], "rank": one.ranks.get(row["head"]), **row}
+            for one in self.readings
+            for start_s, end_s in [one.seconds or (None, None)]
+            for row in tidy.rows(one.weights, "head", ("time_s", self.times_s.tolist()), leaf="weight")
+        ]
 
 
 @style.styled
@@ -61,68 +71,54 @@ def strips(shown: Sequence[Strip], source: str = "") -> Figure:
     """
     if not shown:
         raise NoData("no pair of a text and a video was given")
-    width = style.TEXT
-    heights = [_height(strip, width) for strip in shown]
-    lines = room.small_print(width, source)
-    bottom = 0.05 + 0.13 * len(lines)
-    total = sum(heights) + bottom
-    figure = style.new(width, total)
-    figure.set_layout_engine("none")
-    top = total
+    heights = [_height(strip) for strip in shown]
+    table = [row for strip in shown for row in strip.table]
+    figure, paper, top = pictures.sheet(sum(heights), source, table)
     for strip, height in zip(shown, heights, strict=True):
-        _strip(figure, strip, top, total)
+        _strip(paper, strip, top)
         top -= height
-    figure.text(0.01, 0.04 / total, "\n".join(lines), fontsize=style.SMALL, color=style.PRINT, va="bottom")
     return figure
 
 
-def _height(strip: Strip, width: float) -> float:
+def _height(strip: Strip) -> float:
     rows = sum(TITLE + ROW * len(reading.weights) + 0.08 for reading in strip.readings)
-    return _picture(strip, width)[1] + rows + TICKS + 0.1
+    return _pictures(strip)[2] + rows + TICKS + 0.1
 
 
-def _picture(strip: Strip, width: float) -> tuple[list[Any], float]:
-    """The pictures that are shown, each with the frame that it begins at, and the height of their row in inches."""
+def _pictures(strip: Strip) -> tuple[list[bytes], float, float]:
+    """The pictures that are shown, how wide the box of each is, and how high their row is, in inches."""
     frames, step = len(strip.times_s), -(-len(strip.times_s) // SHOWN)
-    chosen = [(i, Image.open(io.BytesIO(strip.pictures[i]))) for i in range(0, len(strip.pictures), step)]
-    if not chosen:
-        return [], 0.0
-    across = (width - LEFT - RIGHT) / frames * step * 0.94
-    return chosen, max(across * picture.height / picture.width for _, picture in chosen) + 0.04
+    wide = (style.TEXT - LEFT - RIGHT) / frames * step
+    return (
+        list(strip.pictures[::step]),
+        wide,
+        0.94 * wide * pictures.shape(strip.pictures) + 0.04 * bool(strip.pictures),
+    )
 
 
-def _strip(figure: Figure, strip: Strip, top: float, total: float) -> None:
-    """Draws one strip from ``top`` inches downwards on a figure ``total`` inches high."""
-    width, frames = style.TEXT, len(strip.times_s)
-
-    def place(down: float, height: float) -> Axes:
-        box = (LEFT / width, (top - down - height) / total, 1 - (LEFT + RIGHT) / width, height / total)
-        return figure.add_axes(box, xlim=(-0.5, frames - 0.5))
-
-    chosen, high = _picture(strip, width)
-    down, step = 0.06, -(-frames // SHOWN)
-    if chosen:
-        axes = place(down, high)
-        axes.axis("off")
-        for i, picture in chosen:
-            middle = i + (step - 1) / 2
-            axes.imshow(np.asarray(picture), extent=(middle - 0.47 * step, middle + 0.47 * step, 0, 1), aspect="auto")
-        axes.set(xlim=(-0.5, frames - 0.5), ylim=(0, 1))
-        down += high
+def _strip(paper: Axes, strip: Strip, top: float) -> None:
+    """Draws one strip from ``top`` inches downwards."""
+    frames, step = len(strip.times_s), -(-len(strip.times_s) // SHOWN)
+    shown, wide, high = _pictures(strip)
+    top -= 0.06
+    pictures.row(paper, shown, LEFT, top, wide, high)
+    top -= high
     for reading in strip.readings:
-        names = dict(zip(reading.weights, room.names(list(reading.weights), BESIDE), strict=True))
-        down += TITLE
-        peak = 1.08 * max(float(np.max(weights)) for weights in reading.weights.values())
-        told = None if reading.seconds is None else told_frames(reading.seconds, strip.times_s)
+        names = room.names(list(reading.weights), BESIDE)
+        peak = max(float(np.max(weights)) for weights in reading.weights.values())
+        told = None if reading.seconds is None else within(reading.seconds, strip.times_s)
+        top -= TITLE
         for row, (label, weights) in enumerate(reading.weights.items()):
-            axes = place(down + ROW * row, ROW * 0.86)
-            _bars(axes, names[label], weights, told, peak, style.colour(label))
+            box = (LEFT, top - 0.86 * ROW, style.TEXT - LEFT - RIGHT, 0.86 * ROW)
+            axes = paper.inset_axes(box, transform=paper.transData, xlim=(-0.5, frames - 0.5))
+            _bars(axes, names[row], weights, told, 1.08 * peak, style.colour(label))
             if row == 0:
                 _title(axes, reading, told)
-                axes.set_yticks([0, peak / 1.08], ["", f"{peak / 1.08:.2f}"])  # one scale for all heads
-            _beside(axes, 0.5, [f"{reading.ranks[label]:g}" if label in reading.ranks else "",
-                                f"{100 * float(weights[told].sum()):.0f} %" if told is not None else ""])  # fmt: skip
-        down += ROW * len(reading.weights) + 0.08
+                axes.set_yticks([0, peak], ["", f"{peak:.2f}"])  # one scale for all heads
+            kept = "" if told is None else f"{100 * float(weights[told].sum()):.0f} %"
+            _beside(axes, 0.5, [f"{reading.ranks[label]:g}" if label in reading.ranks else "", kept])
+            top -= ROW
+        top -= 0.08
     axes.set_xticks(range(0, frames, step), [f"{strip.times_s[i]:.1f}" for i in range(0, frames, step)])
     axes.set_xlabel("seconds from the start", labelpad=1)
 
@@ -140,16 +136,8 @@ def _bars(
             axes.add_patch(area)
     axes.set(ylim=(0, peak), xticks=[], yticks=[])
     axes.tick_params(axis="y", length=1.5, pad=1)
-    axes.text(
-        -0.06,
-        0.45,
-        name,
-        transform=axes.transAxes,
-        ha="right",
-        va="center",
-        fontsize=7,
-        linespacing=0.95,
-    )
+    look: dict[str, Any] = {"ha": "right", "va": "center", "fontsize": style.SMALL, "linespacing": 0.95}
+    axes.text(-0.06, 0.45, name, transform=axes.transAxes, **look)
 
 
 def _title(axes: Axes, reading: Reading, told: NDArray[np.bool_] | None) -> None:
@@ -166,13 +154,6 @@ def _beside(axes: Axes, height: float, cells: Sequence[str], color: str = "black
         )
 
 
-def told_frames(seconds: tuple[float, float], times_s: NDArray[Any]) -> NDArray[np.bool_]:
-    """Which frames (F,) are shown within the seconds that a text tells of, to the moment that ``lab.truth`` grants."""
-    start, end = seconds
-    times = np.asarray(times_s, np.float64) + MOMENT_S
-    return np.asarray((times >= start) & (times < end))
-
-
 # -- from a split ----------------------------------------------------------------------------------------------------
 
 
@@ -187,7 +168,7 @@ def examples(material: Material, videos: int = 2, texts: int = 2, seed: int = 0)
     shown = []
     for video in rng.permutation(np.unique(material.target)):
         chosen = _differing(material, np.flatnonzero(material.target == video), texts)
-        if len(chosen) == min(texts, 2) or (len(chosen) and not any(seconds_of(material, t) for t in chosen)):
+        if len(chosen) == min(texts, 2) or (len(chosen) and not any(material.seconds_of(t) for t in chosen)):
             strip = strip_of(material, int(video), chosen)
             shown += [strip] if strip.pictures else []
         if len(shown) == videos:
@@ -216,9 +197,7 @@ def of_text(material: Material, text: int) -> Figure:
 
 def strip_of(material: Material, video: int, texts: Sequence[int], labels: Sequence[str] | None = None) -> Strip:
     """A video (a column of the split) with texts (rows of it), under some heads or all that look at the text."""
-    row = material.video_rows[video]
-    times = material.times_s[video]
-    times = times[np.isfinite(times)]
+    row, times = int(material.video_rows[video]), material.frame_times_s(video)
     labels, readings = labels or attending(material), []
     for text in texts:
         weights: dict[str, NDArray[Any]] = {}
@@ -228,8 +207,8 @@ def strip_of(material: Material, video: int, texts: Sequence[int], labels: Seque
                 pair = queries.select(torch.tensor([text])), gallery.select(torch.tensor([video]))
                 weights[label] = head.frame_weights(*pair)[0, 0].cpu().numpy()[: len(times)]  # type: ignore[operator]
         ranks = {label: rank_of(material.similarity(label)[text], video) for label in weights}
-        readings.append(Reading(material.captions[text]["text"], weights, ranks, seconds_of(material, text)))
-    return Strip(material.store.thumbnails(int(row)), times, readings)
+        readings.append(Reading(material.captions[text]["text"], weights, ranks, material.seconds_of(text)))
+    return Strip(material.store.thumbnails(row), times, readings, material.store.videos[row]["id"])
 
 
 def attending(material: Material) -> list[str]:
@@ -260,15 +239,9 @@ def looking(material: Material) -> list[str]:
     return found
 
 
-def seconds_of(material: Material, text: int) -> tuple[float, float] | None:
-    """From when until when a text of the split tells of its video; None where that is not known."""
-    row = material.captions[text]
-    return None if row["start_s"] is None or row["end_s"] is None else (row["start_s"], row["end_s"])
-
-
 def _differing(material: Material, rows: NDArray[np.int64], count: int) -> list[int]:
     """Up to ``count`` of some texts, no two of which tell of the same seconds, as far as that is known."""
     seen: dict[Any, int] = {}
     for row in rows.tolist():
-        seen.setdefault(seconds_of(material, row) or ("unknown", len(seen)), row)
+        seen.setdefault(material.seconds_of(row) or ("unknown", len(seen)), row)
     return list(seen.values())[:count]

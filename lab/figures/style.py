@@ -16,19 +16,14 @@ from pathlib import Path
 from typing import Any, ParamSpec
 
 import matplotlib as mpl
-import numpy as np
-from matplotlib.axes import Axes
+import matplotlib.figure
 from matplotlib.backend_bases import RendererBase
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
-from numpy.typing import NDArray
 from PIL import Image
 
 from lab.atomic import replace_bytes
-from lab.figures import letters, room
-from lab.significance import Interval
+from lab.figures import letters, room, tidy
 
 #: One colour a head, the same in every figure; ``OTHER`` for heads of your own, see ``own``.
 HEAD_COLOURS = {
@@ -107,6 +102,7 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "grid.color": "#E6E6E6",
     "grid.linewidth": 0.5,
     "axes.axisbelow": True,
+    "image.aspect": "auto",  # pictures fill the box that they are given
     "xtick.major.width": 0.6,
     "ytick.major.width": 0.6,
     "xtick.major.size": 2.5,
@@ -128,12 +124,16 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
 
 Arguments = ParamSpec("Arguments")
 
-
 logging.getLogger("fontTools").setLevel(logging.WARNING)  # it lists each glyph, which takes longer than the figure
 
 
-class Picture(Figure):
-    """A matplotlib figure that shows itself in a notebook without pyplot, letters of all scripts included."""
+class Figure(mpl.figure.Figure):
+    """A matplotlib figure that shows itself in a notebook without pyplot, letters of all scripts included.
+
+    ``table``: the numbers that it shows, an observation a row (``lab.figures.tidy``).
+    """
+
+    table: Sequence[tidy.Row] = ()
 
     def draw(self, renderer: RendererBase) -> None:
         """Draws it; texts with letters that the figures' type lacks get types of this machine beside it."""
@@ -161,10 +161,14 @@ def styled(draw: Callable[Arguments, Figure]) -> Callable[Arguments, Figure]:
     return drawn
 
 
-def new(width: float, height: float, source: str = "") -> Figure:
-    """An empty figure of so many inches; ``source`` comes below in small print, and makes it so much higher."""
+def new(width: float, height: float, source: str = "", table: Sequence[tidy.Row] = ()) -> Figure:
+    """An empty figure of so many inches, and the numbers that it will show.
+
+    ``source`` comes below in small print, and makes it so much higher.
+    """
     lines = room.small_print(width, source)
-    figure = Picture(figsize=(width, height + LINE * len(lines)), layout="constrained")
+    figure = Figure(figsize=(width, height + LINE * len(lines)), layout="constrained")
+    figure.table = table
     FigureCanvasAgg(figure)
     if lines:
         figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=SMALL, color=PRINT)
@@ -203,76 +207,20 @@ def own(name: str) -> int:
     return _OWN[name]
 
 
-def banded(
-    axes: Axes, x: Sequence[float] | NDArray[Any], y: Sequence[float] | NDArray[Any], low: Any, high: Any, **style: Any
-) -> None:
-    """A line of points with their intervals as a band."""
-    line = axes.plot(x, y, **style)[0]
-    axes.fill_between(np.asarray(x, float), low, high, color=line.get_color(), alpha=0.18, lw=0)
+def save(figure: Figure, directory: Path, name: str, page: bool = False, csv: bool = False) -> tuple[Path, ...]:
+    """Writes ``name.pdf`` and ``name.png``, for a ``page`` a small PNG alone; the same figure gives the same bytes.
 
-
-def dot(
-    axes: Axes, height: float, one: Interval, colour: str, marker: str, scale: float = 1.0, hollow: bool = False
-) -> None:
-    """A value as a point with its interval as a line, in a row of ``dot_rows``; what is ``hollow`` stands back."""
-    ends, wide = [scale * one.low, scale * one.high], 0.9 if hollow else 1.5
-    axes.plot(ends, [height] * 2, color=colour, lw=wide, solid_capstyle="butt")
-    size = SIZES.get(marker, 5.0) - hollow
-    edge: dict[str, Any] = {"mfc": "white", "mec": colour, "mew": 0.9} if hollow else {"mec": "white", "mew": 0.4}
-    axes.plot(scale * one.value, height, marker, color=colour, ms=size, clip_on=False, **edge)
-
-
-def dot_rows(axes: Axes, labels: Sequence[str], width: float, lines: int = 2) -> None:
-    """Rows for points, the first label on top at height len(labels) − 1; labels in so many lines of so many inches."""
-    axes.set_yticks(range(len(labels))[::-1], room.names(labels, width, lines), linespacing=0.95)
-    axes.set_ylim(-0.6, len(labels) - 0.4)
-    axes.grid(axis="x")
-    axes.tick_params(axis="y", length=0)
-    axes.spines["left"].set_visible(False)
-
-
-def within_percent(low: float, high: float) -> tuple[float, float]:
-    """The ends of an axis of percentages: no more below 0 and above 100 than a marker needs, and never no length."""
-    if high - low < 1:
-        low, high = (low + high) / 2 - 5, (low + high) / 2 + 5
-    spare = 0.04 * (high - low)
-    return max(low, -spare if low < 0 else low), min(high, 100 + spare)
-
-
-def legend(figure: Figure, axes: Axes, width: float = COLUMN) -> None:
-    """A legend of what ``axes`` shows above all of it, in as many columns as fit."""
-    handles, labels = axes.get_legend_handles_labels()
-    labels = [room.cut(label, width - 0.45) for label in labels]
-    fitting = room.columns(labels, width - 0.1)
-    figure.legend(handles, labels, loc="outside upper left", ncols=fitting, columnspacing=1)
-
-
-def percent_ticks(axes: Axes) -> None:
-    """Shares of one below each other as percent, with as many digits as they need."""
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
-
-
-def plain_ticks(axes: Axes, whole: Sequence[float] | None = None) -> None:
-    """Numbers below the x axis as one writes them; a tick for each of ``whole`` if these are few and whole numbers."""
-    if whole is not None and len(whole) <= 16 and all(float(value).is_integer() for value in whole):
-        axes.set_xticks(list(whole))
-    elif whole is not None:
-        axes.xaxis.set_major_locator(MaxNLocator(nbins=10, integer=all(float(value).is_integer() for value in whole)))
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
-
-
-def save(figure: Figure, directory: Path, name: str, page: bool = False) -> tuple[Path, ...]:
-    """Writes ``name.pdf`` and ``name.png``, for a ``page`` a small PNG alone; the same figure gives the same bytes."""
+    ``csv``: and what it shows as ``name.csv``, unless that is pictures alone.
+    """
     directory.mkdir(parents=True, exist_ok=True)
-    if page:
-        small = directory / f"{name}.png"
-        replace_bytes(small, few_colours(png(figure, PAGE_DPI)))
-        return (small,)
-    paths = directory / f"{name}.pdf", directory / f"{name}.png"
-    replace_bytes(paths[0], _bytes(figure, "pdf", metadata={"CreationDate": None, "ModDate": None}))
-    replace_bytes(paths[1], png(figure))
-    return paths
+    files = {"png": few_colours(png(figure, PAGE_DPI)) if page else png(figure)}
+    if not page:
+        files["pdf"] = _bytes(figure, "pdf", metadata={"CreationDate": None, "ModDate": None})
+    if csv and figure.table:
+        files["csv"] = tidy.csv(figure.table).encode()
+    for kind, blob in files.items():
+        replace_bytes(directory / f"{name}.{kind}", blob)
+    return tuple(directory / f"{name}.{kind}" for kind in files)
 
 
 def png(figure: Figure, dpi: int = DPI) -> bytes:

@@ -8,12 +8,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from lab.choose import Candidate
-from lab.figures import style
+from lab.figures import marks, style, tidy
 from lab.figures.material import Material, NoData, interval
+from lab.figures.style import Figure
 from lab.heads.sweep import keep
 from lab.metrics import ranks
 from lab.runs import read_run
@@ -42,46 +42,36 @@ def recall_curve(
     ``flat``: heads that do not depend on the setting, as dashed lines. ``colours`` by label, else those of the heads.
     ``mark``: a value of the setting at which a dotted line stands.
     """
-    figure = style.new(style.COLUMN, 1.9 + 0.15 * (len(curves) if len(curves) > 1 else 1), source)
+    metric, column = next(iter(curves.values()))[0].metric, setting.replace(" ", "_")
+    table = tidy.rows(curves, "curve", (column, values)) + tidy.rows(flat or {}, "curve")
+    figure = style.new(style.COLUMN, 1.9 + 0.15 * len(curves), source, table)
     axes = figure.subplots()
-    for place, (label, found) in enumerate(curves.items()):
-        colour = (colours or {}).get(label) or style.colour(label)
-        y = [one.value for one in found]
-        low, high = [one.low for one in found], [one.high for one in found]
-        best = int(np.argmax(y))
-        told = f"{y[best]:.1f} at {values[best]:.3g}"
-        name = label if len(curves) == 1 else f"{label}: best {told}"
-        shape = style.marker(label) if style.head_of(label) in style.HEAD_MARKERS else "os^Dv"[place % 5]
-        style.banded(axes, values, y, low, high, color=colour, marker=shape, ms=3.5, label=name)
-        axes.plot(values[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1)
-        if len(curves) == 1:  # several would cover each other: then the legend has the numbers alone
-            side = "left" if best < 0.15 * len(y) else "right" if best > 0.85 * len(y) else "center"
-            axes.annotate(
-                told, (values[best], y[best]), (0, 7), textcoords="offset points", ha=side, fontsize=style.SMALL,
-                color=colour,
-            )  # fmt: skip
-    for label, one in (flat or {}).items():
-        axes.axhline(one.value, color=style.colour(label), lw=1, ls="--", label=f"{label}: {one.value:.1f}")
-    metric = next(iter(curves.values()))[0].metric
-    axes.set(xlabel=setting, ylabel=f"{metric} (%)")
+    axes.set(xlabel=setting, ylabel=marks.with_unit(metric))
     if scale == "symlog":
         axes.set_xscale("symlog", linthresh=LINEAR, linscale=1)
         axes.set_xticks([v for v in (0, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if v <= max(values)])
     elif scale == "log":
         axes.set_xscale("log")
-    style.plain_ticks(axes, values if scale == "linear" else None)
+    for place, (label, found) in enumerate(curves.items()):
+        colour = (colours or {}).get(label) or style.colour(label)
+        y = [one.value for one in found]
+        top = int(np.argmax(y))
+        told = f"{y[top]:.1f} at {values[top]:.3g}"
+        look = {"color": colour, "ms": 3.5, "label": label if len(curves) == 1 else f"{label}: best {told}"}
+        look["marker"] = style.marker(label) if style.head_of(label) in style.HEAD_MARKERS else "os^Dv"[place % 5]
+        marks.banded(axes, values, y, [one.low for one in found], [one.high for one in found], **look)
+        # Words above several curves would cover each other: then the legend has the numbers alone.
+        marks.best(axes, values[top], y[top], colour, told if len(curves) == 1 else "")
+    for label, one in (flat or {}).items():
+        axes.axhline(one.value, color=style.colour(label), lw=1, ls="--", label=f"{label}: {one.value:.1f}")
+    marks.plain_ticks(axes, values if scale == "linear" else None)
     axes.margins(y=0.16)
-    if metric.startswith("R@"):
-        axes.set_ylim(style.within_percent(*axes.get_ylim()))
+    if tidy.unit(metric) == "%":
+        axes.set_ylim(marks.within_percent(*axes.get_ylim()))
     if mark is not None:
         axes.axvline(mark, color=style.PRINT, lw=0.8, ls=":", zorder=0)
     axes.grid(axis="y")
-    figure.legend(
-        *axes.get_legend_handles_labels(),
-        loc="outside upper left",
-        ncols=1 if len(curves) > 1 else 3,
-        columnspacing=1.2,
-    )
+    marks.legend(figure, axes)
     return figure
 
 

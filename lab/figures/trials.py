@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator
 from numpy.typing import NDArray
 
-from lab.figures import room, style
+from lab.figures import marks, room, style, tidy
 from lab.figures.finished import Finished, Studies, Trial
 from lab.figures.material import NoData
+from lab.figures.style import Figure
 from lab.studies.learned import few_trials, tied_by
 
 log = logging.getLogger(__name__)
@@ -31,15 +31,12 @@ PANELS = 3
 @style.styled
 def importance_bars(shares: Mapping[str, float], colour: str, source: str = "") -> Figure:
     """How much of the objective's change each setting explains, the most important on top."""
-    figure = style.new(style.COLUMN, 0.5 + 0.24 * len(shares), source)
+    figure = style.new(style.COLUMN, 0.5 + 0.24 * len(shares), source, tidy.rows(shares, "setting", leaf="share"))
     axes = figure.subplots()
-    rows = np.arange(len(shares))[::-1]
+    rows = range(len(shares))[::-1]
     axes.barh(rows, [100 * share for share in shares.values()], height=0.62, color=colour)
     for row, share in zip(rows, shares.values(), strict=True):
-        axes.annotate(
-            f"{100 * share:.0f} %", (100 * share, row), (3, 0), textcoords="offset points", va="center",
-            fontsize=style.SMALL,
-        )  # fmt: skip
+        marks.note(axes, f"{100 * share:.0f} %", (100 * share, row), (3, 0), va="center")
     axes.set(xlim=(0, 112), xticks=range(0, 101, 20))
     axes.set_xlabel("share of the objective's change (%)", loc="right")  # beside long names it is wider than the axis
     axes.set_yticks(rows, room.names(list(shares), 1.1), linespacing=0.95)
@@ -62,7 +59,9 @@ def history_dots(
     A trial that ended without a value stands at the lower edge. ``flat``: a row's name, its value and its head, as a
     dashed line.
     """
-    figure = style.new(style.COLUMN, 2.15, source)
+    told = {"metric": objective, "unit": tidy.unit(objective)}
+    table = [{"trial": one.number, "state": one.state, **told, "value": one.value, **one.settings} for one in trials]
+    figure = style.new(style.COLUMN, 2.15, source, table)
     axes = figure.subplots()
     done = [(one.number, one.value) for one in trials if one.state == "complete" and one.value is not None]
     ended = [one for one in trials if one.state in ("pruned", "fail")]
@@ -72,27 +71,23 @@ def history_dots(
     axes.step([*numbers, last], [*best, best[-1]], where="post", color=colour, lw=1.3, label="best so far", zorder=3)
     axes.plot(numbers, values, "o", color=colour, label="trial", **_points(len(numbers)))
     if flat is not None:
-        told = f": {flat[1]:.1f}"
-        label = room.cut(flat[0], 1.6) + told
+        label = f"{room.cut(flat[0], 1.6)}: {flat[1]:.1f}"
         axes.axhline(flat[1], color=style.colour(flat[2]), lw=1, ls="--", label=label)
     axes.margins(x=0.04, y=0.2)
     edge = axes.get_ylim()
     lost = [edge[0] if one.value is None or not edge[0] < one.value < edge[1] else one.value for one in ended]
     if ended:
-        cross: dict[str, Any] = {"color": style.CHANCE, "ms": 4.5, "mew": 1.2, "clip_on": False, "label": "pruned"}
+        ways = " or ".join(sorted({"failed" if one.state == "fail" else "pruned" for one in ended}, reverse=True))
+        cross: dict[str, Any] = {"color": style.CHANCE, "ms": 4.5, "mew": 1.2, "clip_on": False, "label": ways}
         axes.plot([one.number for one in ended], lost, "x", **cross)
     axes.set_ylim(edge)
+    axes.autoscale(enable=False)
     top = int(np.argmax(values) if highest else np.argmin(values))
-    axes.plot(numbers[top], values[top], "o", ms=8, mfc="none", mec=colour, mew=1, zorder=4)
-    side = "left" if numbers[top] < 0.2 * last else "right" if numbers[top] > 0.8 * last else "center"
-    axes.annotate(
-        f"{values[top]:.1f}", (numbers[top], values[top]), (0, 7 if highest else -13), textcoords="offset points",
-        ha=side, fontsize=style.SMALL, color=colour,
-    )  # fmt: skip
-    axes.set(xlabel="trial", ylabel=f"val {objective}{_unit(objective)}")
+    marks.best(axes, numbers[top], values[top], colour, f"{values[top]:.1f}", below=not highest)
+    axes.set(xlabel="trial", ylabel=f"val {marks.with_unit(objective)}")
     axes.grid(axis="y")
-    style.plain_ticks(axes, range(last + 1))
-    style.legend(figure, axes)
+    marks.plain_ticks(axes, range(last + 1))
+    marks.legend(figure, axes)
     return figure
 
 
@@ -120,14 +115,20 @@ class Tried:
 @style.styled
 def tried_panels(panels: Sequence[Tried], objective: str, *, highest: bool = True, source: str = "") -> Figure:
     """The objective over each setting, a panel a setting, with a ring at the best; shaded is what is level with it."""
-    figure = style.new(style.TEXT if len(panels) > 1 else style.COLUMN, 2.0, source)
+    told = {"metric": objective, "unit": tidy.unit(objective)}
+    table = [
+        {"head": panel.head, "setting": panel.setting, "setting_value": tried, **told, "value": value}
+        for panel in panels
+        for tried, value in zip(panel.values, panel.objective, strict=True)
+    ]
+    figure = style.new(style.TEXT if len(panels) > 1 else style.COLUMN, 2.0, source, table)
     heads = list(dict.fromkeys(panel.head for panel in panels))
     wide = (figure.get_size_inches()[0] - 0.7) / len(panels) - 0.3
     for axes, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
         _tried(axes, panel, highest, wide)
         of = f"{room.MODULE.sub('', panel.head)}: " if len(heads) > 1 else ""
         axes.set_xlabel(room.cut(of + _words(panel.setting), wide, 8))
-    figure.axes[0].set_ylabel(f"val {objective}{_unit(objective)}")
+    figure.axes[0].set_ylabel(f"val {marks.with_unit(objective)}")
     return figure
 
 
@@ -143,25 +144,19 @@ def _tried(axes: Axes, panel: Tried, highest: bool, wide: float) -> None:
             axes.axvline(end, color=colour, lw=0.7, ls=":", zorder=1)
     line = "-" if panel.alone and not choices else ""
     axes.plot(x[order], y[order], f"{line}o", color=colour, **_points(len(x)))
-    best = int(np.argmax(y) if highest else np.argmin(y))
-    axes.plot(x[best], y[best], "o", ms=8, mfc="none", mec=colour, mew=1, zorder=4)
-    low, high = x.min(), x.max()
-    place = x[best] / low > (high / low) ** 0.5 if panel.log and low > 0 else x[best] > (low + high) / 2
-    axes.annotate(
-        f"{y[best]:.1f} at {panel.values[best]:.3g}" if not choices else f"{y[best]:.1f}", (x[best], y[best]),
-        (0, 7 if highest else -13), textcoords="offset points", ha="right" if place else "left",
-        fontsize=style.SMALL, color=colour,
-    )  # fmt: skip
     axes.margins(x=0.06, y=0.2)
     axes.grid(axis="y")
     if choices:
         axes.set_xlim(-0.5, len(names) - 0.5)
         axes.set_xticks(range(len(names)), room.names(names, wide / len(names)))
-        return
-    if panel.log:
+    elif panel.log:
         axes.set_xscale("log")
-    axes.set_xticks(_ticks(x, axes.get_xlim(), panel.log, wide))
-    style.plain_ticks(axes)
+    top = int(np.argmax(y) if highest else np.argmin(y))
+    told = f"{y[top]:.1f}" if choices else f"{y[top]:.1f} at {panel.values[top]:.3g}"
+    marks.best(axes, x[top], y[top], colour, told, below=not highest)
+    if not choices:
+        axes.set_xticks(_ticks(x, axes.get_xlim(), panel.log, wide))
+        marks.plain_ticks(axes)
 
 
 def _ticks(x: NDArray[Any], ends: tuple[float, float], log: bool, wide: float) -> list[float]:
@@ -188,10 +183,6 @@ def _ticks(x: NDArray[Any], ends: tuple[float, float], log: bool, wide: float) -
 
 def _words(setting: str) -> str:
     return POOLING.get(setting.rpartition(".")[2], setting)
-
-
-def _unit(objective: str) -> str:
-    return " (%)" if objective.startswith(("R@", "gm")) else ""
 
 
 # -- from finished studies -------------------------------------------------------------------------------------------

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from lab.figures import style
+from lab.figures import marks, style, tidy
 from lab.figures.material import Material, NoData, interval
+from lab.figures.style import Figure
 from lab.figures.sweeps import fusions, groups
 from lab.metrics import ranks
 from lab.significance import Interval
@@ -21,22 +20,18 @@ LABELS = 1.05
 @style.styled
 def attention_dots(mass: Mapping[str, Interval], uniform: float, source: str = "") -> Figure:
     """The mean weight that each head puts on the frames of the told seconds, and what equal weights would put there."""
-    figure = style.new(style.COLUMN, 0.55 + 0.22 * len(mass), source)
+    table = [*tidy.rows(mass, "head"), {"head": "all frames alike", "value": uniform}]
+    named = [row | {"metric": "weight on the told seconds", "unit": "1"} for row in table]
+    figure = style.new(style.COLUMN, 0.55 + 0.22 * len(mass), source, named)
     axes = figure.subplots()
-    y = np.arange(len(mass))[::-1]
     axes.axvline(100 * uniform, color=style.CHANCE, lw=1, ls=":")
-    axes.annotate(
-        f"all frames alike: {100 * uniform:.0f} %", (100 * uniform, 1), (3, 1), xycoords=("data", "axes fraction"),
-        textcoords="offset points", fontsize=style.SMALL, color=style.PRINT,
-    )  # fmt: skip
-    for height, (label, one) in zip(y, mass.items(), strict=True):
-        style.dot(axes, height, one, style.colour(label), style.marker(label), scale=100)
-        axes.text(
-            1.02, height, f"{100 * one.value:.1f}", transform=axes.get_yaxis_transform(), va="center",
-            fontsize=style.SMALL,
-        )  # fmt: skip
+    alike = f"all frames alike: {100 * uniform:.0f} %"
+    marks.note(axes, alike, (100 * uniform, 1), (3, 1), xycoords=("data", "axes fraction"), color=style.PRINT)
+    for height, (label, one) in zip(range(len(mass))[::-1], mass.items(), strict=True):
+        marks.dot(axes, height, one, style.colour(label), style.marker(label), scale=100)
+        marks.beside(axes, height, f"{100 * one.value:.1f}")
     axes.set(xlabel="weight on the told seconds (%)", xlim=(0, 100))
-    style.dot_rows(axes, list(mass), LABELS)
+    marks.dot_rows(axes, list(mass), LABELS)
     return figure
 
 
@@ -45,16 +40,14 @@ def sound_dots(rows: Mapping[str, Mapping[str, Interval]], source: str = "") -> 
     """R@1 of each head on captions of two kinds, by what they have to do with sound, a colour a kind."""
     colours = {**style.SOUND, **style.OWN_SOUND}
     kinds = list(next(iter(rows.values())))
-    figure = style.new(style.COLUMN, 0.75 + 0.27 * len(rows), source)
+    figure = style.new(style.COLUMN, 0.75 + 0.27 * len(rows), source, tidy.rows(rows, "head", "captions"))
     axes = figure.subplots()
-    y = np.arange(len(rows))[::-1]
-    for height, (label, found) in zip(y, rows.items(), strict=True):
-        for place, kind in enumerate(kinds):
-            shift = 0.17 * ((len(kinds) - 1) / 2 - place) * 2
-            style.dot(axes, height + shift, found[kind], colours[kind], style.marker(label))
-    axes.set(xlabel=f"{found[kinds[0]].metric} (%)")
-    style.dot_rows(axes, list(rows), LABELS)
-    axes.set_xlim(style.within_percent(*axes.get_xlim()))
+    for height, (label, found) in zip(range(len(rows))[::-1], rows.items(), strict=True):
+        for shift, kind in zip((0.17, -0.17), kinds, strict=True):
+            marks.dot(axes, height + shift, found[kind], colours[kind], style.marker(label))
+    axes.set_xlabel(marks.with_unit(found[kinds[0]].metric))
+    marks.dot_rows(axes, list(rows), LABELS)
+    axes.set_xlim(marks.within_percent(*axes.get_xlim()))
     handles = [Line2D([], [], color=colours[kind], lw=1.5, label=kind) for kind in kinds]
     figure.legend(handles=handles, loc="outside upper left")
     return figure

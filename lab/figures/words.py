@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
-from PIL import Image
 
 from lab.by_word import attention, cosines, looks_at_words, names_of
-from lab.figures import room, style
+from lab.figures import room, style, tidy
 from lab.figures.material import Material
-from lab.figures.strips import seconds_of, told_frames
+from lab.figures.pictures import opened
+from lab.figures.style import Figure
 from lab.needs import Needs
+from lab.truth import within
 
 
 @style.styled
@@ -41,13 +40,18 @@ def word_map(
     W, F = values.shape
     wide = 0.5 if pictures else 0.0
     high = max(1.3, min(0.21 * W, max(6.0, 0.11 * W)))  # a paragraph's words stand as close as their type lets them
-    figure = style.new(style.TEXT, 0.75 + wide + high, source)
+    table: list[tidy.Row] = [
+        {"place": place, "word": word, "share": None if share is None else share[place - 1], "meaning": meaning} | row
+        for place, word in enumerate(words, 1)
+        for row in tidy.rows(values[place - 1], ("time_s", times_s.tolist()))
+    ]
+    figure = style.new(style.TEXT, 0.75 + wide + high, source, table)
     layout = {"width_ratios": (F, 2.2, 0.3) if share is not None else (F, 0.01, 0.3)}
     grid = figure.add_gridspec(2, 3, height_ratios=(max(wide, 0.12), high), **layout)
     top, axes, scale = (figure.add_subplot(grid[place]) for place in ((0, 0), (1, 0), (1, 2)))
     _pictures(top, pictures, told, F)
     top.set_title(room.cut(f"“{caption}”", 5.0, 8) if caption else "", style="italic")
-    image = axes.imshow(values, aspect="auto", cmap=_shades(colour), vmin=min(0.0, float(np.nanmin(values))))
+    image = axes.imshow(values, cmap=_shades(colour), vmin=min(0.0, float(np.nanmin(values))))
     axes.set_yticks(range(W), [room.cut(word, 0.9) for word in words])
     step = -(-F // 16)
     axes.set_xticks(range(0, F, step), [f"{times_s[i]:.1f}" for i in range(0, F, step)])
@@ -66,16 +70,13 @@ def word_map(
 
 
 def _pictures(axes: Any, pictures: Sequence[bytes], told: NDArray[np.bool_] | None, frames: int) -> None:
-
     axes.axis("off")
     axes.set(xlim=(-0.5, frames - 0.5), ylim=(-0.16, 1))
     for i, picture in enumerate(pictures[:frames]):
-        pixels = np.asarray(Image.open(io.BytesIO(picture)))
-        axes.imshow(pixels, extent=(i - 0.46, i + 0.46, 0, 1), aspect="auto")
+        axes.imshow(opened(picture), extent=(i - 0.46, i + 0.46, 0, 1))
     if told is not None:
         for i in np.flatnonzero(told).tolist():
             axes.plot([i - 0.5, i + 0.5], [-0.1, -0.1], color=style.TRUTH, lw=2.5, solid_capstyle="butt")
-    axes.set(xlim=(-0.5, frames - 0.5), ylim=(-0.16, 1))
 
 
 def _shades(colour: str) -> LinearSegmentedColormap:
@@ -95,10 +96,8 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
     label = next((label for label, one in material.heads.items() if looks_at_words(one.head)), None)
     text = _drawn(material, seed) if text is None else text
     video = int(material.target[text])
-    row, seconds = material.captions[text], seconds_of(material, text)
+    seconds, times = material.seconds_of(text), material.frame_times_s(video)
     spelled, pieces = material.words_of(text)
-    times = material.times_s[video]
-    times = times[np.isfinite(times)]
     values, share, meaning = _read(material, label, text, video, len(times), pieces)
     return word_map(
         names_of(spelled, pieces),
@@ -106,12 +105,11 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
         values,
         share,
         pictures=material.store.thumbnails(int(material.video_rows[video])),
-        told=told_frames(seconds, times) if seconds is not None else None,
+        told=within(seconds, times) if seconds is not None else None,
         meaning=meaning,
         colour=style.colour(label or "wf"),
-        caption=row["text"],
-        source=f"{material.source(*([label] if label else []))}\nvideo "
-        + material.store.videos[int(material.video_rows[video])]["id"]
+        caption=material.captions[text]["text"],
+        source=f"{material.source(*([label] if label else []))}\nvideo {material.video_id(video)}"
         + ("; green: the seconds that the caption tells of" if seconds is not None else "")
         + ("; share: what each word counts" if share is not None else ""),
     )

@@ -1,0 +1,61 @@
+"""The numbers behind a figure as a table, for those who draw it in a style of their own: an observation a row.
+
+Columns have names with units; ``unit`` is that of ``value``, ``low`` and ``high``, where a metric has them.
+"""
+
+from __future__ import annotations
+
+import csv as table
+import io
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from lab.significance import Interval
+
+Row = dict[str, Any]
+
+
+def rows(found: Any, *levels: str | tuple[str, Iterable[Any]], leaf: str = "value") -> list[Row]:
+    """What is nested as rows of a table. ``levels``, from outside in, are columns.
+
+    A name is the column of a mapping's keys; ``(name, values)`` that of a sequence, with a value for each place. Within
+    is an interval, whose parts get columns, or a number for the column ``leaf``.
+
+    >>> rows({"mean": [40.0, 50.0]}, "head", ("frames", [1, 2]), leaf="score")
+    [{'head': 'mean', 'frames': 1, 'score': 40.0}, {'head': 'mean', 'frames': 2, 'score': 50.0}]
+    """
+    if not levels:
+        return [_interval(found) if isinstance(found, Interval) else {leaf: found}]
+    level, *within = levels
+    column, keys = (level, found) if isinstance(level, str) else level
+    parts = found.values() if isinstance(found, Mapping) else found
+    return [
+        {column: key} | row for key, part in zip(keys, parts, strict=True) for row in rows(part, *within, leaf=leaf)
+    ]
+
+
+def unit(metric: str) -> str:
+    """The unit of a metric: percent, a rank, or 1 where it is a number alone."""
+    return "%" if metric.startswith(("R@", "gm")) else "rank" if metric in ("MdR", "MnR") else "1"
+
+
+def csv(rows: Sequence[Row]) -> str:
+    """Rows as a file of comma-separated values; what a row does not have, or is not known, is empty."""
+    columns = dict.fromkeys(column for row in rows for column in row)
+    text = io.StringIO()
+    writer = table.DictWriter(text, columns, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
+    return text.getvalue()
+
+
+def _cell(value: Any) -> Any:
+    if isinstance(value, str):
+        return value.replace("\n", ", ")  # two lines of a label
+    return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
+
+
+def _interval(one: Interval) -> Row:
+    held = {"confidence": one.level, "queries": one.queries, "videos": one.videos}
+    return {"metric": one.metric, "unit": unit(one.metric), "value": one.value, "low": one.low, "high": one.high} | held

@@ -1,0 +1,151 @@
+"""The numbers behind figures as CSV: an observation a row, and what is drawn is what is written."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from pictured import A, D, F, make
+
+from lab import cli
+from lab.choose import plain_heads
+from lab.figures import FIGURES, Material, heads, style, tidy
+from lab.figures.__main__ import main
+from lab.heads import build_head
+from lab.significance import Interval
+from lab.store import open_store
+
+#: What a figure of this material shows: its columns, and how many rows they have.
+COLUMNS = {
+    "heads": ("row head split metric unit value low high confidence queries videos", 6 * 3),
+    "strips": ("video caption start_s end_s head rank time_s weight", 2 * 2 * 4 * F),
+    "words": ("place word share meaning time_s value", 4 * F),
+    "topk_positions": ("frames position share", 2 * F),
+    "best_k": ("k_frames pairs", F),
+    "recall_over_k": ("curve k_frames_averaged metric unit value low high confidence queries videos", F + 1),
+    "recall_over_temperature": (
+        "curve temperature_of_the_softmax_over_cosines metric unit value low high confidence queries videos", 11 + 2,
+    ),
+    "projection": ("head features metric unit value low high confidence queries videos", 2 * 2 * 3),
+    "attention_truth": ("head metric unit value low high confidence queries videos", 6 + 1),
+    "sound": ("head captions metric unit value low high confidence queries videos", 7 * 2),
+    "fusion_weight": ("curve weight_of_the_sound metric unit value low high confidence queries videos", 3 * 15),
+    "rank_pairs": ("head caption rank", 4 * 20),
+    "misses": ("caption video rank found_first", 4),
+    "by_length": ("by group head metric unit value low high confidence queries videos", 2 * 6),
+    "space": ("kind first_component second_component picked_out", 20 + 9 * F + 4),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make(tmp_path_factory.mktemp("made") / "made.zarr")
+
+
+@pytest.fixture(scope="module")
+def material(path: Path) -> Material:
+    store = open_store(path)
+    made = {one.label: one.head for one in plain_heads(store).values()}
+    for name, more in (("xpool", {}), ("mgfi", {}), ("cmfi", {"video": "mean", "audio_dim": A})):
+        made[name] = build_head(name, D, **more).eval()
+    return Material(store, made)
+
+
+def read(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_each_figure_has_its_numbers_in_columns(name: str, material: Material) -> None:
+    if name == "clips":
+        assert not FIGURES[name](material).table
+        return
+    if name == "projection":
+        trained = {
+            name: build_head(name, D, projection="linear", **more)
+            for name, more in (("mean", {}), ("topk", {"top_k": 2}))
+        }
+        material = Material(material.store, trained)
+    figure = FIGURES[name](material)
+    columns, count = COLUMNS[name]
+    text = tidy.csv(figure.table)
+    rows = read(text)
+    assert text.partition("\n")[0] == columns.replace(" ", ",")
+    assert len(rows) == count == text.count("\n") - 1  # no cell breaks a line
+    own = [column for column in rows[0] if column not in ("value", "low", "high", "share", "weight", "rank", "pairs")]
+    if name != "space":
+        assert len({tuple(row[column] for column in own) for row in rows}) == count  # no observation stands there twice
+
+
+def test_what_is_written_is_what_is_drawn(material: Material) -> None:
+    figure = heads.heads(material)
+    for axes, metric in zip(figure.axes, heads.METRICS, strict=True):
+        points = [line.get_xdata()[0] for line in axes.lines if line.get_marker() != "None"]
+        rows = [row for row in read(tidy.csv(figure.table)) if row["metric"] == metric]
+        assert [float(row["value"]) for row in rows] == points
+        assert [row["row"] for row in rows] == list(material.heads)
+        ends = [line.get_xdata() for line in axes.lines if len(line.get_xdata()) == 2][: len(rows)]
+        assert [[float(row["low"]), float(row["high"])] for row in rows] == [list(pair) for pair in ends]
+    figure = FIGURES["topk_positions"](material)
+    bars = [bar.get_height() for bar in figure.axes[0].patches][:F]
+    assert [float(row["share"]) for row in read(tidy.csv(figure.table))][:F] == bars
+    figure = FIGURES["space"](material)
+    texts = [row for row in figure.table if row["kind"] == "text"]
+    cloud = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == len(texts))
+    assert [row["first_component"] for row in texts] == list(cloud.get_xdata())
+    assert sum(row["picked_out"] is not None for row in texts) == 2 * 6
+
+
+def test_strips_write_the_weights_of_the_heads(material: Material) -> None:
+    table = FIGURES["strips"](material).table
+    for caption in {row["caption"] for row in table}:
+        for head in {row["head"] for row in table}:
+            seen = [
+                row
+                for row in table
+                if (row["caption"], row["head"], row["video"]) == (caption, head, table[0]["video"])
+            ]
+            if seen:
+                assert sum(row["weight"] for row in seen) == pytest.approx(1, abs=1e-5)
+                assert [row["time_s"] for row in seen] == [i / 2 for i in range(len(seen))]
+
+
+def test_what_is_not_known_is_empty_and_units_are_told() -> None:
+    one = Interval("MdR", 2.0, 1.0, np.nan, 0.95, 10, 5)
+    text = tidy.csv([*tidy.rows({"a,b": one}, "head"), {"head": "two\nlines", "more": None}])
+    assert read(text) == [
+        {"head": "a,b", "metric": "MdR", "unit": "rank", "value": "2.0", "low": "1.0", "high": "", "confidence": "0.95",
+         "queries": "10", "videos": "5", "more": ""},
+        {"head": "two, lines", **dict.fromkeys(["metric", "unit", "value", "low", "high"], ""),
+         **dict.fromkeys(["confidence", "queries", "videos", "more"], "")},
+    ]  # fmt: skip
+    assert [tidy.unit(name) for name in ("R@10", "gm(R@1,5,10)", "MnR", "MRR")] == ["%", "%", "rank", "1"]
+    with pytest.raises(ValueError, match="zip"):
+        tidy.rows([1.0, 2.0], ("k", [1]))
+
+
+def figures(*arguments: object) -> int:
+    return cli.run(main, [str(argument) for argument in arguments])
+
+
+def test_the_command_writes_csv_beside_the_figure(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["heads", "clips", "--store", path, "--runs", tmp_path / "none", "--out", tmp_path / "out", "--page"]
+    assert figures(*asked) == 0
+    assert sorted(file.name for file in (tmp_path / "out").iterdir()) == ["clips.png", "heads.png"]
+    assert figures(*asked, "--csv") == 0
+    assert "no CSV of clips: pictures alone" in capsys.readouterr().err
+    assert sorted(file.suffix for file in (tmp_path / "out").iterdir()) == [".csv", ".png", ".png"]
+    rows = read((tmp_path / "out" / "heads.csv").read_text())
+    store = open_store(path)
+    plain = Material(store, list(plain_heads(store).values()))
+    found = {(row["row"], row["metric"]): float(row["value"]) for row in rows}
+    assert found == {(label, m): plain.interval(label, m).value for label in plain.heads for m in heads.METRICS}
+    drawn = heads.heads(plain)
+    assert style.save(drawn, tmp_path / "all", "heads", csv=True) == tuple(
+        tmp_path / "all" / f"heads.{kind}" for kind in ("png", "pdf", "csv")
+    )
