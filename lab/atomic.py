@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import secrets
+import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -56,17 +57,17 @@ def sync(paths: Iterable[Path]) -> None:
             os.close(descriptor)
 
 
-def require_room_for(file: Path) -> None:
-    """Makes the directory of ``file``. Raises ``OSError`` where nothing can be made in it: before the work, not after.
+def require_room_for(path: Path) -> None:
+    """Raises ``OSError`` where nothing can be made at ``path``: before the work, not after.
 
-    Tried, since permissions tell neither a read-only disk nor what a network drive allows.
+    Tried, which leaves nothing: permissions tell neither of a read-only disk nor of what a network drive allows.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    trial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
     try:
-        trial.touch()
-    finally:
-        trial.unlink(missing_ok=True)
+        with tempfile.TemporaryFile(dir=above):
+            pass
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def require_replaceable(file: Path, *, links: bool = True) -> None:

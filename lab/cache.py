@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from lab import cli
+from lab.atomic import require_room_for
 from lab.backbones import DEFAULT_CLIP
 from lab.datasets import DATASETS, SOUNDING
 from lab.errors import LabError
 from lab.extraction.loop import Spent
-from lab.extraction.options import MODALITIES, Options
+from lab.extraction.options import MODALITIES, Options, store_path
 from lab.extraction.plan import backbones, collect, place, prepare, render
 from lab.extraction.units import Share
 from lab.store import PRESENCE, Store, open_store
@@ -37,6 +38,8 @@ def cache(options: Options) -> tuple[Store, Spent]:
         from lab.cluster.shards import cache_on_cluster  # Ray is an extra
 
         return cache_on_cluster(options, collection)
+    if not (new := store_path(options, collection)).exists():
+        require_room_for(new)  # before networks are loaded, or fetched
     clip, panns = backbones(options, dataset)
     path = place(options, collection)
     with writing(path, (options.share.index, options.share.count)):

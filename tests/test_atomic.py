@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lab.atomic import replace_bytes, require_replaceable
+from lab.atomic import replace_bytes, require_replaceable, require_room_for
 from lab.errors import LabError
 
 
@@ -34,6 +34,17 @@ def test_a_link_to_a_file_gives_way_and_its_target_stays(tmp_path: Path, there: 
     assert (link.is_symlink(), link.read_bytes()) == (False, b"new")
     assert target.exists() == there
     assert not there or target.read_text() == "kept"
+
+
+def test_whether_there_is_room_is_known_before_and_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    require_room_for(tmp_path / "new" / "deep" / "x.h5")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+    with pytest.raises(NotADirectoryError) as error:
+        require_room_for(tmp_path / "file" / "x.h5")
+    assert error.value.filename == str(tmp_path / "file" / "x.h5")
+    with pytest.raises(OSError, match=r"/proc/1/x\.h5"):  # where root has no permission either
+        require_room_for(Path("/proc/1/x.h5"))
 
 
 def test_of_what_a_user_names_links_are_refused(tmp_path: Path) -> None:

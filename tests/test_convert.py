@@ -167,6 +167,27 @@ def test_nothing_is_overwritten_unless_forced(store: Store, tmp_path: Path) -> N
     assert names(tmp_path) == ["a.h5", "b.zarr", "c.zarr"]
 
 
+@pytest.mark.parametrize("source", ["store", "a.h5", "npz"])
+def test_a_target_that_cannot_be_written_is_known_before_the_work(
+    source: str, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing is read of the source: a place that takes no files, a link."""
+    export_store(store, tmp_path / "a.h5")
+    (tmp_path / "npz").mkdir()
+    np.savez(tmp_path / "npz" / "v1.npz", features=vector(2, D))
+    (tmp_path / "file").write_text("mine")
+    suffix = "h5" if source == "store" else "zarr"
+    (tmp_path / f"link.{suffix}").symlink_to(tmp_path / f"elsewhere.{suffix}")
+    read = [f"lab.convert.{name}" for name in ("hdf5_out.contents", "hdf5_in.content_sha256", "features.open_features")]
+    for name in read:
+        monkeypatch.setattr(name, lambda *_: pytest.fail("it was read before"))
+    given = [str(store.path if source == "store" else tmp_path / source)]
+    before = names(tmp_path)
+    for target in (f"file/x.{suffix}", f"link.{suffix}"):
+        assert cli.run(convert.main, [*given, str(tmp_path / target), "--force"]) == 2
+    assert names(tmp_path) == before
+
+
 def test_a_damaged_export_leaves_nothing(store: Store, tmp_path: Path) -> None:
     file = export_store(store, tmp_path / "a.h5")
     with h5py.File(file, "r+") as content:

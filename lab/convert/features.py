@@ -57,6 +57,7 @@ def import_features(source: Path, target: Path, origin: Origin, *, force: bool =
     if origin.text and not any(query.qid for query in queries):
         raise LabError("--text DIR needs --captions FILE with the qid of each caption: its files are named by them")
     with ExitStack() as held:
+        fresh = held.enter_context(fresh_store(target, force))
         frames = held.enter_context(open_features(source, origin.layout, origin.choice))
         if collection is None:
             collection, qids = collection_of(frames.ids, queries, source.parent)
@@ -71,14 +72,13 @@ def import_features(source: Path, target: Path, origin: Origin, *, force: bool =
                     f"texts and frames must be as wide as each other, {origin.text} has {spoken.dim} dims and {source} "
                     f"{seen.dim}: take both from one network, or leave --text out"
                 )
-        with fresh_store(target, force) as fresh:
-            create_store(fresh, collection, {"name": collection.name, "version": collection.version})
-            writer = StoreWriter(fresh)
-            _frames(writer, seen, origin)
-            if heard:
-                _audio(writer, heard)
-            if spoken:
-                write_texts(writer, spoken, {"name": origin.clip_name, "logit_scale": origin.logit_scale})
+        create_store(fresh, collection, {"name": collection.name, "version": collection.version})
+        writer = StoreWriter(fresh)
+        _frames(writer, seen, origin)
+        if heard:
+            _audio(writer, heard)
+        if spoken:
+            write_texts(writer, spoken, {"name": origin.clip_name, "logit_scale": origin.logit_scale})
     return open_store(target)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import zarr
 
-from lab.convert.hdf5_out import EXPORTED, WORDS, content_sha256, datasets_below, word_units
-from lab.convert.layouts.hdf5 import dataset, opened, texts, values
+from lab.convert.hdf5_out import EXPORTED, WORDS, content_sha256, word_units
+from lab.convert.layouts.hdf5 import dataset, datasets_below, opened, texts, values
 from lab.convert.store import blocks, fresh_store, inside
 from lab.errors import LabError
 from lab.store import Store, open_store
@@ -22,16 +22,15 @@ def import_exported(source: Path, target: Path, *, force: bool = False) -> tuple
 
     Raises LabError for a file of a newer version, a damaged one, or where ``target`` is taken.
     """
-    with opened(source) as file:
+    with opened(source) as file, fresh_store(target, force) as fresh:
         _require_known(file, source)
         content = content_sha256(file)
         same = content == file.attrs.get("content_sha256")
-        with fresh_store(target, force) as fresh:
-            try:
-                _restore(file, fresh, None if same else content)
-                len(Store(fresh).captions)  # a store without its tables must not take a good one's place
-            except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
-                raise _damaged(source, f"{type(error).__name__}: {error}") from None
+        try:
+            _restore(file, fresh, None if same else content)
+            len(Store(fresh).captions)  # a store without its tables must not take a good one's place
+        except (KeyError, TypeError, ValueError, IndexError, AttributeError, RecursionError) as error:
+            raise _damaged(source, f"{type(error).__name__}: {error}") from None
     return open_store(target), same
 
 

@@ -16,9 +16,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -26,7 +24,8 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from lab.convert.layouts.hdf5 import RESERVED, dataset, opened, texts, values
+from lab.atomic import replaced, require_replaceable, require_room_for
+from lab.convert.layouts.hdf5 import RESERVED, dataset, datasets_below, opened, texts, values
 from lab.convert.store import Contents, blocks, contents
 from lab.errors import LabError, unknown
 from lab.store import UNIT_CAPTIONS, Store
@@ -49,12 +48,13 @@ def export_store(store: Store, target: Path, layout: str = "per-video", *, force
     """Write ``store`` into one HDF5 file. Raises LabError where it exists (unless ``force``), or an id does not fit."""
     if layout not in LAYOUTS:
         raise unknown("layout to write", layout, LAYOUTS)
+    require_replaceable(target, links=False)
     if target.exists() and not force:
         raise LabError(f"{target} exists: choose another name, or replace it with --force")
-    if target.is_dir():
-        raise LabError(f"{target} is a directory: name a file")
+    require_room_for(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
     found = contents(store)
-    with _replaced(target) as fresh, h5py.File(fresh, "w") as file:
+    with replaced(target) as fresh, h5py.File(fresh, "w") as file:
         group = file.create_group(RESERVED)
         if "frames" in found.arrays:
             _frames_out(store, file, found.arrays["frames"], layout)
@@ -160,18 +160,10 @@ def word_units(
         first += len(rows)
 
 
-def datasets_below(file: Any, folder: str) -> list[str]:
-    """The datasets below a group, by their paths in it."""
-    found: list[str] = []
-    if folder in file:
-        file[folder].visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
-    return found
-
-
 def content_sha256(file: Any) -> str:
     """SHA-256 over the names, types, shapes and bytes of every dataset."""
     digest = hashlib.sha256()
-    for name in sorted(datasets_below(file, "/")):
+    for name in sorted(datasets_below(file)):
         found = dataset(file, name)
         if h5py.check_string_dtype(found.dtype) is not None:
             digest.update(json.dumps([name, texts(found) if found.ndim else str(found.asstr()[()])]).encode())
@@ -180,15 +172,3 @@ def content_sha256(file: Any) -> str:
         for block in blocks(found.shape, found.dtype.itemsize) if found.ndim else []:
             digest.update(np.ascontiguousarray(values(found, block)).tobytes())
     return digest.hexdigest()
-
-
-@contextmanager
-def _replaced(target: Path) -> Iterator[Path]:
-    """A path beside ``target`` that takes its place at the end, or is gone if the body fails."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    fresh = target.with_name(f".{target.name}.{os.getpid()}")
-    try:
-        yield fresh
-        fresh.replace(target)
-    finally:
-        fresh.unlink(missing_ok=True)

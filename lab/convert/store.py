@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from lab.atomic import require_room_for, sync
 from lab.errors import LabError
 from lab.store import Store
 from lab.store.lock import writing
@@ -22,15 +23,18 @@ BLOCK_BYTES = 1 << 26
 def fresh_store(target: Path, force: bool) -> Iterator[Path]:
     """A path to make a store at, which takes the place of ``target`` when the body has ended without an error.
 
-    Raises LabError where there is something at ``target`` already, unless ``force``, or where a pass writes to it.
+    Raises LabError where there is something at ``target`` already, unless ``force``, or where a pass writes to it, and
+    OSError where nothing can be made beside it: all before the body.
     """
     if target.suffix != ".zarr":
         raise LabError(f"a store's name ends in .zarr, got {target}: call it {target.name}.zarr")
+    if target.is_symlink():
+        raise LabError(f"{target} is a link: name the directory that it leads to, or another one")
     if target.exists() and not force:
         raise LabError(f"{target} exists: choose another name, or replace it with --force")
     if target.exists() and not (target / "zarr.json").exists():
         raise LabError(f"{target} exists and is no feature store: move it away, --force replaces stores only")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    require_room_for(target)
     fresh, old = (target.with_name(f"{target.name}.new-{os.getpid()}-{word}") for word in ("made", "old"))
     shutil.rmtree(fresh, ignore_errors=True)
     try:
@@ -39,9 +43,11 @@ def fresh_store(target: Path, force: bool) -> Iterator[Path]:
                 held.enter_context(writing(target))
             yield fresh
             Store(fresh)  # what cannot be opened must not take a good store's place
+            sync([fresh, *fresh.rglob("*")])
             if target.exists():
                 target.rename(old)
             fresh.rename(target)
+            sync([target.parent])
     finally:
         shutil.rmtree(fresh, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

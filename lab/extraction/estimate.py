@@ -36,7 +36,7 @@ def dry_run(options: Options) -> str:
     captions = sum(collection.videos[caption.video].file is not None for caption in collection.captions)
     rows: list[list[object]] = [["videos with a file", len(files)], ["videos missing", len(collection.missing)],
             ["bytes of video", f"{sum(sizes):,}"], ["captions to encode", captions],
-            ["store", store_path(options, collection, sampling)]]  # fmt: skip
+            ["store", store_path(options, collection)]]  # fmt: skip
     if absent:
         rows += [["expected time", f"unknown, {len(absent)} of the networks cannot be tried"]]
         return "\n".join([*_aligned(rows), *(f"! {error}" for error in absent)])

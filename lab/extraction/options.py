@@ -59,7 +59,7 @@ def clip_name(options: Options) -> str:
     return options.clip or ("toy" if options.dataset == Toy.name else DEFAULT_CLIP)
 
 
-def store_path(options: Options, collection: Collection, sampling: Sampling) -> Path:
+def store_path(options: Options, collection: Collection) -> Path:
     """Where the store is: named after data set, CLIP and sampling; the passport, not the name, tells them apart."""
     if options.name:
         if not re.fullmatch(r"[\w.+-]+", options.name) or options.name.startswith("."):
@@ -72,4 +72,6 @@ def store_path(options: Options, collection: Collection, sampling: Sampling) -> 
     name = clip_name(options)
     clip = re.sub(r"[^\w.-]+", "-", Path(name).name if "/" in name else name)
     split = f"-{re.sub(r'[^0-9]+', '_', options.split)}-seed{options.seed}" if options.split else ""
-    return options.features / re.sub(r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling.name}.zarr")
+    return options.features / re.sub(
+        r"[^\w.+-]+", "-", f"{collection.name}{where}{split}-{clip}-{sampling_for(options).name}.zarr"
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,10 @@ from numpy.typing import NDArray
 from lab.store.layout import CHUNK_VIDEOS
 from lab.store.passport import differences
 from lab.store.reader import Store
+
+#: Modality → the array that is compared.
+ARRAYS = {"frames": "frames", "audio": "audio_segments", "text": "sentences"}
+Rows = dict[tuple[str, ...], int]
 
 
 @dataclass(frozen=True)
@@ -27,69 +32,50 @@ class Comparison:
 
 def compare(first: Store, second: Store) -> Comparison:
     """Compares by video id and by caption text within a video, so the orders of the two may differ."""
+    stores = (first, second)
     fields = differences(first.passport, second.passport)
     fields += [f"{name}: only in one of them" for name in sorted(first.passport.keys() ^ second.passport.keys())]
-    ids = [[video["id"] for video in store.videos] for store in (first, second)]
-    rows = [{name: row for row, name in enumerate(names)} for names in ids]
-    shared = [name for name in ids[0] if name in rows[1]]
-    both = [np.asarray([table[name] for name in shared], np.int64) for table in rows]
-    result = Comparison(
-        fields, [n for n in ids[0] if n not in rows[1]], [n for n in ids[1] if n not in rows[0]], {}, {}, {}
-    )
-    for name, array in (("frames", "frames"), ("audio", "audio_segments")):
-        if name in first.passport and name in second.passport:
-            _pairs(result, name, first, second, array, both[0], both[1], shared)
-    if "text" in first.passport and "text" in second.passport:
-        captions = [_captions(store) for store in (first, second)]
-        common = [key for key in captions[0] if key in captions[1]]
-        at = [np.asarray([table[key] for key in common], np.int64) for table in captions]
-        _pairs(
-            result, "text", first, second, "sentences", at[0], at[1], [f"{video}: {text}" for video, text, _ in common]
-        )
+    mine, theirs = ({video["id"]: None for video in store.videos} for store in stores)
+    result = Comparison(fields, [n for n in mine if n not in theirs], [n for n in theirs if n not in mine], {}, {}, {})
+    for name in (name for name in ARRAYS if all(name in store.passport for store in stores)):
+        one, two = (_captions(store) if name == "text" else _videos(store) for store in stores)
+        common = [key for key in one if key in two]
+        rows = [np.asarray([table[key] for key in common], np.int64) for table in (one, two)]
+        lowest, result.identical[name] = _lowest(stores, ARRAYS[name], rows)
+        held = ~np.isnan(lowest)
+        result.cosines[name] = lowest[held]
+        result.labels[name] = [": ".join(key[:2]) for key, keep in zip(common, held, strict=True) if keep]
     return result
 
 
-def _captions(store: Store) -> dict[tuple[str, str, int], int]:
+def _videos(store: Store) -> Rows:
+    return {(video["id"],): row for row, video in enumerate(store.videos)}
+
+
+def _captions(store: Store) -> Rows:
     """Caption rows by video, text and how many equal ones came before (duplicates are usual in MSVD)."""
-    seen: dict[tuple[str, str], int] = {}
-    table = {}
+    seen = Counter[tuple[str, str]]()
+    table: Rows = {}
     for row, caption in enumerate(store.captions):
         key = (store.videos[caption["video"]]["id"], caption["text"])
-        seen[key] = seen.get(key, 0) + 1
-        table[(*key, seen[key])] = row
+        table[(*key, str(seen[key]))] = row
+        seen[key] += 1
     return table
 
 
-def _pairs(
-    result: Comparison,
-    name: str,
-    first: Store,
-    second: Store,
-    array: str,
-    rows_a: NDArray[np.int64],
-    rows_b: NDArray[np.int64],
-    labels: list[str],
-) -> None:
-    """Fills in one modality: for each pair of rows the lowest cosine of their vectors, where both have data."""
-    one, two = first.array(array), second.array(array)
-    lowest = np.full(len(rows_a), np.nan)
-    identical = one.shape[1:] == two.shape[1:]
-    if identical:
-        for start in range(0, len(rows_a), CHUNK_VIDEOS):
-            part = slice(start, start + CHUNK_VIDEOS)
-            a, b = (_rows(store_array, rows[part]) for store_array, rows in ((one, rows_a), (two, rows_b)))
-            identical &= bool(np.array_equal(a.view(np.uint16), b.view(np.uint16)))
-            lowest[part] = _lowest_cosine(a, b)
-    held = ~np.isnan(lowest)
-    result.cosines[name] = lowest[held]
-    result.labels[name] = [label for label, keep in zip(labels, held, strict=True) if keep]
-    result.identical[name] = identical
-
-
-def _rows(array: Any, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-    """Some rows of a zarr array, in any order, by way of the slab that spans them."""
-    low = int(rows.min())
-    return np.ascontiguousarray(array[low : int(rows.max()) + 1][rows - low])
+def _lowest(stores: Sequence[Store], array: str, rows: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.float64], bool]:
+    """For each pair of rows the lowest cosine of their vectors (n,), NaN without data; whether all are the same."""
+    lowest = np.full(len(rows[0]), np.nan)
+    one, two = (store.array(array).shape[1:] for store in stores)
+    if one != two:
+        return lowest, False
+    identical = True
+    for start in range(0, len(lowest), CHUNK_VIDEOS):
+        part = slice(start, start + CHUNK_VIDEOS)
+        a, b = (store.take(array, held[part]) for store, held in zip(stores, rows, strict=True))
+        identical &= a.tobytes() == b.tobytes()
+        lowest[part] = _lowest_cosine(a, b)
+    return lowest, identical
 
 
 def _lowest_cosine(a: NDArray[np.float16], b: NDArray[np.float16]) -> NDArray[np.float64]:

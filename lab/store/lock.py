@@ -32,11 +32,11 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
     index, count = shard
     whole = store / "tables" / ".lock"
     own = whole.with_name(f".lock-{index}-of-{count}") if count > 1 else whole
-    with _opened(own) as held:
+    with own.open("a+", encoding="utf-8") as held:
         with alone(store):  # so that of two rivals which start at once, one sees the other
             for other in [whole, *sorted(whole.parent.glob(".lock-*-of-*"))]:
                 if other != own and not (count > 1 and other.name.endswith(f"-of-{count}")):
-                    with _opened(other) as rival:
+                    with other.open("a+", encoding="utf-8") as rival:
                         _acquire(rival, store)
             _acquire(held, store)
             held.seek(0)
@@ -49,7 +49,7 @@ def writing(store: Path, shard: tuple[int, int] = (1, 1)) -> Iterator[None]:
 @contextmanager
 def alone(store: Path) -> Iterator[None]:
     """Waits until no other pass is inside, for the short work that shards must not do at the same time."""
-    with _opened(store / "tables" / ".lock-gate") as gate:
+    with (store / "tables" / ".lock-gate").open("a+", encoding="utf-8") as gate:
         _flock(gate, fcntl.LOCK_EX, store)
         yield
 
@@ -57,12 +57,6 @@ def alone(store: Path) -> Iterator[None]:
 def _holder() -> dict[str, object]:
     since = datetime.now(UTC).isoformat("T", "seconds")
     return {"pid": os.getpid(), "host": socket.gethostname(), "since": since}
-
-
-@contextmanager
-def _opened(file: Path) -> Iterator[IO[str]]:
-    with file.open("a+", encoding="utf-8") as stream:
-        yield stream
 
 
 def _flock(stream: IO[str], how: int, store: Path) -> None:

@@ -107,15 +107,17 @@ def shown(names: list[str]) -> str:
     return ", ".join(f"'{name}'" for name in names[:8]) + (f" and {len(names) - 8:,} more" if len(names) > 8 else "")
 
 
+def datasets_below(file: Any, folder: str = "/") -> list[str]:
+    """The datasets below a group, by their paths in it."""
+    found: list[str] = []
+    if folder in file:
+        file[folder].visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
 def _datasets(file: Any) -> list[str]:
-    names: list[str] = []
-
-    def visit(name: str, found: Any) -> None:
-        if isinstance(found, h5py.Dataset) and name.split("/")[0] != RESERVED:
-            names.append(name)
-
-    file.visititems(visit)
-    return names
+    """All of them but for those that an export has besides."""
+    return [name for name in datasets_below(file) if name.split("/")[0] != RESERVED]
 
 
 def _pair(file: Any, choice: Choice) -> tuple[str, str]:
