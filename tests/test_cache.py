@@ -357,6 +357,9 @@ def test_a_file_replaced_by_one_of_its_size_is_read_again(small: Path, capsys: p
     capsys.readouterr()
     assert cache(small, "--name", "s") == 0
     assert "\n0 videos and 0 captions in this run" in capsys.readouterr().out
+    shutil.rmtree(small / "features" / "fresh.zarr")
+    assert cache(small, "--name", "fresh") == 0
+    assert held(small, "s") == held(small, "fresh")
 
 
 @pytest.mark.parametrize("moved_s", [-(10**6), 10**6])
@@ -729,6 +732,15 @@ def test_a_wrong_argument_gets_one_line(
     assert told in err[-1]
     assert "Traceback" not in "".join(err)
     assert not list(tmp_path.glob("features/*.zarr"))
+
+
+def test_features_that_cannot_be_written_are_told_before_a_network_is_loaded(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("lab.cache.backbones", lambda *_: pytest.fail("a network was loaded before"))
+    (tmp_path / "file").write_text("mine")
+    assert cache(world, "--features", str(tmp_path / "file")) == 2
+    assert "a file is there where a directory is needed" in capsys.readouterr().err.splitlines()[-1]
 
 
 @pytest.mark.skipif(not SHARED.exists(), reason="the real clips are not on this machine")

@@ -118,6 +118,8 @@ def test_a_file_of_another_time_is_told_by_its_digest(
     ledger.write(videos_block(0), rows)
     assert [unit.replaced for unit in todo()] == ([replaced] if again else [])
     assert all(unit.kept == (frozenset(),) for unit in todo())
+    copied = digest == "the same"
+    assert list(ledger) == [replace(row, modified_ns=then_ns) if copied else row for row in rows]
     # Of the same time, or of a store from before there were times: by the size alone.
     for modified_ns in (then_ns, 0):
         ledger.write(videos_block(0), [replace(row, modified_ns=modified_ns) for row in rows])
@@ -125,9 +127,36 @@ def test_a_file_of_another_time_is_told_by_its_digest(
 
 
 def test_what_cannot_be_read_now_is_not_another_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor the same: its row keeps its time."""
     monkeypatch.setattr("lab.extraction.files.digest_of", lambda path: "")
     rows = [Entry("v0", name, "ok", bytes=7, digest="ab", modified_ns=1) for name in ("frames", "audio")]
     assert found(tmp_path, [7], rows) == []
+    assert list(Ledger(tmp_path / "ledger")) == rows
+
+
+def test_a_copy_is_looked_into_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of five videos: one copied, one of its time, one replaced, one without a file, one that nobody has looked for."""
+    looked: list[Path] = []
+    monkeypatch.setattr("lab.extraction.files.digest_of", lambda path: looked.append(path) or digest_of(path))
+    videos, ledger = collection(tmp_path, [7, 7, 7, 0, None]), Ledger(tmp_path / "ledger")
+    digest = digest_of(tmp_path / "0.mp4")
+    times = [(tmp_path / f"{n}.mp4").stat().st_mtime_ns for n in range(3)]
+    rows = [
+        Entry("v0", "frames", "ok", bytes=7, digest=digest, modified_ns=1),
+        Entry("v1", "frames", "undecodable", bytes=7, digest=digest, modified_ns=times[1]),
+        Entry("v2", "frames", "ok", bytes=7, digest="another", modified_ns=1),
+        Entry("v3", "frames", "ok", bytes=7, digest=digest, modified_ns=1),
+    ]
+    ledger.write(videos_block(0), rows)
+    missing = Entry("v4", "frames", "missing", "no file of this name below the root")
+    written = set()
+    for again in range(3):
+        looked.clear()
+        (unit,) = units(videos, ledger, Share(), ("frames",))
+        assert (unit.replaced, looked) == (1, [tmp_path / f"{n}.mp4" for n in ((2,) if again else (0, 2))])
+        assert list(ledger) == [replace(rows[0], modified_ns=times[0]), *rows[1:], missing]
+        written.add((tmp_path / "ledger" / "videos-000000.ndjson").stat().st_mtime_ns)
+    assert len(written) == 1
 
 
 def test_a_digest_tells_files_of_one_size_apart(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 from lab import cli
 from lab.datasets import Collection
 from lab.extraction.encode import Begun, audio_rows, begin, frame_rows
-from lab.extraction.outcome import ledger_rows, rows_of_missing, writable
+from lab.extraction.outcome import ledger_rows, writable
 from lab.extraction.units import Share, Unit, caption_units, units
 from lab.media import Clip, read_clip
 from lab.preprocess import ImageSpec
@@ -98,7 +98,6 @@ class Pass:
     def run(self) -> Spent:
         """Does what is not done yet. May be interrupted anywhere; the next run goes on."""
         with timed(self.spent, "wall"):
-            self._note_missing()
             self._videos()
             if "text" in self.modalities:
                 self._captions()
@@ -106,21 +105,9 @@ class Pass:
 
     # -- videos --------------------------------------------------------------------------------------------------
 
-    def _note_missing(self) -> None:
-        """A ledger row for every listed video that has no file, before the long work begins."""
-        for block in self.share.blocks(self.collection):
-            videos = self.collection.videos[block * CHUNK_VIDEOS : (block + 1) * CHUNK_VIDEOS]
-            name = videos_block(block)
-            if rows := rows_of_missing(videos, self._wanted(), self.writer.ledger.read(name)):
-                self.writer.record(name, rows)
-
-    def _wanted(self) -> list[str]:
-        return [name for name in VIDEO_MODALITIES if name in self.modalities]
-
     def _videos(self) -> None:
-        if not self._wanted():
-            return
-        todo = list(units(self.collection, self.writer.ledger, self.share, self._wanted()))
+        wanted = [name for name in VIDEO_MODALITIES if name in self.modalities]
+        todo = list(units(self.collection, self.writer.ledger, self.share, wanted)) if wanted else []
         total = sum(file is not None for unit in todo for file in unit.files)
         if not total:
             return

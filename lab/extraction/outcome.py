@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from lab.extraction.encode import Clips
@@ -12,17 +12,6 @@ from lab.store.ledger import FACTS, Entry
 
 if TYPE_CHECKING:
     from lab.datasets import Video
-
-
-def rows_of_missing(videos: Iterable[Video], modalities: Sequence[str], known: Iterable[Entry]) -> list[Entry]:
-    """A row for every listed video that has no file and of which nothing is said yet."""
-    said = {(entry.video, entry.modality) for entry in known}
-    return [
-        Entry(video.id, modality, "missing", "no file of this name below the root")
-        for video in videos
-        for modality in modalities
-        if video.file is None and (video.id, modality) not in said
-    ]
 
 
 def ledger_rows(unit: Unit, videos: Sequence[Video], clips: Clips, modality: str) -> Iterator[Entry]:

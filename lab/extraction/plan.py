@@ -88,7 +88,7 @@ def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, 
 def place(options: Options, collection: Collection) -> Path:
     """The store's path; a store with no features yet is made where there is none."""
     sampling = sampling_for(options)
-    path = store_path(options, collection, sampling)
+    path = store_path(options, collection)
     if not (path / "zarr.json").exists():
         for found in sorted(path.parent.glob(path.name.replace(f"-{sampling.name}.zarr", "-*.zarr"))):
             log.info("%s is beside the new %s: to go on with that one, give the --sampling that its name ends with",

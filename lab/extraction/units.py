@@ -5,7 +5,7 @@ By the ledger, and for videos by their files.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from lab.extraction.files import Present, look
 from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.ledger import Ledger, text_block, videos_block
+from lab.store.ledger import Entry, Ledger, text_block, videos_block
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -52,10 +52,15 @@ class Unit:
 
 
 def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence[str]) -> Iterator[Unit]:
-    """The units with something to do in the ``wanted`` modalities, up to the limit of a share."""
+    """The units with something to do in the ``wanted`` modalities, up to the limit of a share.
+
+    What is known without reading a video is put into the ledger: which have no file, and when copies were made.
+    """
     left = share.limit if share.limit is not None else len(collection.videos)
     for block in share.blocks(collection):
         known = {(e.video, e.modality): e for e in ledger.read(videos_block(block))}
+        noted: list[Entry] = []
+        todo: list[Unit] = []
         for first in range(block * CHUNK_VIDEOS, (block + 1) * CHUNK_VIDEOS, UNIT_VIDEOS):
             files: list[Path | None] = []
             found: list[Present | None] = []
@@ -65,6 +70,7 @@ def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence
             for video in collection.videos[first : first + UNIT_VIDEOS]:
                 file = None if video.file is None else look(video.file)
                 entries = {m: known.get((video.id, m)) for m in wanted}
+                noted += _noted(video.id, file, entries)
                 stands = {m: file is not None and file.settled(entries[m], share.retry) for m in entries}
                 within = file is not None and left > 0
                 left -= within
@@ -76,7 +82,19 @@ def units(collection: Collection, ledger: Ledger, share: Share, wanted: Sequence
                 replaced += within and len(kept[-1]) < len(stored)
                 undone |= {m for m, stand in stands.items() if within and not stand}
             if undone:
-                yield Unit(first, tuple(files), frozenset(undone), tuple(found), tuple(kept), replaced)
+                todo.append(Unit(first, tuple(files), frozenset(undone), tuple(found), tuple(kept), replaced))
+        if noted:
+            ledger.update(videos_block(block), noted)
+        yield from todo
+
+
+def _noted(video: str, file: Present | None, entries: Mapping[str, Entry | None]) -> Iterator[Entry]:
+    """The rows of a video that are to be changed, or are not there yet."""
+    for modality, entry in entries.items():
+        if entry is None and file is None:
+            yield Entry(video, modality, "missing", "no file of this name below the root")
+        elif entry is not None and file is not None and (dated := file.dated(entry)) != entry:
+            yield dated
 
 
 def caption_units(
