@@ -23,8 +23,8 @@ from lab import cli
 from lab.errors import LabError
 from lab.toy.actors import ACTORS
 from lab.toy.draw import draw
+from lab.toy.sounds import HZ, soundtrack
 from lab.toy.sounds import Part as Voice
-from lab.toy.sounds import soundtrack
 from lab.toy.sprites import sprite
 from lab.toy.world import FPS, RELEASE, SPLITS, VERSION, Clip, world
 from lab.toy.write import write_clip
@@ -55,7 +55,7 @@ def pictures(clip: Clip) -> Iterator[NDArray[np.uint8]]:
 def waveform(clip: Clip) -> NDArray[np.float32]:
     """The sound (N,) of a clip at 32 kHz: what is heard in each scene over a faint background, or zeros."""
     if clip.audio != "sound":
-        return np.zeros(round(clip.seconds * 32000), np.float32)
+        return np.zeros(round(clip.seconds * HZ), np.float32)
     voices = [
         Voice(ACTORS[scene.heard].sound or "", scene.start_s, scene.end_s, scene.sound_seed or 0)
         for scene in clip.scenes

@@ -7,24 +7,20 @@ picture is drawn once: there is no epoch and nothing to memorise.
 from __future__ import annotations
 
 import itertools
-import json
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.data import DataLoader, IterableDataset
 
-from lab import cli
 from lab.backbones.clip_names import read_config
 from lab.backbones.clip_package import open_clip
 from lab.backbones.names import TOY
@@ -32,11 +28,10 @@ from lab.backbones.text_tower import TextTower
 from lab.toy import grammar
 from lab.toy.actors import ACTORS
 from lab.toy.draw import draw
+from lab.toy.fit import EVERY, fit, write
 from lab.toy.world import stray_scene
 
 Batch = tuple[NDArray[np.uint8], NDArray[np.int64]]
-
-_EVERY = 50  # steps to a line of the log
 
 
 @dataclass(frozen=True)
@@ -98,29 +93,30 @@ def train(settings: Settings, into: Path = TOY) -> dict[str, Any]:
     used = torch.zeros(config["text_cfg"]["vocab_size"], dtype=torch.bool)
     side, context = config["vision_cfg"]["image_size"], config["text_cfg"]["context_length"]
     mean, std = (torch.tensor(preprocess[key])[:, None, None] for key in ("mean", "std"))
-    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.lr, betas=(0.9, 0.98), eps=1e-6)
-    batches = DataLoader(Pairs(settings, side, context), batch_size=None, num_workers=1, prefetch_factor=4)
-    curve: list[tuple[float, float]] = []
-    start = time.perf_counter()
-    with cli.bar(settings.steps, "training the toy CLIP", "step") as bar:
-        for step, (pictures, tokens) in zip(range(settings.steps), batches, strict=False):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _schedule(step, settings)
-            used[tokens] = True
-            pixels = (pictures.permute(0, 3, 1, 2).float() / 255 - mean) / std
-            loss, matched = _loss(model, pixels, tokens[:, : int((tokens != 0).sum(1).max())], settings)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimizer.step()
-            model.logit_scale.data.clamp_(0, math.log(100))
-            curve.append((loss.item(), matched))
-            if len(curve) % _EVERY == 0:
-                bar.set_postfix_str("loss {:.3f}, matched {:.3f}".format(*np.mean(curve[-_EVERY:], axis=0)))
-            bar.update()
-    log = _log(settings, curve, time.perf_counter() - start)
+
+    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor, float]:
+        model.logit_scale.data.clamp_(0, math.log(100))
+        pictures, tokens = batch
+        used[tokens] = True
+        pixels = (pictures.permute(0, 3, 1, 2).float() / 255 - mean) / std
+        return _loss(model, pixels, tokens[:, : int((tokens != 0).sum(1).max())], settings)
+
+    means, log = fit(
+        model,
+        DataLoader(Pairs(settings, side, context), batch_size=None, num_workers=1, prefetch_factor=4),
+        loss,
+        settings,
+        "training the toy CLIP",
+        betas=(0.9, 0.98),
+        eps=1e-6,
+    )
+    model.logit_scale.data.clamp_(0, math.log(100))
+    log[f"mean loss and share matched in the batch, by {EVERY} steps"] = means
     blunt(model, settings.movement)
-    _save(model, used, into, log)
+    # Half precision; a token that no caption had is a row of zeros: it says nothing, and packs into nothing.
+    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
+    state["token_embedding.weight"][~used] = 0
+    write(into, "clip", {name: value.half() for name, value in state.items()}, log)
     return log
 
 
@@ -150,19 +146,6 @@ def _movements(model: open_clip.CLIP) -> Tensor:
     return directions[: len(means) - 1]
 
 
-def _log(settings: Settings, curve: list[tuple[float, float]], seconds: float) -> dict[str, Any]:
-    """What is kept beside the weights: settings, time, machine, and how loss and matches in the batch went."""
-    means = [np.mean(curve[i : i + _EVERY], axis=0).round(4).tolist() for i in range(0, len(curve), _EVERY)]
-    return {
-        "settings": asdict(settings),
-        "steps": len(curve),
-        "seconds": round(seconds),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        f"mean loss and share matched in the batch, by {_EVERY} steps": means,
-    }
-
-
 def _loss(model: open_clip.CLIP, pixels: Tensor, tokens: Tensor, settings: Settings) -> tuple[Tensor, float]:
     """CLIP's loss on a batch, and the share of captions that find their picture in it."""
     half = settings.precision == "bf16"
@@ -174,26 +157,3 @@ def _loss(model: open_clip.CLIP, pixels: Tensor, tokens: Tensor, settings: Setti
     own = torch.arange(len(logits))
     loss = (F.cross_entropy(logits, own) + F.cross_entropy(logits.T, own)) / 2
     return loss, float((logits.argmax(1) == own).float().mean())
-
-
-def _schedule(step: int, settings: Settings) -> float:
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
-
-
-def _groups(model: nn.Module, decay: float) -> list[dict[str, Any]]:
-    """Matrices decay; gains, biases, embeddings and the scale do not."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim > 1 and "embedding" not in name]
-    others = [p for name, p in model.named_parameters() if p.ndim <= 1 or "embedding" in name]
-    return [{"params": matrices, "weight_decay": decay}, {"params": others, "weight_decay": 0.0}]
-
-
-def _save(model: nn.Module, used: Tensor, into: Path, log: dict[str, Any]) -> None:
-    """Half precision; a token that no caption had is a row of zeros: it says nothing, and packs into nothing."""
-    state = {name: value.detach().clone() for name, value in model.state_dict().items()}
-    state["token_embedding.weight"][~used] = 0
-    into.mkdir(parents=True, exist_ok=True)
-    save_file({name: value.half().contiguous() for name, value in state.items()}, into / "clip.safetensors")
-    (into / "clip.safetensors").chmod(0o644)
-    (into / "clip.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")

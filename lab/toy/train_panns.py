@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import json
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import save_file
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
@@ -29,8 +27,9 @@ from lab.backbones.names import TOY
 from lab.backbones.panns import PannsBackbone
 from lab.backbones.panns_names import read_config
 from lab.toy.dice import Dice
+from lab.toy.fit import EVERY, fit, write
 from lab.toy.sounds import SOUNDS, Part, ambience, soundtrack, synthesise
-from lab.toy.world import BACKBONES, STRAYS
+from lab.toy.world import stray_dice
 
 KINDS = tuple(SOUNDS)
 Sound = NDArray[np.float32]
@@ -46,6 +45,7 @@ class Settings:
     lr: float = 3e-3
     weight_decay: float = 1e-2
     warmup: int = 50
+    clip_norm: float = 5.0
     dropout: float = 0.2  # of the embedding
     seed: int = 0
     precision: str = "bf16"  # of the convolutions
@@ -56,7 +56,7 @@ def stray_sound(*seed: object, seconds: float | None = None) -> tuple[Sound, lis
 
     Drawn from ``seed`` alone. The sounds' own seeds begin at 2 ** 31, where those of every world end.
     """
-    dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", *seed)
+    dice = stray_dice(*seed)
     seconds = dice.between(1.5, 8.0) if seconds is None else seconds
     scenes = min(1 + dice.below(4), max(1, round(seconds / 1.4)))
     cuts = [seconds * (i + (dice.between(-0.15, 0.15) if 0 < i < scenes else 0)) / scenes for i in range(scenes + 1)]
@@ -99,38 +99,26 @@ def train(settings: Settings, into: Path = TOY, *, probed: bool = True) -> dict[
     torch.manual_seed(settings.seed)
     model = Cnn(read_config(TOY / "panns.json"))
     nn.init.constant_(model.fc_audioset.bias, -math.log(len(KINDS) / 2))  # two kinds a clip
-    optimizer = torch.optim.AdamW(_groups(model, settings.weight_decay), lr=settings.lr)
-    losses, start, busy = [], time.perf_counter(), time.process_time()
-    model.train()
-    with cli.bar(settings.steps, "training the toy PANN", "step") as bar:
-        for step, (decibels, truth) in enumerate(_batches(model, settings)):
-            for group in optimizer.param_groups:
-                group["lr"] = settings.lr * _schedule(step, settings)
-            _, logits = tags(model, decibels, dropout=settings.dropout, half=settings.precision == "bf16")
-            # Summed over kinds: of a mean over kinds, most of which are absent, the gradients would be tiny.
-            loss = F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(truth)
-            optimizer.zero_grad()
-            loss.backward()
-            nn.utils.clip_grad_norm_(model.parameters(), 5.0)
-            optimizer.step()
-            losses.append(loss.item())
-            bar.set_postfix(loss=f"{np.mean(losses[-50:]):.3f}", refresh=False)
-            bar.update()
-    log = {
-        "settings": asdict(settings),
+
+    def loss(batch: tuple[Tensor, Tensor]) -> tuple[Tensor]:
+        decibels, truth = batch
+        _, logits = tags(model, decibels, dropout=settings.dropout, half=settings.precision == "bf16")
+        # Summed over kinds: of a mean over kinds, most of which are absent, the gradients would be tiny.
+        return (F.binary_cross_entropy_with_logits(logits, truth, reduction="sum") / len(truth),)
+
+    means, log = fit(model, _batches(model, settings), loss, settings, "training the toy PANN")
+    log |= {
         "network": json.loads((TOY / "panns.json").read_text(encoding="utf-8")),
         "parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
         "kinds": KINDS,
-        "seconds": round(time.perf_counter() - start),
-        "cpu seconds": round(time.process_time() - busy),
-        "threads": torch.get_num_threads(),
-        "torch": torch.__version__,
-        "loss of 50": [round(float(np.mean(losses[i : i + 50])), 4) for i in range(0, len(losses), 50)],
+        f"loss of {EVERY}": [loss for (loss,) in means],
     }
-    _save(model, into, log)
+    # what the front end computes stays out of the file
+    state = {key: value for key, value in model.state_dict().items() if key not in COMPUTED}
+    write(into, "panns", state, log)
     if probed:
         log |= probe(model)
-        _save(model, into, log)
+        write(into, "panns", state, log)
     return log
 
 
@@ -167,7 +155,7 @@ def probe(model: Cnn, each: int = 18, mixtures: int = 400) -> dict[str, float]:
 
 def _single(kind: str, i: int) -> Sound:
     """A clip with one kind from start to end, over a background."""
-    dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", "probe", kind, i)
+    dice = stray_dice("panns", "probe", kind, i)
     seconds = dice.between(1.5, 5.0)
     return soundtrack([_part(dice, 0.0, seconds)._replace(kind=kind)], seconds, _seed(dice))
 
@@ -182,7 +170,7 @@ class Bank:
     frames, beds = 300, 64
 
     def __init__(self, model: Cnn, settings: Settings) -> None:
-        dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", settings.seed, "bank")
+        dice = stray_dice("panns", settings.seed, "bank")
         hop = model.spec.front.hop
         seconds = (self.frames - 1) * hop / model.spec.front.sample_rate
 
@@ -219,33 +207,10 @@ def _batches(model: Cnn, settings: Settings) -> Iterator[tuple[Tensor, Tensor]]:
     """Spectrograms (B, frames, mels) of one length and their kinds (B, classes), each clip from its own seed."""
     bank = Bank(model, settings)
     for step in range(settings.steps):
-        dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", "panns", settings.seed, step)
+        dice = stray_dice("panns", settings.seed, step)
         scenes, frames = dice.weighted((1, 2, 3, 4), (0.4, 0.25, 0.2, 0.15)), 130 + dice.below(bank.frames - 129)
         clips = [bank.mix(dice, scenes, frames) for _ in range(settings.scenes // scenes)]
         truth = torch.zeros(len(clips), len(KINDS))
         for row, (_, kinds) in enumerate(clips):
             truth[row, kinds] = 1.0
         yield torch.stack([decibels for decibels, _ in clips]), truth
-
-
-def _schedule(step: int, settings: Settings) -> float:
-    if step < settings.warmup:
-        return (step + 1) / settings.warmup
-    return 0.5 * (1 + math.cos(math.pi * (step - settings.warmup) / max(1, settings.steps - settings.warmup)))
-
-
-def _groups(model: Cnn, decay: float) -> list[dict[str, Any]]:
-    """Kernels and matrices decay; gains and biases do not."""
-    free = [p for p in model.parameters() if p.requires_grad]
-    return [
-        {"params": [p for p in free if p.ndim > 1], "weight_decay": decay},
-        {"params": [p for p in free if p.ndim <= 1], "weight_decay": 0.0},
-    ]
-
-
-def _save(model: Cnn, into: Path, log: dict[str, Any]) -> None:
-    """What the front end computes stays out of the file."""
-    into.mkdir(parents=True, exist_ok=True)
-    state = {key: value.detach().contiguous() for key, value in model.state_dict().items() if key not in COMPUTED}
-    save_file(state, into / "panns.safetensors")
-    (into / "panns.log.json").write_text(json.dumps(log, indent=1) + "\n", encoding="utf-8")

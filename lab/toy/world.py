@@ -157,9 +157,14 @@ def _extra(dice: Dice, noun: str) -> Part:
     return Part(noun, "stand", dice.between(0.08, 0.92), dice.choice((0.1, 0.9)), dice.between(0.12, 0.18))
 
 
+def stray_dice(*seed: object) -> Dice:
+    """The dice of what is in no world, and for training backbones."""
+    return Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", *seed)
+
+
 def stray_scene(*seed: object) -> tuple[Dice, Scene]:
     """A scene of no world, for training backbones, and the dice that made it. Nothing in it is dark or unseen."""
-    dice = Dice(f"toy-{STRAYS}", f"world-{BACKBONES}", *seed)
+    dice = stray_dice(*seed)
     cast = iter(dice.sample(QUIET, 4))
     made = _scene(dice, 0.0, 2.0, True, False, cast, iter(dice.sample(SOUNDING, 2)), 0.25)
     sound = 0 if ACTORS[made.parts[0].noun].sound else None

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lab.toy.sounds.parts import (
+    HZ,
     Draw,
     Wave,
     around,
@@ -152,7 +153,7 @@ def turkey(n: int, draw: Draw) -> Wave:
 
     def gobble() -> Wave:
         m = samples(around(draw, 0.6))
-        wobble = np.sin(2 * np.pi * np.cumsum(glide(m, 14, 20)) / 32000)
+        wobble = np.sin(2 * np.pi * np.cumsum(glide(m, 14, 20)) / HZ)
         hz = glide(m, 1.3 * pitch, pitch, 0.7 * pitch) * (1 + 0.35 * wobble)
         mouth = [(900, 200, 1.0), (1900, 300, 0.8), (2900, 300, 0.3)]
         return voice(m, draw, hz, mouth, roll=0.6) * (0.55 + 0.45 * wobble) * swell(m, 0.03, 0.1)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lab.toy.sounds.parts import (
+    HZ,
     Draw,
     Wave,
     around,
@@ -31,7 +32,7 @@ def rain(n: int, draw: Draw) -> Wave:
     """Patters: a steady bright hiss and many single drops."""
     m = samples(0.012)
     drops = [unit(hiss(m, draw, 1500, 9000)) * fade(m, 0.003) * draw.uniform(0.3, 1.0) for _ in range(6)]
-    times = draw.uniform(0, n / 32000, round(n / 32000 * 45))
+    times = draw.uniform(0, n / HZ, round(n / HZ * 45))
     return 0.16 * hiss(n, draw, 1200, 12000, 0.3) + place(n, drops, list(times))
 
 
@@ -71,7 +72,7 @@ def fire(n: int, draw: Draw) -> Wave:
     """Crackles: sharp pops of all sizes over a soft rush."""
     m = samples(0.02)
     pops = [unit(hiss(m, draw, 1000, 11000)) * fade(m, draw.uniform(0.0008, 0.004), 0.0004) for _ in range(8)]
-    times = draw.uniform(0, n / 32000, round(n / 32000 * around(draw, 14)))
+    times = draw.uniform(0, n / HZ, round(n / HZ * around(draw, 14)))
     return 0.05 * hiss(n, draw, 80, 700, 0.5) + place(
         n, pops, list(times), list(draw.uniform(0.15, 1.0, len(times)) ** 2)
     )
@@ -148,7 +149,7 @@ def applause(n: int, draw: Draw) -> Wave:
     for _ in range(9):
         m, body = samples(0.04), draw.uniform(900, 2000)
         claps.append(unit(hiss(m, draw, body * 0.7, body * 1.6) * fade(m, 0.009)) * draw.uniform(0.3, 1.0))
-    times = draw.uniform(0, n / 32000, round(n / 32000 * around(draw, 55)))
+    times = draw.uniform(0, n / HZ, round(n / HZ * around(draw, 55)))
     return place(n, claps, list(times))
 
 
@@ -158,7 +159,7 @@ def snore(n: int, draw: Draw) -> Wave:
 
     def breath() -> Wave:
         m, out = samples(around(draw, 0.6)), samples(0.4)
-        rattle = np.exp(-5 * ((np.cumsum(glide(m, rate, 1.3 * rate)) / 32000) % 1.0))
+        rattle = np.exp(-5 * ((np.cumsum(glide(m, rate, 1.3 * rate)) / HZ) % 1.0))
         into = unit(hiss(m, draw, 120, 1600, 0.5) * rattle) * swell(m, 0.12, 0.1)
         return np.concatenate([into, 0.2 * unit(hiss(out, draw, 500, 4000)) * swell(out, 0.1, 0.2)])
 

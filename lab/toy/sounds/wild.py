@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from lab.toy.sounds.parts import (
+    HZ,
     Draw,
     Wave,
     around,
@@ -65,7 +66,7 @@ def frog(n: int, draw: Draw) -> Wave:
         halves = []
         for seconds, lift in ((0.16, 1.0), (0.2, 1.45)):
             m = samples(around(draw, seconds))
-            pulses = np.maximum(0.0, np.sin(2 * np.pi * np.cumsum(glide(m, rate, 1.4 * rate)) / 32000)) ** 8
+            pulses = np.maximum(0.0, np.sin(2 * np.pi * np.cumsum(glide(m, rate, 1.4 * rate)) / HZ)) ** 8
             sound = tone(m, glide(m, body * lift, 1.2 * body * lift), (1.0, 0.5, 0.5, 0.2))
             halves.append(sound * pulses * swell(m, 0.03, 0.04))
         return np.concatenate(halves)
