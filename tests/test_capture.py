@@ -44,7 +44,7 @@ def made(name: str, how: Recipe = HOW, **keywords: Any) -> tuple[nn.Module, Stag
     """A head, its last stage, the scale and the stage's step, all as the training makes them."""
     texts, videos = toy()
     head = head_of(name, **keywords)
-    stage = stages_of(head, how, None)[-1]
+    stage = stages_of(head, how)[-1]
     scale = nn.Parameter(torch.tensor(how.logit_scale).log())
     total = how.epochs * PER_EPOCH
     shares = torch.tensor([schedule(step, total, how.warmup) for step in range(total)], dtype=torch.float64)

@@ -149,7 +149,7 @@ def test_its_gradients_are_autograds() -> None:
 
 def steps_of(name: str, device: str, *, ragged: bool, stage: int = -1, how: Recipe = HOW) -> tuple[Stage, Step]:
     head = head_of(name, device)
-    chosen = stages_of(head, how, None)[stage]
+    chosen = stages_of(head, how)[stage]
     texts, videos = needed(chosen.module, *features(device, ragged=ragged))
     assert texts.video is not None
     scale = nn.Parameter(torch.tensor(2.0, device=device))

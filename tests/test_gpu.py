@@ -74,7 +74,7 @@ def test_recorded_steps_are_the_plain_ones(name: str, caplog: pytest.LogCaptureF
 def test_within_an_epoch_the_host_waits_for_nothing(name: str) -> None:
     texts, videos = on_gpu()
     head = head_of(name).to("cuda")
-    stage = stages_of(head, HOW, None)[-1]
+    stage = stages_of(head, HOW)[-1]
     texts, videos = needed(stage.module, texts, videos)
     assert texts.video is not None
     counts = texts.words.counts.cpu() if isinstance(texts.words, RaggedWords) else None

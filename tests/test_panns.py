@@ -116,17 +116,6 @@ def test_a_segment_is_the_clips_formula_over_its_stretch(panns: PannsBackbone) -
         panns.max_segments = 32
 
 
-def test_segment_times_cover_the_sound(panns: PannsBackbone) -> None:
-    for samples in (0, 5, panns.min_samples, panns.sample_rate * 2 + 77, panns.sample_rate * 31):
-        times = panns.segment_times(samples)
-        _, segments = panns.encode(noise(samples))
-        assert times.shape == (len(segments), 2)
-        assert times[0, 0] == 0
-        assert times[-1, 1] == samples / panns.sample_rate
-        assert np.array_equal(times[1:, 0], times[:-1, 1])
-        assert (np.diff(times, axis=1) >= 0).all()
-
-
 @pytest.mark.parametrize("samples", [0, 1, 255, 256, 257, 511, 512, 513, 4799, 4800, 4960, 9919, 9920, 9921])
 def test_short_sound_is_padded_to_the_minimum(panns: PannsBackbone, samples: int) -> None:
     waveform = noise(samples)

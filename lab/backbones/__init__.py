@@ -6,22 +6,22 @@ load, so that a command can offer the names without paying for them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
+
+from lab.backbones.weights import DEFAULT_CLIP, require_default_clip
 
 if TYPE_CHECKING:
     from lab.backbones.clip import ClipBackbone
     from lab.backbones.panns import PannsBackbone
 
-DEFAULT_CLIP = "ViT-B-32-quickgelu:openai"
+__all__ = ["DEFAULT_CLIP", "DEFAULT_PANNS", "load_clip", "load_panns"]
+
 DEFAULT_PANNS = "cnn14"
 
 
 def load_clip(spec: str = DEFAULT_CLIP, **options: Any) -> ClipBackbone:
     """The CLIP that ``spec`` names: see :func:`lab.backbones.clip.load_clip` for names and keywords."""
     if spec == DEFAULT_CLIP:
-        from lab.backbones.weights import require_default_clip
-
         require_default_clip(download=bool(options.get("download")))
     from lab.backbones import clip
 
@@ -33,6 +33,3 @@ def load_panns(spec: str = DEFAULT_PANNS, **options: Any) -> PannsBackbone | Non
     from lab.backbones import panns
 
     return panns.load_panns(spec, **options)
-
-
-BACKBONES: dict[str, Callable[..., Any]] = {"clip": load_clip, "panns": load_panns}

@@ -179,7 +179,7 @@ def _with_ends(tokens: Tokens, rows: NDArray[np.int64]) -> tuple[NDArray[np.int6
 
 
 def load_clip(
-    spec: str = "ViT-B-32-quickgelu:openai",
+    spec: str,
     *,
     device: str = "cpu",
     precision: str = "fp32",

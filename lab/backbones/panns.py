@@ -105,14 +105,6 @@ class PannsBackbone:
         vectors += [self._model.pool(steps[a:b]) for a, b in pairwise(edges)]
         begun.append(fetching(torch.stack(vectors)))
 
-    def segment_times(self, samples: int) -> NDArray[np.float64]:
-        """When each segment of a sound of ``samples`` begins and ends, seconds (S, 2). The last ends with the sound."""
-        spec = self._model.spec
-        steps = (max(samples, self.min_samples) // spec.front.hop + 1) // spec.stride
-        seconds = np.asarray(_edges(steps, self.max_segments)) * (spec.stride * spec.front.hop / self.sample_rate)
-        seconds[-1] = samples / self.sample_rate
-        return np.stack([seconds[:-1], seconds[1:]], axis=1)
-
 
 def _edges(steps: int, most: int) -> list[int]:
     """Where ``steps`` are cut into at most ``most`` stretches whose lengths differ by one at the most."""
@@ -121,7 +113,7 @@ def _edges(steps: int, most: int) -> list[int]:
 
 
 def load_panns(
-    spec: str = "cnn14",
+    spec: str,
     *,
     device: str = "cpu",
     precision: str = "fp32",

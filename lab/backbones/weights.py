@@ -69,8 +69,8 @@ WEIGHTS: dict[str, Source] = {
     ),
 }
 
-#: What open_clip's table says of the default, so that its absence is known before open_clip's three seconds of imports.
 DEFAULT_CLIP = "ViT-B-32-quickgelu:openai"
+#: What open_clip's table says of it, so that its absence is known before open_clip's three seconds of imports.
 _DEFAULT_PRETRAINED = {"url": WEIGHTS[DEFAULT_CLIP].url, "hf_hub": "timm/vit_base_patch32_clip_224.openai/"}
 
 

@@ -54,23 +54,24 @@ class Rooted(Frames):
     """Frames with R, for which RᵀR is their Gram matrix: |R a| reads an array less of every pair than aᵀ G a does."""
 
     root: Tensor  # (V, F, F); its columns of padding are zero
+    whole: Tensor  # (V,) bool, on the host: whether there is no padding
 
     @classmethod
     def of(cls, frames: Frames) -> Rooted:
         """In float64, since the matrix is singular where two frames are the same."""
         values, vectors = torch.linalg.eigh(frames.gram.double())
         root = (values.clamp_min(0).sqrt()[..., None] * vectors.mT).to(frames.gram).contiguous()
-        return cls(frames.values, frames.lengths, frames.gram, frames.mask, root)
+        return cls(frames.values, frames.lengths, frames.gram, frames.mask, root, frames.mask.all(1).cpu())
 
 
 class Pairs:
     """V videos with texts (T, D) of length one: all that no setting changes."""
 
-    def __init__(self, frames: Rooted, unit: Tensor, normalized: bool, padded: bool) -> None:
-        self.frames, self.normalized, self.padded = frames, normalized, padded
+    def __init__(self, frames: Rooted, unit: Tensor, normalized: bool) -> None:
+        self.frames, self.normalized, self.padded = frames, normalized, not bool(frames.whole.all())
         self.product = products(frames.values, unit)  # (V, F, T)
         self.cosine = self.product if normalized else self.product / frames.lengths[..., None]
-        if padded:
+        if self.padded:
             apart = PADDING - torch.arange(self.cosine.shape[1], device=unit.device)
             self.cosine = torch.where(frames.mask[..., None], self.cosine, apart[:, None].to(unit))
 
@@ -85,8 +86,8 @@ class Pairs:
 
         At the end ``spread``. All in one look, since a GPU has to be waited for.
         """
-        closest_ = [(high - low).amin() for high, low in pairwise(self.order)]
-        found: list[float] = torch.stack([*closest_, (self.order[0] - self.order[-1]).amax()]).tolist()
+        least = [(high - low).amin() for high, low in pairwise(self.order)]
+        found: list[float] = torch.stack([*least, (self.order[0] - self.order[-1]).amax()]).tolist()
         return found
 
     @cached_property
@@ -175,12 +176,11 @@ def sweep(
     # Neither is around the yield: what is done with a tile keeps its own mode and precision.
     with evaluating(head):
         index, units = Rooted.of(head.space.frames(videos)), head.space.texts(texts)
-    whole = videos.frame_mask.all(1).cpu()
     for rows, unit in zip(torch.arange(len(texts)).split(tile), units.split(tile), strict=True):
         found = unit.new_empty(len(settings), len(videos), len(rows))
         with full_float32(), torch.no_grad():
             for some, part in parts(index, len(rows), PAIRS):
-                Pairs(part, unit, head.space.normalize, not bool(whole[some].all())).score(settings, found[:, some])
+                Pairs(part, unit, head.space.normalize).score(settings, found[:, some])
         yield rows, found.mT
 
 
@@ -198,9 +198,8 @@ class Kept:
             check_inputs(head, texts, videos)
             with evaluating(head):
                 unit = head.space.texts(texts)
-                index, whole = Rooted.of(head.space.frames(videos)), videos.frame_mask.all(1).cpu()
-                for some, part in parts(index, len(texts)):
-                    self.pairs.append((some, Pairs(part, unit, head.space.normalize, not bool(whole[some].all()))))
+                kept = parts(Rooted.of(head.space.frames(videos)), len(texts))
+                self.pairs = [(some, Pairs(part, unit, head.space.normalize)) for some, part in kept]
         self.last: tuple[dict[str, Any], Tensor] | None = None
 
     def similarity(self, keywords: Mapping[str, Any]) -> Tensor:

@@ -31,7 +31,7 @@ from lab.studies.trainings import Trainings
 from lab.training.course import Split, validate
 from lab.training.recipe import AUDIO_LEVELS, Recipe
 from lab.training.stacked import OnEpoch
-from lab.training.stages import Epoch, start_of
+from lab.training.stages import Epoch, stages_of
 from lab.training.task import Task, Trained, head_for, plan_for, same_texts
 
 log = logging.getLogger(__name__)
@@ -198,7 +198,7 @@ class Splits:
 
 def learns(head: nn.Module, recipe: Recipe) -> bool:
     """Whether a head is trained by gradients, so that a seed makes a difference to it."""
-    return not hasattr(head, "fit") and bool(start_of(head, recipe).stages)
+    return not hasattr(head, "fit") and bool(stages_of(head, recipe))
 
 
 def _require(store: Store, name: str, head: nn.Module) -> None:

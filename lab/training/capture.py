@@ -16,7 +16,8 @@ from typing import Protocol
 import torch
 from torch import nn
 
-from lab.training.recipe import Recipe
+from lab.training.lifted import StackedStep
+from lab.training.step import Step
 
 log = logging.getLogger(__name__)
 
@@ -24,16 +25,6 @@ log = logging.getLogger(__name__)
 WARM = 3
 #: Words are padded to multiples of this, so that a handful of graphs serves all batches.
 WIDTH = 8
-
-
-class Stepper(Protocol):
-    """What is replayed: ``step.Step``, or one of many members."""
-
-    recipe: Recipe
-
-    def __call__(self, size: int, width: int | None = None) -> None:
-        """The next ``size`` texts."""
-        ...
 
 
 class Recorder(Protocol):
@@ -55,7 +46,7 @@ class Replayed:
     like the others. Where a step cannot be recorded that is said once, and all run plainly.
     """
 
-    def __init__(self, step: Stepper, recorder: Recorder | None) -> None:
+    def __init__(self, step: Step | StackedStep, recorder: Recorder | None) -> None:
         self.step, self.recorder = step, recorder
         self.graphs: dict[int | None, Callable[[], None]] = {}
         self._plain: Counter[int | None] = Counter()

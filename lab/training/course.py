@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from lab.errors import LabError
 from lab.metrics import retrieval_metrics
 from lab.similarity import similarity_matrix
 from lab.training.recipe import Recipe
-from lab.training.stages import Epoch, History, Stage, start_of
+from lab.training.stages import Epoch, History, Stage, stages_of
 from lab.training.step import MAX_LOG_SCALE
 
 Split = tuple[Texts, Videos]
@@ -93,9 +93,15 @@ def course_of(
     number: int = 0,
 ) -> Course:
     """A head before its training on a device, or ``after`` its first stage; see ``loop.train``."""
-    start = start_of(head.to(device), recipe, parameters, after)
-    scale = nn.Parameter(torch.tensor(min(math.log(start.logit_scale), MAX_LOG_SCALE), device=device))
-    return Course(head, recipe, start.stages, scale, chance or torch.Generator(), number, start.epochs, start.past)
+    stages, scale = stages_of(head.to(device), recipe, parameters), recipe.logit_scale
+    epochs, past = list[Epoch](), 0
+    if after is not None:  # of epochs that were read from disk only the kept one is known
+        if len(stages) != 2:
+            raise ValueError("a training goes on after its first stage where it has two")
+        (first, *stages), scale = stages, after.kept.logit_scale
+        epochs, past = [replace(epoch, stage=first.name) for epoch in after.epochs], first.epochs
+    own = nn.Parameter(torch.tensor(min(math.log(scale), MAX_LOG_SCALE), device=device))
+    return Course(head, recipe, stages, own, chance or torch.Generator(), number, epochs, past)
 
 
 def copied(head: nn.Module) -> dict[str, Tensor]:

@@ -19,7 +19,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from lab.embeddings import Texts, Videos, unseen
 from lab.training.course import Course
 from lab.training.loss import Truth, contrastive_loss
-from lab.training.step import MAX_LOG_SCALE
+from lab.training.step import MAX_LOG_SCALE, adamw, in_bf16, rates_of
 
 TEXTS = ("sentences", "words", "word_mask")
 VIDEOS = ("frames", "frame_mask", "audio", "audio_mask")
@@ -124,17 +124,9 @@ class StackedStep:
         self.courses, self.recipe = list(courses), courses[0].recipe
         self.texts, self.videos, self.truth = texts, videos, truth
         self.device = texts.sentences.device
-        on_gpu = self.device.type == "cuda"
-        self.bf16 = on_gpu if self.recipe.precision == "auto" else self.recipe.precision == "bf16"
-        rates = [[course.stage.lr, course.recipe.scale_lr] for course in courses]
-        every = shares.double()[..., None] * torch.tensor(rates, dtype=torch.float64)
-        self.rates = every.to(self.device, torch.float32 if on_gpu else torch.float64)
-        groups = [
-            {"params": parameters, "weight_decay": decay}
-            for course in courses
-            for parameters, decay in ((course.stage.parameters, course.recipe.weight_decay), ([course.scale], 0.0))
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
+        self.bf16 = in_bf16(self.recipe, self.device)
+        self.rates = rates_of([(course.stage, course.recipe) for course in courses], shares, self.device)
+        self.optimizer = adamw([(course.stage, course.recipe, course.scale) for course in courses], self.device)
         self.within = torch.arange(self.recipe.batch, device=self.device)
         self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=self.device) for _ in range(2))
         self.loss = torch.vmap(partial(contrastive_loss, twins=self.recipe.twins))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from torch import nn
 
@@ -56,45 +56,24 @@ class Stage:
     epochs: int
 
 
-def stages_of(head: nn.Module, recipe: Recipe, parameters: Iterable[nn.Parameter] | None) -> list[Stage]:
-    """One stage, or for a head with an audio side two: its video-text head alone, then the audio side."""
-    if parameters is not None:
-        return [Stage("given", head, list(parameters), recipe.lr, recipe.epochs)]
-    if not hasattr(head, "audio_parameters"):
-        return [Stage("all", head, _free(head.parameters()), recipe.lr, recipe.epochs)]
-    if not isinstance(head.video, nn.Module):
-        raise ValueError("a head with audio_parameters() must have its video-text head as the module .video")
-    return [
-        Stage("video", head.video, _free(head.video.parameters()), recipe.lr, recipe.epochs),
-        Stage("audio", head, _free(head.audio_parameters()), recipe.audio_lr, recipe.audio_epochs),  # type: ignore[operator]
-    ]
+def stages_of(head: nn.Module, recipe: Recipe, parameters: Iterable[nn.Parameter] | None = None) -> list[Stage]:
+    """One stage, or for a head with an audio side two: its video-text head alone, then the audio side.
 
-
-@dataclass(frozen=True)
-class Start:
-    """Where a training begins: the stages to be done, and the epochs before them, ``past`` in number.
-
-    Of epochs that were read from disk only the kept one is known.
+    Those in which there is something to train.
     """
-
-    stages: list[Stage]
-    logit_scale: float
-    epochs: list[Epoch] = field(default_factory=list)
-    past: int = 0
-
-
-def start_of(
-    head: nn.Module, recipe: Recipe, parameters: Iterable[nn.Parameter] | None = None, after: History | None = None
-) -> Start:
-    """The stages in which there is something to train; ``after`` is the history of the first, where that is done."""
-    stages = [stage for stage in stages_of(head, recipe, parameters) if stage.parameters and stage.epochs]
-    if after is None:
-        return Start(stages, recipe.logit_scale)
-    if len(stages) != 2:
-        raise ValueError("a training goes on after its first stage where it has two")
-    first, last = stages
-    epochs = [replace(epoch, stage=first.name) for epoch in after.epochs]
-    return Start([last], after.kept.logit_scale, epochs, first.epochs)
+    if parameters is not None:
+        stages = [Stage("given", head, list(parameters), recipe.lr, recipe.epochs)]
+    elif not hasattr(head, "audio_parameters"):
+        stages = [Stage("all", head, _free(head.parameters()), recipe.lr, recipe.epochs)]
+    elif not isinstance(head.video, nn.Module):
+        raise ValueError("a head with audio_parameters() must have its video-text head as the module .video")
+    else:
+        audio = _free(head.audio_parameters())  # type: ignore[operator]
+        stages = [
+            Stage("video", head.video, _free(head.video.parameters()), recipe.lr, recipe.epochs),
+            Stage("audio", head, audio, recipe.audio_lr, recipe.audio_epochs),
+        ]
+    return [stage for stage in stages if stage.parameters and stage.epochs]
 
 
 def _free(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

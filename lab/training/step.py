@@ -8,6 +8,7 @@ host never waits within an epoch.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,30 @@ from lab.training.stages import Stage
 
 #: CLIP's bound of the logit scale: a factor of 100.
 MAX_LOG_SCALE = math.log(100)
+
+
+def in_bf16(recipe: Recipe, device: torch.device) -> bool:
+    """Whether products are in bf16."""
+    return device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bf16"
+
+
+def adamw(members: Iterable[tuple[Stage, Recipe, nn.Parameter]], device: torch.device) -> torch.optim.AdamW:
+    """AdamW with two groups for each member: what its stage trains, and its scale."""
+    # The scale is not decayed, a factor of one being nothing to go to. At the papers' rate that moves it by 0.1 %.
+    groups = [
+        {"params": parameters, "weight_decay": decay}
+        for stage, recipe, scale in members
+        for parameters, decay in ((stage.parameters, recipe.weight_decay), ([scale], 0.0))
+    ]
+    return torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=device.type == "cuda")
+
+
+def rates_of(members: Iterable[tuple[Stage, Recipe]], shares: Tensor, device: torch.device) -> Tensor:
+    """The rates (steps, K, 2) of those groups, from the shares (steps, K) of K members' own."""
+    own = torch.tensor([[stage.lr, recipe.scale_lr] for stage, recipe in members], dtype=torch.float64)
+    # What a CPU's AdamW reads as a Python number, and a GPU's kernel as a float32.
+    kind = torch.float32 if device.type == "cuda" else torch.float64
+    return (shares.double()[..., None] * own).to(device, kind)
 
 
 class Step:
@@ -41,25 +66,17 @@ class Step:
         device = scale.device
         self.module, self.texts, self.videos, self.truth, self.scale = stage.module, texts, videos, truth, scale
         self.recipe, self.device = recipe, device
-        self.bf16 = device.type == "cuda" if recipe.precision == "auto" else recipe.precision == "bf16"
+        self.bf16 = in_bf16(recipe, device)
         self.trained = [*stage.parameters, scale]
-        # The scale is not decayed, a factor of one being nothing to go to. At the papers' rate that moves it by 0.1 %.
-        groups = [
-            {"params": stage.parameters, "weight_decay": recipe.weight_decay},
-            {"params": [scale], "weight_decay": 0.0},
-        ]
-        on_gpu = device.type == "cuda"
-        self.optimizer = torch.optim.AdamW(groups, lr=1.0, eps=1e-6, fused=True, capturable=on_gpu)
-        # What a CPU's AdamW reads as a Python number, and a GPU's kernel as a float32.
-        rates = torch.outer(shares.double(), torch.tensor([stage.lr, recipe.scale_lr], dtype=torch.float64))
-        self.rates = rates.to(device, torch.float32 if on_gpu else torch.float64)
+        self.optimizer = adamw([(stage, recipe, scale)], device)
+        self.rates = rates_of([(stage, recipe)], shares[:, None], device)[:, 0]
         self.rate = self.rates[0].clone()
         for group, rate in zip(self.optimizer.param_groups, self.rate, strict=True):
             group["lr"] = rate  # a view: written to before each step
         self.order = torch.zeros(len(texts), dtype=torch.int64, device=device)
         self.within = torch.arange(recipe.batch, device=device)
         self.losses = torch.zeros(math.ceil(len(texts) / recipe.batch), device=device)
-        self._arrived = torch.zeros(len(self.losses), pin_memory=True) if on_gpu else self.losses
+        self._arrived = torch.zeros(len(self.losses), pin_memory=True) if device.type == "cuda" else self.losses
         self.at, self.done = (torch.zeros(1, dtype=torch.int64, device=device) for _ in range(2))
 
     def begin(self, order: Tensor) -> None:
