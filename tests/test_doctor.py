@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import pytest
 from huggingface_hub import constants
+from numbered import numbered
 
 from lab import cli, doctor
 from lab.examine import Finding, examine
-from lab.toy.write import numbered, tone, write_clip
+from lab.toy.write import tone, write_clip
 
 SHARED = Path(__file__).parent.parent.parent / "shared"
 

@@ -7,10 +7,11 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from numbered import numbered
 
 from lab.media import Clip, Sampling, probe, read_clip
 from lab.preprocess import ImageSpec
-from lab.toy.write import Sound, Track, numbered, tone, write_clip, write_tracks
+from lab.toy.write import Sound, Track, tone, write_clip, write_tracks
 
 HZ = 32000
 SECONDS = 2.0

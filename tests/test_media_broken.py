@@ -17,13 +17,14 @@ import av.logging
 import mp4_boxes
 import numpy as np
 import pytest
+from numbered import numbered, read_number
 
 from lab import media
 from lab.extraction.encode import audio_rows
 from lab.media import Clip, MediaError, Sampling, parse_sampling, probe, read_clip
 from lab.media import file as media_file
 from lab.preprocess import ImageSpec
-from lab.toy.write import Sound, numbered, read_number, tone, write_clip, write_tracks
+from lab.toy.write import Sound, tone, write_clip, write_tracks
 from lab.workers import DecodePool
 
 N, FPS = 61, 25

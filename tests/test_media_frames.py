@@ -13,12 +13,13 @@ import av
 import mp4_boxes
 import numpy as np
 import pytest
+from numbered import numbered, read_number
 from PIL import Image
 
 from lab import media
 from lab.media import parse_sampling, probe, read_clip
 from lab.preprocess import ImageSpec
-from lab.toy.write import Track, numbered, read_number, tone, write_clip
+from lab.toy.write import Track, tone, write_clip
 
 N, FPS, SIZE = 61, 25, 64
 SPEC = ImageSpec(size=SIZE, resize="squash")

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numbered import numbered, read_number
 
 from lab import cli
 from lab.datasets import get_dataset
@@ -21,7 +22,6 @@ from lab.preprocess import ImageSpec
 from lab.toy.grammar import captions
 from lab.toy.render import main, pictures, read_world, render, render_world, waveform
 from lab.toy.world import world
-from lab.toy.write import numbered, read_number
 
 SPEC = ImageSpec(size=128)
 SIZES = {"train": 5, "val": 2, "test": 3}
