@@ -527,11 +527,10 @@ def test_a_packed_copy_is_for_reading(world: Path, capsys: pytest.CaptureFixture
     assert "packed copy" in capsys.readouterr().err
 
 
-@pytest.fixture(scope="module")
-def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+@pytest.fixture
+def broken(tmp_path: Path) -> Path:
     """A folder of good files and of everything that only has a video's name."""
-    base = tmp_path_factory.mktemp("broken")
-    root = base / "root"
+    root = tmp_path / "root"
     worlds.folder(root, 3)
     good = (root / "clip001.mp4").read_bytes()
     (root / "empty.mp4").write_bytes(b"")
@@ -539,10 +538,10 @@ def broken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "cut.mp4").write_bytes(good[: len(good) // 2])
     (root / "noise.mp4").write_bytes(np.random.default_rng(0).bytes(5000))
     (root / "directory.mp4").mkdir()
-    (root / "dangling.mp4").symlink_to(base / "nowhere.mp4")
+    (root / "dangling.mp4").symlink_to(tmp_path / "nowhere.mp4")
     os.mkfifo(root / "pipe.mp4")
     worlds.captions_csv(root, {f.name: [f"about {f.name}"] for f in sorted(root.iterdir()) if f.suffix == ".mp4"})
-    return base
+    return tmp_path
 
 
 def test_every_broken_file_is_a_row_and_stops_nothing(broken: Path, capsys: pytest.CaptureFixture[str]) -> None:
