@@ -96,14 +96,14 @@ def measure(base: Path, given: argparse.Namespace) -> dict[str, float]:
 
     units, decoding = decode_only(job, [video.file for video in collection.videos], given.workers)
     encoding_wall, encoding_cpu = encode_only(clip, panns, units)
-    sections = plan.passport_sections(clip, panns, sampling)
+    sections = plan.passport_sections(clip, panns, sampling, ("frames", "audio"))
     path = base / "bench.zarr"
     create_store(path, collection, {"name": "bench"})
     begin = time.perf_counter()
     with writing(path):
         writer = StoreWriter(path)
-        plan.make_room(writer, ["frames", "audio"], sections, collection, clip, panns, sampling)
-        run = Pass(collection, writer, frozenset({"frames", "audio"}), clip, panns, decoder, Share(), given.workers)
+        plan.make_room(writer, sections, collection, clip, panns, sampling)
+        run = Pass(collection, writer, frozenset(sections), clip, panns, decoder, Share(), given.workers)
         ends, commit = [time.perf_counter()], run._commit
 
         def timed_commit(unit: object, clips: object) -> int:

@@ -66,13 +66,13 @@ def import_features(source: Path, target: Path, origin: Origin, *, force: bool =
             sound = held.enter_context(open_features(origin.audio, None, origin.audio_choice))
             heard = Survey(sound, match(collection, sound), origin.frames)
         if origin.text and qids:
-            spoken = Spoken(origin.text, collection, qids)
+            spoken = Spoken(origin.text, qids)
             if spoken.dim != seen.dim:
                 raise LabError(
                     f"texts and frames must be as wide as each other, {origin.text} has {spoken.dim} dims and {source} "
                     f"{seen.dim}: take both from one network, or leave --text out"
                 )
-        create_store(fresh, collection, {"name": collection.name, "version": collection.version})
+        create_store(fresh, collection)
         writer = StoreWriter(fresh)
         _frames(writer, seen, origin)
         if heard:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,8 @@ import numpy as np
 
 from lab.convert.layouts.features import files_sha256
 from lab.convert.layouts.folders import load_query
-from lab.datasets import Collection
 from lab.errors import LabError
 from lab.store import UNIT_CAPTIONS
-from lab.store.ledger import Entry, text_block
 from lab.store.writer import StoreWriter
 
 log = logging.getLogger(__name__)
@@ -24,10 +21,10 @@ log = logging.getLogger(__name__)
 class Spoken:
     """Sentences and tokens of the captions, each in a file named by its qid; surveyed."""
 
-    def __init__(self, folder: Path, collection: Collection, qids: Sequence[str]) -> None:
+    def __init__(self, folder: Path, qids: Sequence[str]) -> None:
         if not folder.is_dir():
             raise LabError(f"{folder} is no directory: --text names one that holds qid*.npz")
-        self.folder, self.qids, self.collection = folder, qids, collection
+        self.folder, self.qids = folder, qids
         self.counts = np.zeros(len(qids), np.int64)
         self.dim = 0
         for row, qid in enumerate(qids):
@@ -65,6 +62,4 @@ def write_texts(writer: StoreWriter, spoken: Spoken, about: Mapping[str, Any]) -
             continue
         sentences, words = np.stack([both[0] for both in found]), np.concatenate([both[1] for both in found])
         writer.write_text(rows, sentences.astype(np.float32), words.astype(np.float32))
-        told = Counter(spoken.collection.captions[row].video for row in rows.tolist())
-        entries = [Entry(spoken.collection.videos[v].id, "text", "ok", f"{n} captions") for v, n in told.items()]
-        writer.record(text_block(first // UNIT_CAPTIONS), entries)
+        writer.record_text(rows)

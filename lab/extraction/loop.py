@@ -27,8 +27,8 @@ from lab.extraction.units import Share, Unit, caption_units, units
 from lab.media import Clip, read_clip
 from lab.preprocess import ImageSpec
 from lab.sampling import Sampling
-from lab.store import CHUNK_VIDEOS, UNIT_CAPTIONS, UNIT_VIDEOS
-from lab.store.ledger import Entry, text_block, videos_block
+from lab.store import CHUNK_VIDEOS, UNIT_VIDEOS
+from lab.store.ledger import Entry, videos_block
 from lab.store.writer import StoreWriter, require_finite
 from lab.workers import DecodePool
 
@@ -205,14 +205,7 @@ class Pass:
                     require_finite(encoded.words, f"words of captions {rows[0]} to {rows[-1]}")
                 with timed(self.spent, "writing"):
                     self.writer.write_text(rows, encoded.sentences, encoded.words)
-                    owners, counts = np.unique([self.collection.captions[r].video for r in rows], return_counts=True)
-                    self.writer.record(
-                        text_block(int(rows[0]) // UNIT_CAPTIONS),
-                        [
-                            Entry(self.collection.videos[owner].id, "text", "ok", f"{count} captions")
-                            for owner, count in zip(owners, counts, strict=True)
-                        ],
-                    )
+                    self.writer.record_text(rows)
                 self.spent.captions += len(rows)
                 bar.update(len(rows))
 

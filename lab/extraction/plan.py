@@ -7,11 +7,12 @@ what it would take.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from lab.backbones import DEFAULT_PANNS, load_clip, load_panns
 from lab.datasets import Collection, Dataset, get_dataset
@@ -64,7 +65,7 @@ def collect(options: Options) -> tuple[Dataset, Collection]:
 def backbones(options: Options, dataset: Dataset) -> tuple[ClipBackbone | None, PannsBackbone | None]:
     """The networks that the wanted modalities need. Raises ``LabError`` where their weights cannot be had."""
     wanted = set(options.only or MODALITIES)
-    if options.device == "cpu" and _gpu_is_there():
+    if options.device == "cpu" and torch.cuda.is_available():
         log.info("torch sees a GPU: --device cuda would encode on it")
     keywords: dict[str, Any] = {"device": options.device, "precision": options.precision, "download": options.download}
     clip = panns = None
@@ -93,7 +94,7 @@ def place(options: Options, collection: Collection) -> Path:
         for found in sorted(path.parent.glob(path.name.replace(f"-{sampling.name}.zarr", "-*.zarr"))):
             log.info("%s is beside the new %s: to go on with that one, give the --sampling that its name ends with",
                      found, path.name)  # fmt: skip
-        create_store(path, collection, _origin(collection))
+        create_store(path, collection)
     return path
 
 
@@ -106,11 +107,11 @@ def prepare(
     writer = StoreWriter(path)
     require_same_data(writer.store, collection)
     # Every section is compared before anything is written: a pass that cannot go on must not leave a trace.
-    new = [name for name, section in sections.items() if not writer.require_section(name, section)]
+    for name, section in sections.items():
+        writer.require_section(name, section)
     _require_one_span(path, {**writer.store.passport, **sections})
-    make_room(writer, new, sections, collection, clip, panns, sampling)
-    if [video["file"] for video in writer.store.videos] != _files(collection):
-        writer.refresh_files(collection)
+    make_room(writer, sections, collection, clip, panns, sampling)
+    writer.refresh_files(collection)
     decoding = decoding_for(clip, sampling)
     return Pass(collection, writer, frozenset(sections), clip, panns, decoding, options.share, options.workers)
 
@@ -150,7 +151,6 @@ def passport_sections(
 
 def make_room(
     writer: StoreWriter,
-    new: Sequence[str],
     sections: dict[str, dict[str, Any]],
     collection: Collection,
     clip: ClipBackbone | None,
@@ -158,6 +158,7 @@ def make_room(
     sampling: Sampling,
 ) -> None:
     """Arrays for the modalities that the store does not have yet."""
+    new = sections.keys() - writer.store.passport.keys()
     if "frames" in new and clip is not None:
         writer.add_frames(sections["frames"], sampling.n, clip.dim)
     if "text" in new and clip is not None:
@@ -170,23 +171,9 @@ def make_room(
         writer.add_audio(sections["audio"], panns.max_segments, panns.dim)
 
 
-def _gpu_is_there() -> bool:
-    import torch
-
-    return bool(torch.cuda.is_available())
-
-
 def _complete(dataset: Dataset, root: Path) -> bool:
     """Whether everything is on this disk already; --download is then for the weights alone."""
     try:
         return not dataset.read(root).missing
     except LabError:
         return False
-
-
-def _origin(collection: Collection) -> dict[str, str]:
-    return {"name": collection.name, "version": collection.version}
-
-
-def _files(collection: Collection) -> list[str]:
-    return [os.path.relpath(video.file, collection.root) if video.file else "" for video in collection.videos]

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from lab.datasets import Caption, Collection
 
 
-def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any]) -> Store:
-    """A store with the tables of a collection and no features yet; ``dataset`` is that section of its passport.
+def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any] | None = None) -> Store:
+    """A store with the tables of a collection and no features yet.
+
+    ``dataset`` is that section of its passport, the collection's name and version where none is given.
 
     It appears at ``path`` by a rename, so a process that dies on the way leaves no half-made store. If another process
     was faster, its store is returned.
@@ -31,9 +33,10 @@ def create_store(path: Path, collection: Collection, dataset: Mapping[str, Any])
     path.parent.mkdir(parents=True, exist_ok=True)
     fresh = path.with_name(f"{path.name}.new-{secrets.token_hex(4)}")  # two hosts may share a pid and this directory
     try:
+        about = {"name": collection.name, "version": collection.version} if dataset is None else dict(dataset)
         attributes = {"schema": SCHEMA, "name": collection.name, "protocols": list(collection.protocols)}
         group = zarr.create_group(
-            Folder(fresh), zarr_format=3, attributes=attributes | {"passport": {"dataset": dict(dataset)}}
+            Folder(fresh), zarr_format=3, attributes=attributes | {"passport": {"dataset": about}}
         )
         group.create_group(TABLES)
         write_tables(fresh, collection)
@@ -75,16 +78,18 @@ def make_arrays(group: zarr.Group, specs: Iterable[Spec]) -> dict[str, Any]:
 
 def write_tables(store: Path, collection: Collection) -> None:
     """The tables of a collection, in place of those that are there, and where its files are."""
-
-    def file(video: Any) -> str:
-        return os.path.relpath(video.file, collection.root) if video.file else ""
-
-    videos = [{"id": v.id, "file": file(v), "splits": dict(v.splits)} for v in collection.videos]
+    both = zip(collection.videos, files_of(collection), strict=True)
+    videos = [{"id": video.id, "file": file, "splits": dict(video.splits)} for video, file in both]
     captions = [{"video": c.video, "text": c.text, "splits": dict(c.splits)} | _truth(c) for c in collection.captions]
     for name, rows in (("videos", videos), ("captions", captions)):
         lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
         replace_text(store / TABLES / f"{name}.ndjson", "".join(lines))
     replace_text(store / TABLES / "root.txt", f"{collection.root}\n")
+
+
+def files_of(collection: Collection) -> list[str]:
+    """The file of each video below the root, empty where it has none."""
+    return [os.path.relpath(video.file, collection.root) if video.file else "" for video in collection.videos]
 
 
 def _truth(caption: Caption) -> dict[str, Any]:

@@ -7,6 +7,7 @@ chunk with another shard's, since concurrent writes to one chunk lose data silen
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +21,11 @@ from lab.atomic import sync
 from lab.errors import LabError
 from lab.store import room, thumbnails
 from lab.store.chunks import file_of
-from lab.store.create import write_tables
+from lab.store.create import files_of, write_tables
 from lab.store.damage import damaged
 from lab.store.folder import Folder
 from lab.store.layout import PRESENCE, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, token_rows
-from lab.store.ledger import Entry, Ledger
+from lab.store.ledger import Entry, Ledger, text_block
 from lab.store.reader import Store
 
 if TYPE_CHECKING:
@@ -67,8 +68,9 @@ class StoreWriter:
         self._settled = set[Path]()  # directories that are in theirs for good
 
     def refresh_files(self, collection: Collection) -> None:
-        """Notes where the files are now: some may have come since the store was made."""
-        write_tables(self.store.path, collection)
+        """Notes where the files are now, if some have come or gone since the tables were written."""
+        if [video["file"] for video in self.store.videos] != files_of(collection):
+            write_tables(self.store.path, collection)
 
     # -- making room ---------------------------------------------------------------------------------------------
 
@@ -149,6 +151,12 @@ class StoreWriter:
         self._settled |= above
         self._written.clear()
         self.ledger.update(block, entries)
+
+    def record_text(self, rows: NDArray[np.int64]) -> None:
+        """Commits a unit of captions, of which these rows are encoded."""
+        told = Counter(self.store.captions[row]["video"] for row in rows.tolist())
+        entries = [Entry(self.store.videos[v]["id"], "text", "ok", f"{n} captions") for v, n in told.items()]
+        self.record(text_block(int(rows[0]) // UNIT_CAPTIONS), entries)
 
     def _array(self, name: str) -> Any:
         return self.group[name]
