@@ -13,9 +13,10 @@ from typing import Any
 
 import numpy as np
 import torch
+from made import features, wait
 from torch import nn
 
-from lab import Texts, Videos, build_head, similarity_matrix
+from lab import Texts, build_head, similarity_matrix
 from lab.training.recipe import Recipe
 
 D, FRAMES, BATCH, EPOCHS, TRIALS = 512, 12, 32, 5, 16
@@ -30,32 +31,16 @@ ENOUGH = 60.0
 Found = dict[str, Any]
 
 
-def features(videos: int, texts: int, device: str, dim: int = D) -> tuple[Texts, Videos]:
-    """Captions with a little of their video's frames in them; videos of 4 to 12 frames."""
-    made = torch.Generator().manual_seed(0)
-    subject = torch.randn(videos, 1, dim, generator=made)
-    frames = subject + torch.randn(videos, FRAMES, dim, generator=made)
-    count = torch.randint(4, FRAMES + 1, (videos, 1), generator=made)
-    video = torch.randint(videos, (texts,), generator=made)
-    sentences = 0.08 * subject[video, 0] + torch.randn(texts, dim, generator=made)
-    return Texts(sentences, video=video).to(device), Videos(frames, torch.arange(FRAMES) < count).to(device)
-
-
 def seconds(action: Callable[[], object], device: str, rounds: int, *, before: int = 0) -> float:
     """Median wall time, the device's work included, after rounds that do not count; of fewer where they are long."""
     times: list[float] = []
     while len(times) < before + rounds and (len(times) <= before or sum(times) < ENOUGH):
-        _wait(device)
+        wait(device)
         start = time.perf_counter()
         action()
-        _wait(device)
+        wait(device)
         times.append(time.perf_counter() - start)
     return statistics.median(times[before:])
-
-
-def _wait(device: str) -> None:
-    if device.startswith("cuda"):
-        torch.cuda.synchronize(device)
 
 
 def _head(dim: int, dropout: float = 0.3) -> nn.Module:
@@ -72,7 +57,7 @@ def training(
     """
     from lab.training.loop import train  # here, as it brings the store's package along
 
-    texts, videos = features(*size, device, dim)
+    texts, videos = features(*size, FRAMES, dim, device)
     few, some = (texts.select(torch.arange(min(len(texts), steps * BATCH + 1))) for steps in (FEW, SOME))
 
     def run(
@@ -92,7 +77,7 @@ def training(
     yield dict(found)
     if not checked:
         return
-    validation = features(*VALIDATION, device, dim)
+    validation = features(*VALIDATION, FRAMES, dim, device)
     took["captured, validated"] = seconds(lambda: run(True, validation=validation), device, 1)
     yield dict(found)
     apart = zip(run(True, 2, some, 0), run(False, 2, some, 0), strict=True)
@@ -126,7 +111,7 @@ def many(
     from lab.training.loop import train
     from lab.training.stacked import Member, train_stack
 
-    texts, videos = features(*size, device, dim)
+    texts, videos = features(*size, FRAMES, dim, device)
     few = texts.select(torch.arange(min(len(texts), FEW * BATCH + 1)))
 
     def alone(on: Texts = texts, epochs: int = epochs) -> None:
@@ -145,7 +130,7 @@ def many(
 
 def scoring(size: tuple[int, int], device: str, rounds: int, *, dim: int = D) -> Found:
     """Milliseconds of X-Pool's exact scoring, the matrix left on the device or not, and of its two bare products."""
-    texts, videos = features(*size, device, dim)
+    texts, videos = features(*size, FRAMES, dim, device)
     head = _head(dim).to(device)
     keys, values = (torch.randn(size[0] * FRAMES, dim, device=device) for _ in range(2))
 

@@ -15,12 +15,12 @@ import platform
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import envelope
 import torch
+from made import in_turns
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 
@@ -70,20 +70,9 @@ def direct(head: XPool, sentences: Tensor, frames: Tensor) -> Tensor:
     return torch.einsum("td,tvd->tv", F.normalize(sentences, dim=-1), F.normalize(seen, dim=-1))
 
 
-def in_turns(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, list[float]]:
-    """Wall times of each action, taken in turns after a round that does not count."""
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(runs + 1):
-        for name, action in actions.items():
-            start = time.perf_counter()
-            action()
-            times[name].append(time.perf_counter() - start)
-    return {name: taken[1:] for name, taken in times.items()}
-
-
 def seconds(actions: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
-    """The medians of ``in_turns``."""
-    return {name: statistics.median(taken) for name, taken in in_turns(actions, runs).items()}
+    """Medians, after a round that does not count."""
+    return {name: statistics.median(taken) for name, taken in in_turns(actions, runs, before=1).items()}
 
 
 def xpool(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[str, float]:
@@ -129,7 +118,7 @@ def sweeping(texts: Texts, videos: Videos, given: argparse.Namespace) -> dict[st
         "topk again": lambda: similarity_matrix(topk, texts, videos),
         "softmax": lambda: similarity_matrix(softmax, texts, videos),
     }
-    taken = in_turns(actions, given.runs)
+    taken = in_turns(actions, given.runs, before=1)
     rounds = list(zip(*taken.values(), strict=True))
     found = {name: statistics.median(taken[name]) for name in ("topk", "softmax", "sweep")}
     found["sweep / topk"] = statistics.median(2 * all_ / (one + again) for one, all_, again, _ in rounds)

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import time
 from collections.abc import Callable
 from typing import Any
 
 import envelope
 import torch
+from made import features, in_turns
 
 from lab import Texts, Videos, build_head
 from lab.device import pick_device
@@ -29,18 +29,6 @@ from lab.training.stages import History
 BATCH, AGREE = 32, 1e-3
 #: name → videos, frames, D
 SIZES = {"MSVD size": (1200, 12, 512), "toy size": (1200, 12, 256), "small": (500, 8, 64)}
-
-
-def features(size: str, steps: int, device: torch.device) -> tuple[Texts, Videos]:
-    """Captions with a little of their video's frames in them, enough for so many steps, each of a video at random."""
-    V, F, D = SIZES[size]
-    made = torch.Generator().manual_seed(0)
-    subject = torch.randn(V, 1, D, generator=made)
-    frames = subject + torch.randn(V, F, D, generator=made)
-    count = torch.randint(F // 3, F + 1, (V, 1), generator=made)
-    video = torch.randint(V, (steps * BATCH,), generator=made)
-    sentences = 0.08 * subject[video, 0] + torch.randn(len(video), D, generator=made)
-    return Texts(sentences, video=video).to(device), Videos(frames, torch.arange(F) < count).to(device)
 
 
 def members(size: str, trials: int, dropout: float, **recipe: Any) -> list[Member]:
@@ -66,18 +54,10 @@ def together(some: list[Member], texts: Texts, videos: Videos) -> list[float]:
     return [history.kept.loss for history in histories if isinstance(history, History)]
 
 
-def seconds(action: Callable[[], object], device: torch.device) -> float:
-    """Wall time, a GPU's work included."""
-    start = time.perf_counter()
-    action()
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter() - start
-
-
 def measure(size: str, device: torch.device, trials: int, steps: int, rounds: int) -> dict[str, Any]:
     """One size: how far the losses are apart, and medians of all that is timed."""
-    texts, videos = features(size, steps, device)
+    V, F, D = SIZES[size]
+    texts, videos = features(V, steps * BATCH, F, D, device)
     exact = {"precision": "fp32", "dropout": 0.0}
     pairs = zip(
         alone(members(size, trials, **exact), texts, videos),
@@ -91,11 +71,7 @@ def measure(size: str, device: torch.device, trials: int, steps: int, rounds: in
         "one after another": lambda: alone(members(size, trials, 0.3), texts, videos),
         "at once": lambda: together(members(size, trials, 0.3), texts, videos),
     }
-    times: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(rounds):  # in turn, so that a machine that slows down slows all of them
-        for name, action in ways.items():
-            times[name].append(seconds(action, device))
-    took = {name: statistics.median(each) for name, each in times.items()}
+    took = {name: statistics.median(each) for name, each in in_turns(ways, rounds, device).items()}
     found = {"seconds": took, "apart": apart, "over one": took["at once"] / took["one"]}
     return found | {"gain": took["one after another"] / took["at once"]}
 

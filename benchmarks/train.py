@@ -13,12 +13,12 @@ import argparse
 import math
 import platform
 import statistics
-import time
 from collections.abc import Callable, Iterator
 from unittest import mock
 
 import envelope
 import torch
+from made import features, in_turns
 from torch import Tensor, nn
 from torch.nn import functional as F  # noqa: N812 - its usual name
 from torch.utils.data import DataLoader, Dataset
@@ -29,17 +29,6 @@ from lab import Texts, Videos, build_head
 from lab.training.recipe import Recipe
 
 V, FRAMES, D, BATCH, AGREE = 1200, 12, 512, 32, 1e-4
-
-
-def features(steps: int) -> tuple[Texts, Videos]:
-    """Captions with a little of their video's frames in them, enough for so many steps, each of a video at random."""
-    made = torch.Generator().manual_seed(0)
-    subject = torch.randn(V, 1, D, generator=made)
-    frames = subject + torch.randn(V, FRAMES, D, generator=made)
-    count = torch.randint(4, FRAMES + 1, (V, 1), generator=made)
-    video = torch.randint(V, (steps * BATCH,), generator=made)
-    sentences = 0.08 * subject[video, 0] + torch.randn(len(video), D, generator=made)
-    return Texts(sentences, video=video), Videos(frames, torch.arange(FRAMES) < count)
 
 
 # -- the loop to beat ------------------------------------------------------------------------------------------------
@@ -146,20 +135,13 @@ def bare(steps: int) -> None:
             product()
 
 
-def seconds(action: Callable[[], object]) -> float:
-    """Wall time."""
-    start = time.perf_counter()
-    action()
-    return time.perf_counter() - start
-
-
 def main() -> None:
     """Checks, measures, prints."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--rounds", type=int, default=5)
     given = parser.parse_args()
-    texts, videos = features(given.steps)
+    texts, videos = features(V, given.steps * BATCH, FRAMES, D)
     recipe = Recipe(epochs=1, batch=BATCH, precision="fp32")
     pairs = zip(item_by_item(texts, videos, recipe), ours(texts, videos, recipe), strict=True)
     losses = torch.tensor(list(pairs))
@@ -170,10 +152,7 @@ def main() -> None:
         "lab.train": lambda: lab.training.loop.train(new_head(), texts, videos, recipe),
         "its bare matrix products": lambda: bare(given.steps),
     }
-    times: dict[str, list[float]] = {name: [] for name in actions}
-    for _ in range(given.rounds):  # in turn, so that a machine that slows down slows all of them
-        for name, action in actions.items():
-            times[name].append(seconds(action))
+    times = in_turns(actions, given.rounds)
     per_step = {name: statistics.median(took) / given.steps for name, took in times.items()}
     slow, fast, least = per_step.values()
     machine = f"{platform.machine()}, torch {torch.__version__}, {torch.get_num_threads()} threads"
