@@ -69,10 +69,10 @@ def settled(tab: Any, quote: str) -> None:
 
 @needs_browser
 def test_query_pick_switch_and_video_to_text(page: str, paged: Paged, chromium: Any) -> None:
-    evil = next(row for row in paged.answers.captions if paged.answers.store.captions[row]["text"] == SCRIPT)
+    evil = next(row for row in paged.answers.captions.rows if paged.answers.store.captions[row]["text"] == SCRIPT)
     with Tab(chromium, page) as tab:
-        tab.goto(f"{page}#caption={paged.answers.captions[0]}&a=topk&b=mean")
-        settled(tab, paged.answers.store.captions[paged.answers.captions[0]]["text"])
+        tab.goto(f"{page}#caption={paged.answers.captions.rows[0]}&a=topk&b=mean")
+        settled(tab, paged.answers.store.captions[paged.answers.captions.rows[0]]["text"])
         # a typed query, by keyboard alone
         tab.locator("#query").focus()
         tab.keyboard.type(THINGS[2])
@@ -119,7 +119,7 @@ def test_query_pick_switch_and_video_to_text(page: str, paged: Paged, chromium: 
 
 @needs_browser
 def test_a_video_is_played_from_the_attended_second(page: str, paged: Paged, chromium: Any) -> None:
-    caption = next(row for row in paged.answers.captions if paged.answers.store.captions[row]["video"] == 6) + 1
+    caption = next(row for row in paged.answers.captions.rows if paged.answers.store.captions[row]["video"] == 6) + 1
     with Tab(chromium, page) as tab:
         tab.goto(f"{page}#caption={caption}&a=topk&b=")
         settled(tab, "“")
@@ -135,7 +135,7 @@ def test_a_video_is_played_from_the_attended_second(page: str, paged: Paged, chr
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_phone_in_either_scheme(page: str, paged: Paged, chromium: Any, scheme: str) -> None:
     with Tab(chromium, page, viewport={"width": 360, "height": 700}, color_scheme=scheme) as tab:
-        tab.goto(f"{page}#caption={paged.answers.captions[3]}&a={CMFI}&b={MGFI}")
+        tab.goto(f"{page}#caption={paged.answers.captions.rows[3]}&a={CMFI}&b={MGFI}")
         settled(tab, "“")
         assert tab.evaluate("() => document.documentElement.scrollWidth") <= 360
         paper = tab.evaluate("() => getComputedStyle(document.body).backgroundColor")
@@ -151,7 +151,7 @@ def test_a_phone_in_either_scheme(page: str, paged: Paged, chromium: Any, scheme
 def test_errors_are_shown_in_the_page(page: str, paged: Paged, chromium: Any) -> None:
     tab = chromium.new_page()
     tab.set_default_timeout(PATIENCE_MS)
-    tab.goto(f"{page}#caption={paged.answers.captions[0]}&a=mean&b=")
+    tab.goto(f"{page}#caption={paged.answers.captions.rows[0]}&a=mean&b=")
     settled(tab, "“")
     tab.locator("#query").fill("   ")
     tab.locator("#query").press("Enter")
@@ -168,7 +168,7 @@ def test_a_list_that_does_not_come_is_an_error_in_the_page(
     tab.set_default_timeout(PATIENCE_MS)
     faults: list[str] = []
     tab.on("pageerror", lambda error: faults.append(str(error)))
-    tab.goto(f"{page}#caption={paged.answers.captions[0]}&video=6&a=mean&b=")
+    tab.goto(f"{page}#caption={paged.answers.captions.rows[0]}&video=6&a=mean&b=")
     settled(tab, "“")
     for name in ("captions", "videos"):
         tab.route(f"**/api/{name}*", lambda route: route.abort())

@@ -1,9 +1,6 @@
-"""What the page shows, as plain data: what there is, captions to pick, a text's answer, a video's captions.
+"""What the page shows, as plain data: what there is, a text's answer, a video's captions.
 
-One split is shown at a time, the validation split unless another is asked for. Picking a caption shows where its own
-video ranks, and a video's captions are ranked too: looks at the ground truth. On a held-out split they are logged, once
-for each head, as ``lab.evaluate`` does (``lab.reads``); typing a query is not, since no answer to it is known, unless
-what is typed is one of the split's captions.
+One split is shown at a time, the validation split unless another is asked for.
 """
 
 from __future__ import annotations
@@ -16,27 +13,25 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from lab.by_word import stored_words
 from lab.demo import looking
+from lab.demo.captions import LISTED, Captions
 from lab.demo.files import Files
 from lab.demo.heads import Menu
 from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.gallery import gallery_rows, not_searched
 from lab.metrics import best_own_rank, rank_of
-from lab.needs import Needs
 from lab.query import Encoder, Query
-from lab.reads import OPEN, Reader, count_reads, load_split
+from lab.reads import OPEN, count_reads
 from lab.search import Hit, Searcher
 from lab.similarity import evaluating, similarity_matrix
 from lab.store import Store
 from lab.store.reader import UNKNOWN
 
-PRESENCE = {1: "no sound track", 2: "silent", 3: "sound"}
-#: Captions that video to text shows, and that a list to pick from holds at most.
-TOLD, LISTED = 10, 60
+#: Captions that video to text shows.
+TOLD = 10
 
 
 @dataclass(frozen=True)
@@ -69,21 +64,12 @@ class Answers:
         self.store, self.menu, self.split = store, menu, split
         self.files = files or Files(store)
         self.protocol = protocol or store.protocols[0]
-        self.command, self._clip = command, clip
+        self._clip = clip
         self.rows = gallery_rows(store, split, protocol)
         self.busy = threading.RLock()
         self._encoder: Encoder | None = None
         self._searchers: dict[str, Searcher] = {}
-        self._texts: Texts | None = None
-        self._logged: set[str] = set()
-        listed = {int(row) for row in self.rows}
-        encoded = store.read("encoded") if "text" in store.passport else np.zeros(len(store.captions))
-        self.captions = [
-            number
-            for number, caption in enumerate(store.captions)
-            if encoded[number] and caption["splits"].get(self.protocol) == split and caption["video"] in listed
-        ]
-        self._known = {_plain(one["text"]) for one in store.captions if one["splits"].get(self.protocol) == split}
+        self.captions = Captions(store, menu, split, self.protocol, self.rows, command)
 
     # -- what there is -----------------------------------------------------------------------------------------------
 
@@ -98,18 +84,10 @@ class Answers:
         return {
             "store": self.store.path.name, "name": self.store.name, "protocol": self.protocol, "split": self.split,
             "others": [split for split in self.store.splits_of(self.protocol) if split != self.split],
-            "videos": len(self.rows), "captions": len(self.captions), "fingerprint": self.store.fingerprint[:12],
+            "videos": len(self.rows), "captions": len(self.captions.rows), "fingerprint": self.store.fingerprint[:12],
             "heads": [entry.__json__() for entry in self.menu.entries.values()],
             "left_out": self.menu.left_out, "first": self.menu.first, "notes": notes, "typed": True,
         }  # fmt: skip
-
-    def list_captions(self, wanted: str = "", count: int = LISTED) -> dict[str, Any]:
-        """Captions that hold all of some words, each with its row and its video's id."""
-        words = wanted.lower().split()
-        fitting = [row for row in self.captions if all(word in self._text(row).lower() for word in words)]
-        step = max(1, len(fitting) // count)  # from all over the split, not five of each of its first videos
-        shown = fitting[::step][:count]
-        return {"of": len(fitting), "captions": [self.caption(row) for row in shown]}
 
     def list_videos(self, wanted: str = "", count: int = LISTED) -> dict[str, Any]:
         """Videos whose id holds a text."""
@@ -122,25 +100,20 @@ class Answers:
         """The answer of some heads to a typed text. Raises ``LabError`` for one without a word."""
         with self.busy:
             query: Query = self.encoder(text)
-            if self.split not in OPEN and _plain(text) in self._known:
-                for key in heads:
-                    self._look(key)
+            if self.split not in OPEN and self.captions.knows(text):
+                self.captions.look(heads)
             asked = Asked(query.text, query.texts, list(query.words), query.word_of_token, query.notes)
             return self._answer(asked, heads, video, top)
 
     def picked(self, caption: int, heads: list[str], video: int | None = None, top: int = 5) -> dict[str, Any]:
         """The answer of some heads to a caption of the split, with the ground truth. ``LabError`` for another row."""
         with self.busy:
-            if caption not in self.captions:
+            if caption not in self.captions.rows:
                 raise LabError(f"caption {caption} is none of the split '{self.split}': pick one of the list")
-            for key in heads:
-                self._look(key)
-            texts = self._read_texts()
-            place = self._caption_rows().index(caption)
-            words, numbers = stored_words(self.store, caption)
+            texts = self.captions.look(heads)
+            one = texts.select((rows_of(texts) == caption).nonzero().flatten())
             row = self.store.captions[caption]
-            one = texts.select(torch.tensor([place]))
-            asked = Asked(row["text"], one, words, numbers, (), caption, int(row["video"]))
+            asked = Asked(row["text"], one, *stored_words(self.store, caption), (), caption, int(row["video"]))
             return self._answer(asked, heads, video, top)
 
     def _answer(self, asked: Asked, heads: list[str], video: int | None, top: int) -> dict[str, Any]:
@@ -176,37 +149,9 @@ class Answers:
         return {
             "rank": rank_of(scores, own), "score": float(scores[own]),
             "shown": self._hit(there, asked.truth), "top": [self._hit(hit, asked.truth) for hit in hits],
-            "words": words, "without": self._without(searcher, asked.texts, own),
-            "sound": self._sound(searcher, asked.texts, shown),
+            "words": words, "without": looking.ranks_without(searcher, asked.texts, own),
+            "sound": looking.sound(searcher, asked.texts, shown),
         }  # fmt: skip
-
-    def _without(self, searcher: Searcher, texts: Texts, own: int) -> list[dict[str, Any]]:
-        """The rank of a video without each modality that the head could do without."""
-        found: list[dict[str, Any]] = []
-        head: nn.Module = searcher.one.head
-        if searcher.index is None:  # too large to be kept, and so to be made for each question
-            return found
-        with evaluating(head):
-            for name, kept, score in looking.without(head, searcher.index):
-                scores = score(texts)[0].float().numpy()
-                if kept is not None:
-                    scores = np.where(kept, scores, -np.inf)
-                there = kept is None or bool(kept[own])
-                of = len(scores) if kept is None else int(kept.sum())
-                found.append({"what": name, "rank": rank_of(scores, own) if there else None, "of": of})
-        return found
-
-    def _sound(self, searcher: Searcher, texts: Texts, shown: int) -> dict[str, Any]:
-        """Whether a video has sound, and what a head that hears makes of it, stretch by stretch."""
-        if "audio" not in self.store.passport:
-            return {"told": "the store holds no sound", "segments": []}
-        one = slice(shown, shown + 1)
-        told = PRESENCE.get(int(self.store.read("audio_presence", one)[0]), "unknown")
-        if searcher.one.needs.audio is None:
-            return {"told": told, "segments": []}
-        count = int(self.store.read("audio_segment_count", one)[0])
-        sound = torch.from_numpy(self.store.read("audio_segments", one)[0, :count])
-        return {"told": told, "segments": looking.segments(searcher.one.head, texts, sound)}
 
     # -- video to text -----------------------------------------------------------------------------------------------
 
@@ -214,22 +159,19 @@ class Answers:
         """The captions of the split that some heads rank highest for a video, and the rank of its own best one."""
         with self.busy:
             row = self._row(video)
-            for key in heads:
-                self._look(key)
-            texts = self._read_texts()
-            own = np.array([self.store.captions[caption]["video"] == row for caption in self._caption_rows()])
+            texts = self.captions.look(heads)
+            captions = rows_of(texts).tolist()
+            own = np.array([self.store.captions[caption]["video"] == row for caption in captions])
             found = {}
             for key in heads:
                 searcher = self._searcher(key)
                 clip = searcher.videos.select(torch.tensor([self._column(row)]))
                 scores = similarity_matrix(searcher.one.head, texts, clip).numpy()[:, 0]
-                best = np.argsort(-scores, kind="stable")[:count]
-                captions = self._caption_rows()
+                best = np.argsort(-scores, kind="stable")[:count].tolist()
                 found[key] = {
                     "rank": best_own_rank(scores, own) if own.any() else None,
                     "captions": [
-                        {**self.caption(captions[i]), "score": float(scores[i]), "own": bool(own[i])}
-                        for i in best.tolist()
+                        {**self.captions.one(captions[i]), "score": float(scores[i]), "own": bool(own[i])} for i in best
                     ],
                 }
             return {"video": self._video(row), "of": len(texts), "heads": found}
@@ -249,37 +191,6 @@ class Answers:
             one = self.menu.head(key)
             self._searchers[key] = Searcher(self.store, one, split=self.split, protocol=self.protocol)
         return self._searchers[key]
-
-    def _look(self, key: str) -> None:
-        """Reads the captions, and logs the look where the split is held out: once for each head."""
-        label = self.menu.head(key).label
-        if self._texts is not None and (self.split in OPEN or key in self._logged):  # two runs may share a label
-            return
-        run = self.menu.entries[key].run
-        reader = Reader(self.command, label, str(run) if run else None)
-        needs = Needs(words="words" in self.store.group)  # any head's, and the word map's
-        texts, videos = load_split(self.store, self.split, self.protocol, needs=needs, reader=reader)
-        if videos.rows is None or videos.rows.tolist() != self.rows.tolist():
-            raise ValueError("a split's videos are those of its gallery")
-        self._texts = texts
-        self._logged.add(key)
-
-    def _read_texts(self) -> Texts:
-        if self._texts is None:
-            raise ValueError("captions are read by _look, which logs it")
-        return self._texts
-
-    def _caption_rows(self) -> list[int]:
-        rows = self._read_texts().rows
-        return [] if rows is None else [int(row) for row in rows.tolist()]
-
-    def _text(self, caption: int) -> str:
-        return str(self.store.captions[caption]["text"])
-
-    def caption(self, caption: int) -> dict[str, Any]:
-        """A caption's row, its text, and its video's id."""
-        video = int(self.store.captions[caption]["video"])
-        return {"row": caption, "text": self._text(caption), "video": self.store.videos[video]["id"]}
 
     def _row(self, video: int) -> int:
         if video not in self.rows:
@@ -303,6 +214,8 @@ class Answers:
         return {**asdict(hit), "times_s": times, "pictures": pictures, "truth": hit.row == truth}
 
 
-def _plain(text: str) -> str:
-    """A text without its case and its spacing, by which a typed one is known."""
-    return " ".join(text.casefold().split())
+def rows_of(texts: Texts) -> torch.Tensor:
+    """The store's rows (T,) of a split's captions."""
+    if texts.rows is None:
+        raise ValueError("the texts of a store know their rows")
+    return texts.rows

@@ -33,7 +33,7 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
     if captions < 1:
         raise LabError(f"--captions must be 1 or more, got {captions}")
     require_captions(answers.store)
-    if not answers.captions:
+    if not answers.captions.rows:
         raise LabError(f"no caption of split '{answers.split}' has features in {answers.store.path}: run the pass on "
                        "it first, or give another --split")  # fmt: skip
     chosen = draw(answers, captions, seed)
@@ -57,7 +57,7 @@ def export(answers: Answers, out: Path, heads: list[str], captions: int = 12, se
     about["heads"] = [head for head in about["heads"] if head["key"] in heads]
     about.update(first=heads[0], typed=False)
     lists = {
-        "captions": [answers.caption(row) for row in chosen],
+        "captions": [answers.captions.one(row) for row in chosen],
         "videos": [described["video"] for described in told.values()],
     }
     shutil.rmtree(out / "frames", ignore_errors=True)  # those of the captions that an earlier export showed
@@ -87,7 +87,7 @@ def draw(answers: Answers, count: int, seed: int) -> list[int]:
     """Rows of captions, drawn at random: one a video as long as there are videos, then more of them."""
     rng = np.random.default_rng(seed)
     first: dict[int, int] = {}
-    order = [answers.captions[i] for i in rng.permutation(len(answers.captions)).tolist()]
+    order = rng.permutation(answers.captions.rows).tolist()
     for row in order:
         first.setdefault(answers.store.captions[row]["video"], row)
     kept = set(first.values())

@@ -26,11 +26,10 @@ class Entry:
     run: Path | None = None
 
     def __json__(self) -> dict[str, Any]:
-        colour = style.colour(self.kind)
-        night = style.NIGHT_COLOURS.get(self.kind) or by_night(colour)
         return {
             "key": self.key, "label": self.label, "kind": self.kind, "told": self.told,
-            "colour": colour, "night": night, "trained": self.run is not None,
+            "colour": style.colour(self.kind), "night": style.colour(self.kind, night=True),
+            "trained": self.run is not None,
         }  # fmt: skip
 
 
@@ -94,23 +93,3 @@ def require_known(made: Menu, names: Collection[str]) -> list[str]:
             )
             raise LabError(f"{unknown('head or run', name, made.entries)}{why}")
     return keys
-
-
-def by_night(colour: str) -> str:
-    """The colour of a head of one's own for a dark page: mixed with white until it stands out from it.
-
-    >>> by_night("#882255"), by_night("#88CCEE")
-    ('#be85a2', '#88CCEE')
-    """
-    channels = [int(colour[i : i + 2], 16) for i in (1, 3, 5)]
-    for step in range(21):
-        mixed = [round(c + (255 - c) * step / 20) for c in channels]
-        if _luminance(mixed) > 0.28:
-            return colour if step == 0 else "#" + "".join(f"{c:02x}" for c in mixed)
-    return "#ffffff"
-
-
-def _luminance(channels: list[int]) -> float:
-    """The relative luminance of sRGB."""
-    linear = [c / 3294.6 if c <= 10 else ((c / 255 + 0.055) / 1.055) ** 2.4 for c in channels]
-    return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]

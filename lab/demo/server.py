@@ -87,7 +87,7 @@ def application(answers: Answers) -> Starlette:
         return await _told(answers.about)
 
     async def captions(request: Request) -> Response:
-        return await _told(answers.list_captions, request.query_params.get("q", "")[:200])
+        return await _told(answers.captions.holding, request.query_params.get("q", "")[:200])
 
     async def videos(request: Request) -> Response:
         return await _told(answers.list_videos, request.query_params.get("q", "")[:200])

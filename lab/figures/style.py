@@ -48,6 +48,7 @@ NIGHT_COLOURS = HEAD_COLOURS | {
     "wf": "#D967A8",
     "cmfi": "#FFFFFF",
 }
+OTHER_BY_NIGHT = ("#C47CB8", "#88CCEE", "#BE85A2")
 #: What is known to be true: the seconds that a caption tells of, the right video.
 TRUTH = "#009E73"
 #: What is no head: Tol's muted colours.
@@ -180,10 +181,10 @@ def head_of(label: str) -> str:
     return label.split(" ")[0].split("/")[0]
 
 
-def colour(head: str) -> str:
-    """A head's colour, by its name or by a label that begins with it."""
-    name = head_of(head)
-    return HEAD_COLOURS[name] if name in HEAD_COLOURS else OTHER[own(name) % len(OTHER)]
+def colour(head: str, night: bool = False) -> str:
+    """A head's colour, by its name or by a label that begins with it; ``night``: the one on a dark page."""
+    name, known, others = head_of(head), NIGHT_COLOURS if night else HEAD_COLOURS, OTHER_BY_NIGHT if night else OTHER
+    return known[name] if name in known else others[own(name) % len(others)]
 
 
 def marker(head: str) -> str:

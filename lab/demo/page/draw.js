@@ -38,12 +38,8 @@ const draw = (() => {
     return `looks at ${start.toFixed(1)}–${end.toFixed(1)} s`;
   }
 
-  function swatch(head) {
-    return el("span", { className: "swatch", "aria-hidden": "true" });
-  }
-
   function named(head) {
-    return [swatch(head), el("span", { className: "label" }, head.label)];
+    return [el("span", { className: "swatch", "aria-hidden": "true" }), el("span", { className: "label" }, head.label)];
   }
 
   function frame(row, place, pictures, alt = "") {
@@ -193,5 +189,5 @@ const draw = (() => {
         el("span", { className: "value" }, score(caption.score)))))));
   }
 
-  return { el, seconds, score, percent, rank, plural, best, attended, colours, named, frame, standing, chart, words, sound, cards, ranked };
+  return { el, seconds, rank, plural, best, colours, named, frame, standing, chart, words, sound, cards, ranked };
 })();
