@@ -8,9 +8,8 @@ from __future__ import annotations
 import pickle
 import re
 import socket
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import version
@@ -18,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from lab.errors import LabError
-from lab.workers import DecodePool
+from lab.workers import DecodePool, in_order
 
 #: How often a file that takes long is looked after.
 LOOK_S = 10.0
@@ -80,17 +79,7 @@ class ClusterPool:
 
     def run(self, items: Iterable[Path], ahead: int) -> Iterator[tuple[Path, Any]]:
         """Yields (file, clip or exception) in order, with at most ``ahead`` files taken and not yet yielded."""
-        source = iter(items)
-        waiting: deque[tuple[Path, Future[Any]]] = deque()
-        while True:
-            for item in source:
-                waiting.append((item, self._threads.submit(self._decode, item)))
-                if len(waiting) >= ahead:
-                    break
-            if not waiting:
-                return
-            item, future = waiting.popleft()
-            yield item, future.result()
+        return in_order(items, lambda file: self._threads.submit(self._decode, file), ahead)
 
     def _decode(self, file: Path) -> Any:
         """Asked again where a machine is gone that may have had it: Ray, too, notices in the end, minutes later."""

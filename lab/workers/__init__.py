@@ -8,7 +8,6 @@ time, so what kills a process, or has to, costs that item alone; results are fet
 from __future__ import annotations
 
 import contextlib
-import logging
 import os
 import pickle
 import queue
@@ -20,18 +19,19 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from lab.errors import LabError
 from lab.workers.process import WorkerError, read, write
 
-__all__ = ["DecodePool", "WorkerCrash", "WorkerError", "WorkerTimeout"]
+__all__ = ["DecodePool", "WorkerCrash", "WorkerError", "WorkerTimeout", "in_order"]
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-_log = logging.getLogger(__name__)
+_Tasks = queue.SimpleQueue[tuple[Any, Future[Any]] | None]
 
 _START_S = 60.0  # for a process to start and import its job: a busy machine is slow at this, and it is no item's fault
 # What a process runs. ``lab`` is entered as a bare package: its __init__ names the study side, whose torch would cost
@@ -69,7 +69,7 @@ class DecodePool(Generic[T, R]):
             raise LabError(f"`workers >= 1` must hold, got {workers}")
         if not deadline_s > 0:
             raise LabError(f"`deadline_s > 0` must hold, got {deadline_s}")
-        self._tasks: queue.SimpleQueue[_Task[T] | None] = queue.SimpleQueue()
+        self._tasks: _Tasks = queue.SimpleQueue()
         self._keepers = [_Keeper(pickle.dumps(job, protocol=5), deadline_s, self._tasks) for _ in range(workers)]
         self._closed = False
 
@@ -102,44 +102,41 @@ class DecodePool(Generic[T, R]):
         Items are drawn as needed, in the caller's thread, so ``items`` may be endless. ``ahead`` bounds the memory; to
         keep all processes busy while the caller works on a batch, let it be at least the batch plus the workers.
         """
-        if ahead < 1:
-            raise LabError(f"`ahead >= 1` must hold, got {ahead}")
-        source = iter(items)
-        waiting: deque[_Task[T]] = deque()
-        try:
-            while True:
-                for item in source:
-                    waiting.append(_Task(item))
-                    self._tasks.put(waiting[-1])
-                    if len(waiting) >= ahead:
-                        break
-                if not waiting:
-                    return
-                task = waiting[0]
-                while not task.done.wait(1.0):
-                    if self._closed:
-                        raise RuntimeError("the pool was closed while it was running")
-                waiting.popleft()
-                yield task.item, task.outcome
-        finally:
-            for task in waiting:
-                task.dropped = True
+        return in_order(items, self._begin, ahead)
+
+    def _begin(self, item: T) -> Future[R | Exception]:
+        if self._closed:
+            raise RuntimeError("the pool was closed while it was running")
+        future: Future[R | Exception] = Future()
+        self._tasks.put((item, future))
+        return future
 
 
-class _Task(Generic[T]):
-    """An item and, in the end, what came of it."""
-
-    def __init__(self, item: T) -> None:
-        self.item = item
-        self.done = threading.Event()
-        self.dropped = False  # nobody waits for it any more
-        self.outcome: Any = None
+def in_order(items: Iterable[T], begin: Callable[[T], Future[R]], ahead: int) -> Iterator[tuple[T, R]]:
+    """(item, what came of it) in the items' order; those that nobody waits for any more are cancelled."""
+    if ahead < 1:
+        raise LabError(f"`ahead >= 1` must hold, got {ahead}")
+    source = iter(items)
+    waiting: deque[tuple[T, Future[R]]] = deque()
+    try:
+        while True:
+            for item in source:
+                waiting.append((item, begin(item)))
+                if len(waiting) >= ahead:
+                    break
+            if not waiting:
+                return
+            item, future = waiting.popleft()
+            yield item, future.result()
+    finally:
+        for _, future in waiting:
+            future.cancel()
 
 
 class _Keeper(threading.Thread):
     """Keeps one process alive and feeds it; lives until the pool is closed."""
 
-    def __init__(self, job: bytes, deadline_s: float, tasks: queue.SimpleQueue[_Task[Any] | None]) -> None:
+    def __init__(self, job: bytes, deadline_s: float, tasks: _Tasks) -> None:
         super().__init__(name="decode-keeper", daemon=True)
         self._job, self._deadline_s, self._tasks = job, deadline_s, tasks
         self._lock = threading.Lock()  # between starting a process and being told to stop
@@ -157,14 +154,14 @@ class _Keeper(threading.Thread):
     def run(self) -> None:
         with contextlib.suppress(OSError):  # a failure to start is told to the first item
             self._launch()
-        while (task := self._tasks.get()) is not None and not self._stopped:
-            if task.dropped:
+        while (task := self._tasks.get()) is not None:
+            item, future = task
+            if not future.set_running_or_notify_cancel():
                 continue
             try:
-                task.outcome = self._work(task.item)
+                future.set_result(self._work(item))
             except Exception as error:  # whatever goes wrong is the outcome of this item, and the pool goes on
-                task.outcome = error
-            task.done.set()
+                future.set_result(error)
         self._end()
 
     def stop(self) -> None:
