@@ -66,7 +66,7 @@ def similarity_matrix(
     is held beyond the inputs and the result stays below ``memory_mb`` (1 MB = 2**20 bytes; if it is not given 1024, on
     a GPU half of what is free), as far as the head knows its own needs; if all videos' indexes do not fit, they are
     taken in blocks. A GPU that runs out of memory all the same gets smaller tiles, then smaller blocks, and that is
-    said. A head that has no ``index`` and ``score`` is called directly, tile by tile.
+    said. A head that has not both ``index`` and ``score`` is called directly, tile by tile.
 
     Raises ``LabError`` where head and features do not fit each other, features are not finite, or a GPU does not hold
     even one pair.
@@ -80,7 +80,7 @@ def similarity_matrix(
         memory_mb = 1024 if free is None else max(1, free / 2 / 2**20)
     if not memory_mb > 0 or (tile is not None and tile < 1):
         raise LabError(f"memory_mb > 0 and tile >= 1 must hold, got memory_mb={memory_mb}, tile={tile}")
-    workers = min(MOST, torch.get_num_threads()) if device.type == "cpu" and hasattr(head, "score") else 1
+    workers = min(MOST, torch.get_num_threads()) if device.type == "cpu" and has_index(head) else 1
     most = TILE if free is None else GPU_TILE
     block, step = plan(head, texts, videos, memory_mb * 2**20 / 4, workers, tile, most)
     order = by_length(texts)
@@ -115,14 +115,19 @@ def similarity_matrix(
     return result.to(to)
 
 
+def has_index(head: nn.Module) -> bool:
+    """Whether a head has both ``index`` and ``score``; else it is called directly."""
+    return hasattr(head, "index") and hasattr(head, "score")
+
+
 def index_videos(head: nn.Module, videos: Videos) -> Any:
-    """What ``score_texts`` takes: ``head.index(videos)``, or the videos themselves for a head that has only forward."""
-    return head.index(videos) if hasattr(head, "index") else videos  # type: ignore[operator]
+    """What ``score_texts`` takes: ``head.index(videos)``, or the videos themselves for a head that is called."""
+    return head.index(videos) if has_index(head) else videos  # type: ignore[operator]
 
 
 def score_texts(head: nn.Module, texts: Texts, index: Any) -> Tensor:
     """Similarity (T, V) of texts, one or many, against what ``index_videos`` gave."""
-    scored: Tensor = head.score(texts, index) if hasattr(head, "score") else head(texts, index)  # type: ignore[operator]
+    scored: Tensor = head.score(texts, index) if has_index(head) else head(texts, index)  # type: ignore[operator]
     return scored
 
 

@@ -261,6 +261,16 @@ def test_a_mask_with_an_empty_row() -> None:
 # -- a GPU: what it would be asked, and its memory -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("half", ["index", "score"])
+def test_a_head_with_half_of_the_two_steps_is_called_directly(half: str) -> None:
+    """An attribute of a head of one's own may be called so for another reason."""
+    head = nn.Identity()
+    head.forward = lambda texts, videos: torch.full((len(texts), len(videos)), 0.5)  # type: ignore[method-assign,assignment]
+    setattr(head, half, lambda *_: pytest.fail(f"{half} is no step of scoring here"))
+    found = similarity_matrix(head, Texts(torch.randn(3, 2)), Videos(torch.randn(4, 2, 2)))
+    assert torch.equal(found, torch.full((3, 4), 0.5))
+
+
 class Small(nn.Module):
     """A head on a device that holds so many videos' indexes, and so many pairs."""
 
