@@ -28,6 +28,7 @@ log = logging.getLogger(__name__)
 
 DEADLINE_S = 60.0
 SHOWN = 10  # of a kind; --json has all
+_GOOD_SOUND, _ODD_SOUND = ("present", "absent"), ("silent", "too_short", "truncated", "undecodable")
 _DAMAGED = "will fail: get it again, or convert it (ffmpeg -i OLD NEW.mp4)"
 _WRONG = "will fail: put a video in its place, or take it out"
 _MEANINGS = {
@@ -131,18 +132,17 @@ def _failures(report: Report) -> Iterable[str]:
 
 
 def _oddities(report: Report) -> Iterable[str]:
-    odd = [
-        (f, [*([f"truncated: {f.reason}"] * (f.status == "truncated")), *f.remarks])
-        for f in report.findings
-        if not f.fails
-    ]
-    odd += [(f, [f"sound is {f.audio}"]) for f in report.findings if f.audio in ("undecodable", "silent", "too_short")]
-    odd = [(finding, remarks) for finding, remarks in odd if remarks]
+    odd = [(finding.video, remarks) for finding in report.findings if not finding.fails and (remarks := _odd(finding))]
     if odd:
         yield f"will work, but look at them ({len(odd):,}):"
-        yield from (f"  {finding.video}  {'; '.join(remarks)}" for finding, remarks in odd[:SHOWN])
+        yield from (f"  {video}  {'; '.join(remarks)}" for video, remarks in odd[:SHOWN])
         if len(odd) > SHOWN:
             yield f"  ... and {len(odd) - SHOWN:,} more (--json FILE has them all)"
+
+
+def _odd(finding: Finding) -> list[str]:
+    cut = [f"truncated: {finding.reason}"] if finding.status == "truncated" else []
+    return [*cut, *finding.remarks, *([f"sound is {finding.audio}"] if finding.audio in _ODD_SOUND else [])]
 
 
 def _notes(report: Report) -> Iterable[str]:
@@ -157,9 +157,7 @@ def _counts(report: Report) -> Iterable[str]:
     yield cli.table(["status", "videos", ""], [[s, f"{counts[s]:,}", _MEANINGS.get(s, _WRONG)] for s in order])
     good = [finding for finding in report.findings if not finding.fails]
     sound = Counter(finding.audio for finding in good)
-    said = ", ".join(
-        f"{name} {sound[name]:,}" for name in ("present", "absent", "silent", "too_short", "undecodable") if sound[name]
-    )
+    said = ", ".join(f"{name} {sound[name]:,}" for name in (*_GOOD_SOUND, *_ODD_SOUND) if sound[name])
     yield f"audio: {said or 'nothing to hear'}"
     yield f"total: {_clock(sum(f.duration_s for f in good))} of video, {sum(f.bytes for f in good):,} bytes"
     yield f"{len(report.failing):,} of {len(report.findings):,} will fail"
@@ -211,8 +209,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         require_replaceable(given.json, links=False)
     if given.dataset:
         root = given.root or Path("data") / get_dataset(given.dataset).name
-        kind = {"split": given.split, "seed": given.seed}
-        report = doctor_dataset(given.dataset, root, **kind, deep=given.deep, workers=given.workers, limit=given.limit)
+        report = doctor_dataset(
+            given.dataset,
+            root,
+            split=given.split,
+            seed=given.seed,
+            deep=given.deep,
+            workers=given.workers,
+            limit=given.limit,
+        )
     else:
         items = [(file, file) for file in given.files[: given.limit]]
         report = Report(tuple(doctor_files(items, deep=given.deep, workers=given.workers)))

@@ -22,7 +22,9 @@ class Finding:
     file: str
     status: str
     reason: str = ""
-    audio: str = ""  # present | absent; after a deep look also silent, too_short, undecodable. "" if not known
+    audio: str = (
+        ""  # present | absent; after a deep look also silent, too_short, truncated, undecodable. "" if not known
+    )
     remarks: tuple[str, ...] = ()
     bytes: int = 0
     duration_s: float = 0.0

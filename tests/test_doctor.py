@@ -91,6 +91,19 @@ def test_the_command_on_files(folder: Path, tmp_path: Path, capsys: pytest.Captu
     assert [row["fails"] for row in rows] == [False, False, True, True]
 
 
+def test_a_deep_look_counts_each_sound_and_lists_each_file_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = write_clip(tmp_path / "whole.mkv", [numbered(i) for i in range(50)], audio=tone(440, 2.0)).read_bytes()
+    (tmp_path / "cut.mkv").write_bytes(whole[: len(whole) * 2 // 3])
+    assert cli.run(doctor.main, [str(tmp_path / "whole.mkv"), str(tmp_path / "cut.mkv"), "--deep"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == "will work, but look at them (1):"
+    assert lines[1].startswith(f"  {tmp_path / 'cut.mkv'}  truncated: ")
+    assert lines[1].endswith("; sound is truncated")
+    assert "audio: present 1, truncated 1" in lines
+
+
 def test_all_good_is_zero(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.run(doctor.main, [str(folder / "good.mp4")]) == 0
     assert capsys.readouterr().out.endswith("0 of 1 will fail\n")
