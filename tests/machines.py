@@ -39,6 +39,8 @@ class Machine:
         self._holder = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=nowhere)
         assert self._holder.stdout is not None
         if self._holder.stdout.readline() != b"up\n":
+            self._holder.kill()
+            self._holder.communicate()
             raise OSError("namespaces cannot be made here")
         children = Path(f"/proc/{self._holder.pid}/task/{self._holder.pid}/children").read_text().split()
         self.init = int(children[0])
@@ -101,8 +103,12 @@ class Network:
 
     def __init__(self) -> None:
         self._switch = Machine("switch")
-        self._switch.run(["sh", "-ec", "ip link add bridge type bridge; ip link set bridge up"])
         self.machines: list[Machine] = []
+        try:
+            self._switch.run(["sh", "-ec", "ip link add bridge type bridge; ip link set bridge up"])
+        except OSError:
+            self.close()
+            raise
 
     def add(self, *own: str) -> Machine:
         """One more machine; ``own``: directories that the others do not see."""

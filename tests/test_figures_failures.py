@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from matplotlib.figure import Figure
+from pictured import D, jpeg, leaving, make, texts_of
 
 from lab.figures import NoData, failures, style
 from lab.figures.material import Material
 from lab.heads import build_head
 from lab.store import open_store
-from tests.pictured import D, jpeg, leaving, make, texts_of
 
 
 @pytest.fixture(scope="module")

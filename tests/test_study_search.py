@@ -426,7 +426,7 @@ def test_trials_that_fall_behind_are_pruned(
 
 
 def test_the_time_ends_a_search(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run(folder, 10_000, "--set", "seconds=0.5") == 0
+    assert run(folder, 10_000, "--set", "seconds=2") == 0
     found = len(trials(folder / "runs" / "s" / "journal.log"))
     assert 1 <= found < 1000
     assert f"the time is over: {found} of 10000 trials are finished" in capsys.readouterr().err
