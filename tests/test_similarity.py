@@ -261,6 +261,26 @@ def test_a_mask_with_an_empty_row() -> None:
 # -- a GPU: what it would be asked, and its memory -------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("needs", [(), ("words",), ("words", "audio")])
+def test_a_head_is_handed_what_it_says_it_reads_and_no_more(needs: tuple[str, ...]) -> None:
+    handed: set[str] = set()
+
+    def forward(texts: Texts, videos: Videos) -> Tensor:
+        handed.update(["words"] * (texts.words is not None) + ["audio"] * (videos.audio is not None))
+        return torch.zeros(len(texts), len(videos))
+
+    head = nn.Identity()
+    head.forward = forward  # type: ignore[method-assign,assignment]
+    for name in needs:
+        setattr(head, f"needs_{name}", True)
+    texts, videos = (
+        Texts(torch.randn(3, 2), torch.randn(3, 4, 2)),
+        Videos(torch.randn(2, 2, 2), None, torch.randn(2, 1, 5)),
+    )
+    similarity_matrix(head, texts, videos)
+    assert handed == set(needs)
+
+
 @pytest.mark.parametrize("half", ["index", "score"])
 def test_a_head_with_half_of_the_two_steps_is_called_directly(half: str) -> None:
     """An attribute of a head of one's own may be called so for another reason."""
