@@ -87,10 +87,10 @@ def main() -> None:
         make_store(Path(folder) / "sizes.zarr")
         sealed = SealedStore(open_store(Path(folder) / "sizes.zarr"))
         study = read_study("pooling_fusion", [f"trials={trials}", "audio_epochs=1"])
-        splits = Splits(sealed, [study.searched], protocol="all", preset=study.preset, seed=0, device="cpu")
+        splits = Splits(sealed, study, "cpu")
         begun, making, scoring = time.perf_counter(), Timed(Cached.__init__), Timed(Cached.metrics)
         with patch.object(Cached, "__init__", making.call), patch.object(Cached, "metrics", scoring.call):
-            found = search(study, splits, open_storage(Path(folder) / "journal.log"), "overhead")
+            found = search(splits, open_storage(Path(folder) / "journal.log"), "overhead")
         made_s = sum(making.took)
         whole_s = time.perf_counter() - begun - made_s
         scoring_s = sum(scoring.took) / trials

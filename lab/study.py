@@ -1,7 +1,7 @@
 """``python -m lab.study NAME``: a study file in, an answer out, chosen on validation and read on test once.
 
-``python -m lab.study compare A B ...`` puts studies that were run side by side. What a study is and does stands in
-``lab.studies``; this is its door.
+``python -m lab.study compare A B ...`` puts studies that were run side by side, and shows captions that one wins and
+loses. What a study is and does stands in ``lab.studies``; this is its door.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from typing import Any
 
 from lab import cli
 from lab.caveats import caveats
+from lab.errors import LabError
 from lab.reads import require_split
 from lab.runs import RUNS, file_name
-from lab.store import Store
+from lab.store import Store, open_store
 from lab.store.find import given_store, store_options
 from lab.studies import diversity, report, tables
-from lab.studies.compare import compare
+from lab.studies.compare import captions, compare, contenders
 from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
@@ -64,12 +65,11 @@ def run(
     """
     begun, resumed = time.perf_counter(), home.is_dir() and any(home.iterdir())  # before helpers leave something there
     protocol = protocol or store.protocols[0]
-    sealed = SealedStore(store, protocol)
     report.require_same(home, store)
-    splits = _splits(study, sealed, device, test)
+    splits = _splits(study, SealedStore(store, protocol), device, test)
     if join and study.kind != "search":
         if test:
-            take_part(study, splits, home / "runs")
+            take_part(splits, home / "runs")
         return {}
     if not join:
         home.mkdir(parents=True, exist_ok=True)
@@ -79,15 +79,15 @@ def run(
         found: Found | None = None
         if study.kind == "search":
             kept = held.enter_context(open_storage(storage or home / "journal.log"))
-            found = search(study, splits, kept, home.name, joined=join)
+            found = search(splits, kept, home.name, joined=join)
             if found is None:
                 return {}
             report.write_trials(home, found.trials)
             told["search"] = of_search(study, found)
             chosen = [Chosen(study.followed(found.setup)), Chosen(found.setup)]
         else:
-            chosen = choose(study, splits)
-        asked = {"study": definition_on(study, sealed, protocol), "seeds": study.seeds}
+            chosen = choose(splits)
+        asked = {"study": definition_on(study, store, protocol), "seeds": study.seeds}
         told["hash"] = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
         if not test:
             return told | {"choices": of_choices(chosen)}
@@ -98,9 +98,9 @@ def run(
         if found is not None and (other := held.enter_context(found.queue.final())):
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
-        chosen, trained = train_all(study, chosen, splits, home / "runs")
+        chosen, trained = train_all(chosen, splits, home / "runs")
         told["time"] = now()  # a search takes its time: a result is as new as its look at test
-        final = read_test(study, trained, splits, sealed, command)
+        final = read_test(trained, splits, command)
         if found is not None:
             told["search"] |= of_noise(study, found, trained[-1], store.coverage("val", protocol).captions)
         told |= of_test(study, final, chosen, store)
@@ -127,11 +127,10 @@ def _splits(study: Study, sealed: SealedStore, device: str, test: bool) -> Split
     """What a study learns and chooses from, and a few pairs scored with each of its heads."""
     for split in ("val", "test") if test else ("val",):
         require_split(sealed, split, sealed.protocol)
-    splits = Splits(sealed, study.rows, protocol=sealed.protocol, preset=study.preset, seed=study.seed, device=device)
+    splits = Splits(sealed, study, device)
     if study.kind == "sweep":
-        diversity.require(study, sealed, sealed.protocol, splits.needs.audio is not None)
-    for row in study.rows:
-        splits.try_out(row)
+        diversity.require(splits)
+    splits.try_out()
     return splits
 
 
@@ -205,13 +204,27 @@ def default_name(study: Study, store: Store, protocol: str) -> str:
 
 def _compare(arguments: Sequence[str]) -> int:
     parser = cli.parser(
-        "lab.study compare", "Put studies that were run side by side.", "python -m lab.study compare heads-toy topk-toy"
+        "lab.study compare",
+        "Put studies that were run side by side.",
+        "python -m lab.study compare heads-toy topk-toy --captions 3",
     )
-    parser.add_argument("results", nargs="*", metavar="RESULT", help="a name below --runs or a directory; NAME:ROW")
-    parser.add_argument("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
+    add = parser.add_argument
+    add("results", nargs="*", metavar="RESULT", help="a name below --runs or a directory; NAME:ROW")
+    add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
+    how = "show so many captions of validation that the first wins by most, and so many that it loses"
+    add("--captions", type=int, default=0, metavar="N", help=how)
     given = parser.parse_args(arguments)
+    if given.captions < 0:
+        raise LabError(f"0 <= captions must hold, got --captions {given.captions}")
     for part in compare(given.results, given.runs):
         cli.say(part)
+    if given.captions:
+        first, *others = contenders(given.results, given.runs)
+        if not others:
+            raise LabError("--captions compares two results or more, got one: name another")
+        store = open_store(first.result["store"]["path"])
+        for part in (part for other in others for part in captions(first, other, store, given.captions)):
+            cli.say(part)
     return 0
 
 

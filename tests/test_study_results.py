@@ -18,11 +18,13 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from lab import cli
 from lab.errors import LabError
+from lab.reads import log_file
 from lab.significance import GEOMETRIC_MEAN, holm
+from lab.store import open_store
 from lab.studies import learned
 from lab.studies.learned import learned_lines
 from lab.studies.published import published, published_for
-from lab.studies.report import read_result, read_trials, write_result, write_trials
+from lab.studies.report import read_ranks, read_result, read_trials, write_result, write_trials
 from lab.studies.space import Range
 from lab.studies.tables import latex, markdown
 from lab.study import main
@@ -301,6 +303,65 @@ def test_studies_side_by_side(runs: Path, capsys: pytest.CaptureFixture[str]) ->
     assert adjusted == pytest.approx(holm(raw), abs=2e-4)
     assert cli.run(main, ["compare", "k1", "k2", "--runs", str(runs)]) == 0
     assert "Holm" not in capsys.readouterr().out
+
+
+def test_captions_that_one_study_wins_and_loses_are_of_validation(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    capsys.readouterr()
+    assert cli.run(main, ["compare", "k1", "k2", "--captions", "2", "--runs", str(runs)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    start = lines.index("captions of validation that k1 (topk) wins, and loses, by most against k2 (topk):")
+    store, one, two = open_store(runs.parent / "toy.zarr"), *(read_ranks(runs / k, 1, "val") for k in ("k1", "k2"))
+    (mine,), (theirs,) = one.ranks, two.ranks
+    assert one.caption.tolist() == [row for row, each in enumerate(store.captions) if each["splits"]["whole"] == "val"]
+    assert set(one.video) == {store.captions[row]["video"] for row in one.caption}
+    shown = {}
+    for line in lines[start + 2 :]:
+        (t,) = (t for t, row in enumerate(one.caption) if line.startswith(f"{store.captions[row]['text']}  "))
+        video, *ranks = line.removeprefix(store.captions[one.caption[t]]["text"]).split()
+        assert video == store.videos[one.video[t]]["id"]
+        assert [float(rank) for rank in ranks] == [mine[t], theirs[t]]
+        shown[t] = float(theirs[t] / mine[t])
+    rises = (theirs / mine).tolist()
+    wins, losses = (sorted(rise for rise in rises if (rise > 1) == won and rise != 1) for won in (True, False))
+    assert sorted(shown.values()) == pytest.approx(losses[:2] + wins[-2:])
+    assert list(shown.values()) == sorted(shown.values(), reverse=True)
+    assert not list(runs.parent.glob("*.reads.jsonl")) or "val" not in log_file(store).read_text()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["k1", "--captions", "2"], "--captions compares two results or more, got one: name another"),
+        (["k1", "k2", "--captions", "-1"], "0 <= captions must hold, got --captions -1"),
+        (
+            ["k1", "old", "--captions", "1"],
+            "was made before ranks on 'val' were kept: delete its result.json and run the study again",
+        ),
+        (["k1", "other", "--captions", "1"], "have other captions: --captions compares studies on the same"),
+    ],
+)
+def test_captions_that_cannot_be_compared(
+    runs: Path, arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("old", "other"):
+        shutil.copytree(runs / "k2", runs / name)
+    with np.load(runs / "old" / "ranks.npz") as arrays:
+        np.savez(runs / "old" / "ranks.npz", **{name: arrays[name] for name in arrays if "val_" not in name})
+    with np.load(runs / "other" / "ranks.npz") as arrays:
+        np.savez(runs / "other" / "ranks.npz", **{**arrays, "val_caption": arrays["val_caption"] + 1})
+    assert cli.run(main, ["compare", *arguments, "--runs", str(runs)]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_captions_of_another_collection_are_not_shown(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = runs.parent / "toy.zarr"
+    group = json.loads((path / "zarr.json").read_text())
+    group["attributes"]["passport"]["dataset"]["version"] = "2"
+    (path / "zarr.json").write_text(json.dumps(group))
+    assert cli.run(main, ["compare", "k1", "k2", "--captions", "1", "--runs", str(runs)]) == 2
+    assert f"{path} is of another collection than {runs / 'k1'}: --captions needs" in capsys.readouterr().err
 
 
 def test_studies_whose_directories_share_a_name(runs: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -29,11 +29,10 @@ from lab.studies.cached import Cached, after_training
 from lab.studies.classic import CCA, PCA, Ridge
 from lab.studies.diversity import lengthened, pick, timeline
 from lab.studies.guard import SealedStore
-from lab.studies.setups import Setup
+from lab.studies.setups import Setup, Study
 from lab.studies.space import Range, points
 from lab.studies.splits import Splits
 from lab.study import main
-from lab.training.recipe import DEFAULT
 
 K, TAU = Range("int", 1, 5), Range("choice", choices=(0.003, 0.1, 3.0))
 POOLING = {
@@ -51,7 +50,7 @@ POOLING = {
 
 
 def splits_of(store: Path, *setups: Setup) -> Splits:
-    return Splits(SealedStore(open_store(store)), setups, protocol="whole", preset=DEFAULT, seed=0, device="cpu")
+    return Splits(SealedStore(open_store(store)), Study("g", "grid", setups, setups[0].name, seeds=1), "cpu")
 
 
 @pytest.mark.parametrize("name", POOLING)

@@ -26,7 +26,6 @@ from lab.studies.setups import Setup, Study
 from lab.studies.space import Range
 from lab.studies.splits import Fitted, Splits
 from lab.study import main
-from lab.training.recipe import DEFAULT
 
 HOW = {"epochs": 2, "audio_epochs": 2, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
 SEEN = Setup("seen", "xpool", HOW)
@@ -48,15 +47,15 @@ def sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return done
 
 
-def grid(full: Path, stack: int, *setups: Setup, seeds: int = 3) -> tuple[Study, Splits]:
-    splits = Splits(SealedStore(open_store(full)), setups, protocol="whole", preset=DEFAULT, seed=0, device="cpu")
-    return Study("g", "grid", setups, setups[0].name, seeds=seeds, stack=stack), splits
+def grid(full: Path, stack: int, *setups: Setup, seeds: int = 3) -> Splits:
+    study = Study("g", "grid", setups, setups[0].name, seeds=seeds, stack=stack)
+    return Splits(SealedStore(open_store(full)), study, "cpu")
 
 
 def train_rows(full: Path, stack: int, runs: Path, *setups: Setup, seeds: int = 3) -> list[list[str]]:
     """The final trainings of a grid; the names of their runs, by row."""
-    study, splits = grid(full, stack, *setups, seeds=seeds)
-    done = train_all(study, [Chosen(setup) for setup in setups], splits, runs)[1]
+    splits = grid(full, stack, *setups, seeds=seeds)
+    done = train_all([Chosen(setup) for setup in setups], splits, runs)[1]
     return [["" if fitted.path is None else fitted.path.name for fitted in row] for row in done]
 
 
@@ -170,24 +169,24 @@ def test_one_by_one_rows_keep_their_order_and_a_head_lives_as_long_as_its_row(
         return done
 
     rows = [SEEN, replace(SEEN, name="kept", recipe=HOW | {"batch": 8}), replace(SEEN, name="less", recipe=HOW)]
-    study, splits = grid(full, 1, *rows, seeds=1)
+    splits = grid(full, 1, *rows, seeds=1)
     monkeypatch.setattr(Splits, "build", built)
     monkeypatch.setattr(saved, "save", noted)
-    train_all(study, [Chosen(row) for row in rows], splits, tmp_path / "g" / "runs")
+    train_all([Chosen(row) for row in rows], splits, tmp_path / "g" / "runs")
     assert order == [("seen-s1", 1), ("kept-s1", 2), ("less-s1", 3)]
 
 
 def test_a_row_chooses_among_trainings_that_are_done_together(full: Path, sizes: list[int]) -> None:
     rates = (1e-4, 1e-3, 1e-2)
     row = Setup("tried", "xpool", HOW, search={"lr": Range("choice", choices=rates)})
-    together, alone = (choose(*grid(full, stack, row)) for stack in (2, 1))
+    together, alone = (choose(grid(full, stack, row)) for stack in (2, 1))
     assert sizes == [2, 1, 1, 1, 1]
     assert [point for point, _ in together[0].tried] == [{"lr": rate} for rate in rates]
     assert [value for _, value in together[0].tried] == pytest.approx([value for _, value in alone[0].tried])
     assert together[0].setup == alone[0].setup
     wild = replace(row, search={"lr": Range("choice", choices=(1e-3, 1e30))})
     with pytest.raises(LabError, match=r"^row 'tried' at {'lr': 1e\+30}: "):
-        choose(*grid(full, 2, wild))
+        choose(grid(full, 2, wild))
 
 
 def test_a_video_side_that_trains_first_is_not_trained_again(full: Path, tmp_path: Path, sizes: list[int]) -> None:
@@ -235,21 +234,21 @@ def test_a_row_that_diverges_leaves_the_trainings_of_the_others(full: Path, tmp_
 
 
 def test_what_another_process_trains_is_left_to_it(full: Path, tmp_path: Path, sizes: list[int]) -> None:
-    study, splits = grid(full, 4, SEEN)
+    splits = grid(full, 4, SEEN)
     runs = tmp_path / "g" / "runs"
     with claimed(runs / "seen-s2"):
-        take_part(study, splits, runs)
+        take_part(splits, runs)
         assert sorted(path.name for path in runs.iterdir()) == ["seen-s1", "seen-s3"]
-        take_part(study, splits, runs)
+        take_part(splits, runs)
     assert sizes == [2]
     assert train_rows(full, 4, runs, SEEN) == [["seen-s1", "seen-s2", "seen-s3"]]
     assert sizes == [2, 1]
 
 
 def test_a_helper_trains_the_video_sides_of_a_stack_at_once(full: Path, tmp_path: Path, sizes: list[int]) -> None:
-    study, splits = grid(full, 3, HEARD, SEEN)
+    splits = grid(full, 3, HEARD, SEEN)
     runs = tmp_path / "g" / "runs"
-    take_part(study, splits, runs)
+    take_part(splits, runs)
     assert sizes == [3, 3]
     assert sorted(path.name for path in runs.iterdir()) == [
         f"{row}-s{seed}" for row in ("heard", "seen") for seed in (1, 2, 3)
@@ -304,7 +303,7 @@ def test_a_kill_loses_no_more_than_a_stack(full: Path, tmp_path: Path) -> None:
 def test_epochs_are_numbered_as_they_would_be_alone(full: Path) -> None:
     """The second stage of what trains together goes on where its own first stage ended."""
     setups = [replace(HEARD, recipe=HOW | {"epochs": epochs, "audio_epochs": 1}) for epochs in (1, 2)]
-    _, splits = grid(full, 2, *setups)
+    splits = grid(full, 2, *setups)
     seen: list[tuple[int, int]] = []
 
     def on_epoch(epoch: int, told: dict[int, Any]) -> list[int]:

@@ -26,7 +26,6 @@ from lab.studies.saved import claimed
 from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Fitted, Splits
 from lab.study import main
-from lab.training.recipe import DEFAULT
 from lab.training.task import train_on
 
 HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
@@ -49,7 +48,7 @@ def trained(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def splits_of(store: Path, *setups: Setup) -> Splits:
-    return Splits(SealedStore(open_store(store)), setups, protocol="whole", preset=DEFAULT, seed=0, device="cpu")
+    return Splits(SealedStore(open_store(store)), Study("g", "grid", setups, setups[0].name, seeds=1), "cpu")
 
 
 def test_a_video_side_is_trained_once(full: Path, trained: list[str]) -> None:
@@ -115,8 +114,9 @@ def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, trained: lis
 
 def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
     setup = Setup("heard", "cmfi", HOW, {"video": "mean"}, choose={"fusion_weight": WEIGHTS})
-    splits = splits_of(full, setup)
-    settled, tried = settle(setup, splits, [splits.fit(setup, seed) for seed in (1, 2)], "MRR")
+    study = Study("g", "grid", (setup,), "heard", objective="MRR")
+    splits = Splits(SealedStore(open_store(full)), study, "cpu")
+    settled, tried = settle(setup, splits, [splits.fit(setup, seed) for seed in (1, 2)])
     by_hand = []
     for weight in WEIGHTS:
         fixed = setup.with_after({"fusion_weight": weight})
@@ -131,10 +131,9 @@ def test_a_weight_is_chosen_by_the_mean_over_seeds(full: Path) -> None:
 
 def test_a_run_gives_way_with_all_that_stands_beside_it(full: Path, tmp_path: Path, trained: list[str]) -> None:
     splits, runs = splits_of(full, SEEN), tmp_path / "g" / "runs"
-    study = Study("g", "grid", (SEEN,), "seen", seeds=1)
 
     def made(setup: Setup) -> dict[str, Any]:
-        train_all(study, [Chosen(setup)], splits, runs)
+        train_all([Chosen(setup)], splits, runs)
         assert [path.name for path in runs.iterdir()] == ["seen-s1"]
         told: dict[str, Any] = json.loads((runs / "seen-s1" / "run.json").read_text())
         return told
@@ -161,7 +160,7 @@ def test_a_weight_that_was_chosen_leaves_that_of_the_training(full: Path, tmp_pa
     def run_all(setup: Setup) -> tuple[float, Run]:
         """The weight of the head that the study goes on with, and what its run says, which loads as the same head."""
         splits = splits_of(full, setup)
-        _, done = train_all(Study("g", "grid", (setup,), "heard", seeds=1), [Chosen(setup)], splits, tmp_path / "runs")
+        _, done = train_all([Chosen(setup)], splits, tmp_path / "runs")
         fitted = done[0][0]
         assert fitted.path is not None
         head, run = load_run(fitted.path)

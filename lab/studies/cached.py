@@ -85,16 +85,16 @@ class Cached:
 
 
 def settle(
-    setup: Setup, splits: Splits, fits: Sequence[Fitted], objective: str
+    setup: Setup, splits: Splits, fits: Sequence[Fitted]
 ) -> tuple[list[Fitted], list[tuple[dict[str, Any], float]]]:
     """Trained heads, one a seed, at that point of ``setup.choose`` which is best on validation in the mean over them.
 
     Also all points with that mean of the objective. Nothing is trained; the first of several that are level is taken.
     """
-    scorers = [Cached(setup, splits, fitted) for fitted in fits]
+    objective, scorers = splits.study.objective, [Cached(setup, splits, fitted) for fitted in fits]
     tried = [
         (point, statistics.fmean(quality(each.metrics(point), objective) for each in scorers))
         for point in setup.options
     ]
     point, _ = best_by(objective, tried, itemgetter(1))
-    return [splits.settled(fitted, point) for fitted in fits], tried
+    return [splits.settled(fitted, setup.with_after(point)) for fitted in fits], tried

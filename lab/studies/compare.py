@@ -2,7 +2,8 @@
 
 A study is named by its directory, or by its name below ``--runs``; ``NAME:ROW`` picks one of its rows, otherwise the
 best on validation speaks for it. Wins and losses need the same queries: the same collection (its name and version, as
-the store's passport has them), protocol and captions.
+the store's passport has them), protocol and captions. ``--captions N`` shows the N captions that each wins by most,
+and those that it loses, on validation: who looks at queries of test chooses by them.
 """
 
 from __future__ import annotations
@@ -18,37 +19,30 @@ from numpy.typing import NDArray
 from lab import cli
 from lab.errors import LabError, unknown
 from lab.significance import PairedTest, holm, paired_test
-from lab.studies.report import read_ranks, read_result
+from lab.store import Store
+from lab.studies.report import Ranks, read_ranks, read_result
 from lab.studies.setups import OBJECTIVES
 from lab.studies.tables import SHOWN
 
 
 @dataclass(frozen=True)
 class Contender:
-    """A study, by its directory, with the row that speaks for it, and that row's ranks (R, T)."""
+    """A study, by its directory, with the row that speaks for it, and that row's ranks on test.
+
+    ``data``: name and version of what was studied (every folder is called ``folder``, its version tells which), and the
+    protocol.
+    """
 
     home: Path
     result: dict[str, Any]
     row: int
-    ranks: NDArray[np.float64]
-    queries: tuple[NDArray[np.int64], NDArray[np.int64]]
+    ranks: Ranks
+    data: tuple[str, str, str]
 
     @property
-    def told(self) -> Mapping[str, Any]:
-        """The row's numbers."""
-        row: Mapping[str, Any] = self.result["rows"][self.row]
-        return row
-
-    @property
-    def collection(self) -> tuple[str, str]:
-        """Name and version of what was studied: every folder is called ``folder``, its version tells which."""
-        told = self.result["store"]["passport"]["dataset"]
-        return str(told.get("name", self.result["store"]["dataset"])), str(told.get("version", ""))
-
-    @property
-    def protocol(self) -> str:
-        """The protocol by which it was split."""
-        return str(self.result["store"]["protocol"])
+    def name(self) -> str:
+        """The row's."""
+        return str(self.result["rows"][self.row]["name"])
 
 
 def compare(names: Sequence[str], runs: Path) -> list[str]:
@@ -56,20 +50,18 @@ def compare(names: Sequence[str], runs: Path) -> list[str]:
 
     Raises ``LabError`` for what is no result.
     """
-    if not names:
-        raise LabError("compare needs results to compare: python -m lab.study compare A B, names below --runs or paths")
-    contenders = [_contender(name, runs) for name in names]
-    labels, data = _labels([each.home for each in contenders]), _data(contenders)
-    rows, speaks = [], {(each.home, each.row) for each in contenders}
-    for home, each in {each.home: each for each in contenders}.items():
+    found = contenders(names, runs)
+    labels, data = _labels([each.home for each in found]), _data(found)
+    rows, speaks = [], {(each.home, each.row) for each in found}
+    for home, each in {each.home: each for each in found}.items():
         for i, row in enumerate(each.result["rows"]):
             starred = row["name"] + " *" * ((home, i) in speaks)
             cells = [f"{row['test'][name]['mean']:.1f}" for name in SHOWN] + [f"{row['val']['R@1']['mean']:.1f}"]
             reads = str(each.result["reads"]["before"] + 1)
             rows.append([labels[home], starred, data[home], *cells, reads])
     told = [cli.table(["study", "row", "data", *SHOWN, "val R@1", "reads"], rows)]
-    if len(contenders) > 1:
-        first, *others = contenders
+    first, *others = found
+    if others:
         tests = [_test(first, other) for other in others]
         adjusted = iter(holm([test.p_value for test in tests if test is not None]))
         several = sum(test is not None for test in tests) > 1
@@ -79,11 +71,49 @@ def compare(names: Sequence[str], runs: Path) -> list[str]:
             cells = ["other queries", *["-"] * (len(header) - 2)]
             if test is not None:
                 cells = [*_cells(first, other, test), *[f"{next(adjusted):.4f}"] * several]
-            pairs.append([f"{labels[other.home]} ({other.told['name']})", *cells])
-        mine = f"{labels[first.home]} ({first.told['name']})"
-        told.append(f"query by query, {mine} against the starred row of each other:")
+            pairs.append([f"{labels[other.home]} ({other.name})", *cells])
+        told.append(f"query by query, {labels[first.home]} ({first.name}) against the starred row of each other:")
         told.append(cli.table(header, pairs))
     return told
+
+
+def contenders(names: Sequence[str], runs: Path) -> list[Contender]:
+    """Studies with the rows that speak for them. Raises ``LabError`` for what is no result."""
+    if not names:
+        raise LabError("compare needs results to compare: python -m lab.study compare A B, names below --runs or paths")
+    return [_contender(name, runs) for name in names]
+
+
+def captions(first: Contender, other: Contender, store: Store, most: int) -> list[str]:
+    """The captions of validation that the first wins by most, and those that it loses, with both ranks.
+
+    Raises ``LabError`` where the two, or the store, hold other captions.
+    """
+    mine, theirs = (read_ranks(each.home, each.row, "val") for each in (first, other))
+    held = store.passport["dataset"]
+    if first.data != other.data or not np.array_equal(mine.caption, theirs.caption):
+        raise LabError(f"{first.home} and {other.home} have other captions: --captions compares studies on the same")
+    if (held.get("name"), held.get("version")) != first.data[:2]:
+        raise LabError(f"{store.path} is of another collection than {first.home}: --captions needs that of the study")
+    ranks = mine.ranks.mean(0), theirs.ranks.mean(0)
+    rows = [
+        [
+            store.captions[mine.caption[t]]["text"],
+            store.videos[mine.video[t]]["id"],
+            *(f"{each[t]:g}" for each in ranks),
+        ]
+        for t in most_moved(ranks[1], ranks[0], most)
+    ]
+    header = ["caption", "video", f"rank, {first.name}", f"rank, {other.name}"]
+    title = f"captions of validation that {first.home.name} ({first.name}) wins, and loses, by most against "
+    return [f"{title}{other.home.name} ({other.name}):", cli.table(header, rows) if rows else "none"]
+
+
+def most_moved(before: NDArray[np.float64], after: NDArray[np.float64], most: int) -> list[int]:
+    """Queries whose rank (T,) gets better by most from the one to the other, and then those whose rank gets worse."""
+    rise = np.log(before / after)  # from 40 to 4 is as much as from 10 to 1
+    order = np.argsort(-rise, kind="stable").tolist()
+    return [t for t in order[:most] if rise[t] > 0] + [t for t in order[-most:] if rise[t] < 0]
 
 
 def _labels(homes: Sequence[Path]) -> dict[Path, str]:
@@ -98,14 +128,14 @@ def _labels(homes: Sequence[Path]) -> dict[Path, str]:
     return {home: label(home) for home in homes}
 
 
-def _data(contenders: Sequence[Contender]) -> dict[Path, str]:
+def _data(found: Sequence[Contender]) -> dict[Path, str]:
     """Collection and protocol of each; where two collections have one name, with the beginnings of their versions."""
-    alike = [name for name, _ in {each.collection for each in contenders}]
-    told = {}
-    for each in contenders:
-        name, version = each.collection
-        told[each.home] = " ".join([name, *([version[:8]] if alike.count(name) > 1 else []), each.protocol])
-    return told
+    alike = [name for name, _ in {each.data[:2] for each in found}]
+    return {
+        each.home: " ".join([name, *[version[:8]] * (alike.count(name) > 1), protocol])
+        for each in found
+        for name, version, protocol in [each.data]
+    }
 
 
 def _contender(name: str, runs: Path) -> Contender:
@@ -118,7 +148,9 @@ def _contender(name: str, runs: Path) -> Contender:
     if wanted and wanted not in names:
         raise unknown(f"row of {stem}", wanted, names)
     row = names.index(wanted) if wanted else _best(result)
-    return Contender(home.resolve(), result, row, *read_ranks(home, row))
+    store, collection = result["store"], result["store"]["passport"]["dataset"]
+    data = str(collection.get("name", store["dataset"])), str(collection.get("version", "")), str(store["protocol"])
+    return Contender(home.resolve(), result, row, read_ranks(home, row), data)
 
 
 def _best(result: Mapping[str, Any]) -> int:
@@ -130,20 +162,14 @@ def _best(result: Mapping[str, Any]) -> int:
 
 def _test(first: Contender, other: Contender) -> PairedTest | None:
     """A paired test; None where the queries are others."""
-    alike = (first.collection, first.protocol) == (other.collection, other.protocol)
-    if not alike or not all(map(np.array_equal, first.queries, other.queries)):
+    if first.data != other.data or not all(map(np.array_equal, first.ranks[1:], other.ranks[1:])):
         return None
-    return paired_test(first.ranks, other.ranks, first.queries[0], "R@1", resamples=5_000)
+    return paired_test(first.ranks.ranks, other.ranks.ranks, first.ranks.video, "R@1", resamples=5_000)
 
 
 def _cells(first: Contender, other: Contender, test: PairedTest) -> list[str]:
     """Wins, losses and a paired test, as cells of the table."""
-    mine, theirs = first.ranks.mean(0), other.ranks.mean(0)
-    return [
-        str(int((mine < theirs).sum())),
-        str(int((mine > theirs).sum())),
-        str(int((mine == theirs).sum())),
-        f"{test.difference:+.1f}",
-        f"{test.low:+.1f} .. {test.high:+.1f}",
-        f"{test.p_value:.4f}",
-    ]
+    mine, theirs = first.ranks.ranks.mean(0), other.ranks.ranks.mean(0)
+    counts = [(mine < theirs).sum(), (mine > theirs).sum(), (mine == theirs).sum()]
+    interval = f"{test.low:+.1f} .. {test.high:+.1f}"
+    return [*map(str, counts), f"{test.difference:+.1f}", interval, f"{test.p_value:.4f}"]

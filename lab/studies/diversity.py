@@ -25,6 +25,7 @@ from lab.store import Store
 if TYPE_CHECKING:
     from lab.studies.final import RankedRow
     from lab.studies.setups import Study
+    from lab.studies.splits import Splits
 
 KEPT = ("MdR", "R@1", "R@5", "R@10", "MnR")
 NOTE = (
@@ -61,15 +62,15 @@ def diversity(study: Study, rows: Sequence[RankedRow], store: Store, texts: Text
     }
 
 
-def require(study: Study, store: Store, protocol: str, needs_audio: bool) -> None:
+def require(splits: Splits) -> None:
     """Raises ``LabError`` for what this sweep cannot do, which is better known before the test split is read."""
-    held = store.coverage("test", protocol).videos
-    if needs_audio:
+    held, most = splits.store.coverage("test", splits.store.protocol).videos, max(splits.study.inserted)
+    if splits.needs.audio is not None:
         raise LabError(
             "a row of this sweep hears, and sound is not stored finely enough to be lengthened: leave it out"
         )
-    if max(study.inserted) >= held:
-        raise LabError(f"inserted < {held} test videos must hold, got inserted={max(study.inserted)}")
+    if most >= held:
+        raise LabError(f"inserted < {held} test videos must hold, got inserted={most}")
 
 
 def _metrics(row: RankedRow, texts: Texts, videos: Videos, bar: Any) -> dict[str, float]:

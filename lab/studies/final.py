@@ -5,7 +5,7 @@ Nothing else in ``lab.studies`` unseals a store.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab import cli
+from lab.embeddings import Texts, Videos
 from lab.evaluate import evaluate
-from lab.reads import Reader, count_reads, require_split
+from lab.reads import Reader, count_reads, load_split
 from lab.studies.diversity import diversity
-from lab.studies.guard import SealedStore
-from lab.studies.setups import Setup, Study
-from lab.studies.splits import Fitted, Splits, load_levels
+from lab.studies.setups import Setup
+from lab.studies.splits import Fitted, Splits
 from lab.training.course import Split
 
 
@@ -40,17 +40,16 @@ class RankedRow:
 
 @dataclass(frozen=True)
 class Final:
-    """All rows on the test split. ``video`` and ``caption`` (T,) are the queries' rows in the store's tables;
-    ``val_video`` says which of the validation split's videos each of its captions is of.
+    """All rows on the test split. Queries of test and of validation, (T,) each, are told by the rows of the store's
+    tables that their video and their caption have.
     """
 
     rows: tuple[RankedRow, ...]
     video: NDArray[np.int64]
     caption: NDArray[np.int64]
     val_video: NDArray[np.int64]
-    videos: int
+    val_caption: NDArray[np.int64]
     reads_before: int
-    protocol: str
     sweep: dict[str, Any]
 
     def row(self, name: str) -> RankedRow:
@@ -58,44 +57,44 @@ class Final:
         return next(row for row in self.rows if row.setup.name == name)
 
 
-def read_test(
-    study: Study, trained: Sequence[Sequence[Fitted]], splits: Splits, sealed: SealedStore, command: str
-) -> Final:
+def read_test(trained: Sequence[Sequence[Fitted]], splits: Splits, command: str) -> Final:
     """Opens the store, reads the test split once, and ranks with every head. From here on nothing can be chosen.
 
     A sweep changes the videos that were read, and ranks again.
     """
-    require_split(sealed, "test", splits.protocol)
-    heard = {fit.run.audio_level for fits in trained for fit in fits}
-    val = {level: splits.load("val", level) for level in heard}
-    with cli.bar(sum(map(len, trained)), "validation split", "head") as bar:
-        on_val = [np.stack([_ranks(fit, val, bar)["t2v"] for fit in fits]) for fits in trained]
+    study, sealed = splits.study, splits.store
+    protocol = sealed.protocol
+    heads = sum(map(len, trained))
+    with cli.bar(heads, "validation split", "head") as bar:
+        on_val = [_ranks(fits, lambda level: splits.load("val", level), bar)["t2v"] for fits in trained]
+    val_queries = _queries(*splits.load("val", trained[0][0].run.audio_level))
     before = count_reads(sealed, "test")
-    names = ", ".join(fits[0].setup.name for fits in trained)
     store = sealed.unseal()
-    levels = heard if splits.needs.audio else {"clip"}
-    test = load_levels(
-        store, "test", splits.protocol, splits.needs, levels, splits.device, Reader(command, names, study.name)
-    )
-    rows = []
-    with cli.bar(sum(map(len, trained)), "test split", "head") as bar:
-        for fits, chosen_on in zip(trained, on_val, strict=True):
-            ranks = [_ranks(fit, test, bar) for fit in fits]
-            by_direction = {name: np.stack([each[name] for each in ranks]) for name in ranks[0]}
-            rows.append(RankedRow(fits, by_direction, chosen_on))
-    texts, videos = next(iter(test.values()))
+    needs = {splits.needs.at(fit.run.audio_level) for fits in trained for fit in fits}
+    first, *others = sorted(needs, key=lambda each: each.audio or "")
+    reader = Reader(command, ", ".join(fits[0].setup.name for fits in trained), study.name)
+    texts, videos = load_split(store, "test", protocol, needs=first, device=splits.device, reader=reader)
+    gallery = {first: videos}  # of other heads, which hear the same at another level
+    for each in others:
+        gallery[each] = store.load("test", protocol, splits.device, audio=each.audio, words=False)[1]
+    with cli.bar(heads, "test split", "head") as bar:
+        on_test = [_ranks(fits, lambda level: (texts, gallery[splits.needs.at(level)]), bar) for fits in trained]
+    rows = tuple(map(RankedRow, trained, on_test, on_val))
+    sweep = diversity(study, rows, store, texts, videos) if study.kind == "sweep" else {}
+    return Final(rows, *_queries(texts, videos), *val_queries, before, sweep)
+
+
+def _ranks(fits: Sequence[Fitted], load: Callable[[str], Split], bar: Any) -> dict[str, NDArray[np.float64]]:
+    """Ranks (R, queries) of a row's heads by direction; ``load`` gives a split at a level at which a head hears."""
+    told = []
+    for fit in fits:
+        told.append(evaluate(fit.head, *load(fit.run.audio_level)))
+        bar.update()
+    return {direction: np.stack([each[direction] for each in told]) for direction in told[0]}
+
+
+def _queries(texts: Texts, videos: Videos) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Rows (T,) of the store's tables: the videos and the captions of queries."""
     if texts.video is None or texts.rows is None or videos.rows is None:
         raise ValueError("a split of a store knows its rows")
-    owner = videos.rows[texts.video.to(videos.rows.device)]
-    sweep = diversity(study, rows, store, texts, videos) if study.kind == "sweep" else {}
-    queries = owner.cpu().numpy(), texts.rows.cpu().numpy()
-    target = next(iter(val.values()))[0].video
-    val_video = target.cpu().numpy() if target is not None else queries[0]
-    return Final(tuple(rows), *queries, val_video, len(videos), before, splits.protocol, sweep)
-
-
-def _ranks(fit: Fitted, levels: Mapping[str, Split], bar: Any) -> dict[str, NDArray[np.float64]]:
-    split = levels.get(fit.run.audio_level) or next(iter(levels.values()))
-    ranks = evaluate(fit.head, *split)
-    bar.update()
-    return ranks
+    return videos.rows[texts.video.to(videos.rows.device)].cpu().numpy(), texts.rows.cpu().numpy()

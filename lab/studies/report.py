@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,21 +124,39 @@ def _unlike(value: Any, form: Any, place: str) -> Iterator[str]:
 
 
 def write_ranks(home: Path, final: Final) -> None:
-    """``ranks.npz``: ``video`` and ``caption`` (T,), rows of the store's tables, and for row i ``t2v_i`` (R, T)."""
+    """``ranks.npz``: ``video`` and ``caption`` (T,), rows of the store's tables, and for row i ``t2v_i`` (R, T); the
+    same of validation as ``val_...``.
+    """
     blob = io.BytesIO()
     arrays: dict[str, Any] = {f"t2v_{i}": row.ranks["t2v"] for i, row in enumerate(final.rows)}
+    arrays |= {"val_video": final.val_video, "val_caption": final.val_caption}
+    arrays |= {f"val_t2v_{i}": row.val_ranks for i, row in enumerate(final.rows)}
     np.savez_compressed(blob, video=final.video, caption=final.caption, **arrays)
     replace_bytes(home / "ranks.npz", blob.getvalue())
 
 
-def read_ranks(home: Path, row: int) -> tuple[NDArray[np.float64], tuple[NDArray[np.int64], NDArray[np.int64]]]:
-    """A row's ranks (R, T) and the queries, ``video`` and ``caption`` (T,), as ``write_ranks`` wrote them."""
+class Ranks(NamedTuple):
+    """A row's ranks (R, T), and its queries (T,): the rows that their videos and captions have in a store's tables."""
+
+    ranks: NDArray[np.float64]
+    video: NDArray[np.int64]
+    caption: NDArray[np.int64]
+
+
+def read_ranks(home: Path, row: int, split: str = "test") -> Ranks:
+    """A row's ranks on ``test`` or ``val`` as ``write_ranks`` wrote them."""
+    of = "" if split == "test" else f"{split}_"
     try:
         with np.load(io.BytesIO((home / "ranks.npz").read_bytes()), allow_pickle=False) as arrays:
-            ranks, video, caption = (arrays[name] for name in (f"t2v_{row}", "video", "caption"))
+            if of and f"{of}video" not in arrays:
+                raise LabError(
+                    f"{home} was made before ranks on '{split}' were kept: delete its result.json and run the study "
+                    "again, which reads the runs that it has, and test once more"
+                )
+            ranks, video, caption = (arrays[f"{of}{name}"] for name in (f"t2v_{row}", "video", "caption"))
         if ranks.ndim != 2 or not ranks.shape[1:] == video.shape == caption.shape:
             raise ValueError(f"ranks {ranks.shape} of queries {video.shape} and {caption.shape}")
-        return ranks, (video, caption)
+        return Ranks(ranks, video, caption)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise LabError(f"{home / 'ranks.npz'} is gone or damaged ({error}): run the study again") from None
 

@@ -45,21 +45,22 @@ class Chosen:
     tried: list[tuple[dict[str, Any], float]] = field(default_factory=list)
 
 
-def choose(study: Study, splits: Splits) -> list[Chosen]:
+def choose(splits: Splits) -> list[Chosen]:
     """Every row with the best point of its ranges on validation. Raises ``LabError`` where a training fails."""
-    total = sum(len(points(row.search)) for row in study.rows if row.search)
+    rows = splits.study.rows
+    total = sum(len(points(row.search)) for row in rows if row.search)
     if not total:
-        return [Chosen(row) for row in study.rows]
+        return [Chosen(row) for row in rows]
     with cli.bar(total, "choosing on validation", "setting") as bar:
-        return [_chosen(study, row, splits, bar) if row.search else Chosen(row) for row in study.rows]
+        return [_chosen(row, splits, bar) if row.search else Chosen(row) for row in rows]
 
 
-def _chosen(study: Study, row: Setup, splits: Splits, bar: Any) -> Chosen:
-    free, tried = after_training(row), []
-    for point, metrics in _scored(row, splits) if free else _trained(row, splits, study.stack):
-        tried.append((point, quality(metrics, study.objective)))
+def _chosen(row: Setup, splits: Splits, bar: Any) -> Chosen:
+    free, tried, objective = after_training(row), [], splits.study.objective
+    for point, metrics in _scored(row, splits) if free else _trained(row, splits):
+        tried.append((point, quality(metrics, objective)))
         bar.update()
-    best, _ = best_by(study.objective, tried, itemgetter(1))
+    best, _ = best_by(objective, tried, itemgetter(1))
     return Chosen(row.with_after(best) if free else row.at(best), tried)
 
 
@@ -70,9 +71,9 @@ def _scored(row: Setup, splits: Splits) -> Iterator[tuple[dict[str, Any], dict[s
         yield point, cached.metrics(point)
 
 
-def _trained(row: Setup, splits: Splits, stack: int) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
-    """The same, each point of a head of its own; so many train together."""
-    every = points(row.search)
+def _trained(row: Setup, splits: Splits) -> Iterator[tuple[dict[str, Any], dict[str, float]]]:
+    """The same, each point of a head of its own; the study's ``stack`` of them train together."""
+    every, stack = points(row.search), splits.study.stack
     for first in range(0, len(every), stack):
         some = every[first : first + stack]
         found = dict(splits.fit_all({i: (row.at(point), None) for i, point in enumerate(some)}))
@@ -86,16 +87,15 @@ def _trained(row: Setup, splits: Splits, stack: int) -> Iterator[tuple[dict[str,
 # -- trainings -------------------------------------------------------------------------------------------------------
 
 
-def train_all(
-    study: Study, chosen: Sequence[Chosen], splits: Splits, runs: Path
-) -> tuple[list[Chosen], list[list[Fitted]]]:
+def train_all(chosen: Sequence[Chosen], splits: Splits, runs: Path) -> tuple[list[Chosen], list[list[Fitted]]]:
     """Each row trained with every seed, untrained heads once. Runs that are there already are read.
 
     What rows leave to be chosen after their training is chosen here, on validation, and told of in ``Chosen``.
     """
     done: dict[Path, Fitted] = {}
+    study = splits.study
     with cli.bar(len(chosen) * study.seeds, "final", "training") as bar:
-        for jobs in _batches(study, [each.setup for each in chosen], splits, runs):
+        for jobs in _batches([each.setup for each in chosen], splits, runs):
             bar.set_postfix_str(", ".join(dict.fromkeys(setup.name for setup, _ in jobs.values())))
             for path, fitted in _fits(jobs, splits):
                 done[path] = fitted
@@ -106,7 +106,7 @@ def train_all(
         paths = [saved.path_of(each.setup, seed, runs) for seed in seeds_of(study)]
         fits = [done[path] for path in paths if path in done]
         if each.setup.choose:
-            fits, tried = settle(each.setup, splits, fits, study.objective)
+            fits, tried = settle(each.setup, splits, fits)
             for fitted in fits:
                 saved.save_after(fitted)
             each = Chosen(fits[0].setup, [*each.tried, *tried])
@@ -116,13 +116,13 @@ def train_all(
     return told, trained
 
 
-def take_part(study: Study, splits: Splits, runs: Path) -> None:
+def take_part(splits: Splits, runs: Path) -> None:
     """A helper's part in the trainings of a grid or a sweep: those that nobody else has begun, as the rows stand.
 
     Rows whose settings are still to be chosen are left to the first process, and so are heads without a training.
     """
-    rows = [row for row in study.rows if not row.search]
-    for jobs in _batches(study, [row for row in rows if learns(*splits.build(row)[::2])], splits, runs):
+    rows = [row for row in splits.study.rows if not row.search]
+    for jobs in _batches([row for row in rows if learns(*splits.build(row)[::2])], splits, runs):
         sides = {
             saved.path_of(row, seed, runs): (row, seed)
             for setup, seed in jobs.values()
@@ -140,13 +140,13 @@ def seeds_of(study: Study) -> range:
     return range(study.seed + 1, study.seed + 1 + study.seeds)
 
 
-def _batches(study: Study, setups: Sequence[Setup], splits: Splits, runs: Path) -> Iterator[Jobs]:
+def _batches(setups: Sequence[Setup], splits: Splits, runs: Path) -> Iterator[Jobs]:
     """The trainings as they are done: of one build the study's ``stack`` at a time, one of a head without a build.
 
     No head is kept while they are: what trains builds its own.
     """
-    for group in _alike(setups, splits) if study.stack > 1 else [[setup] for setup in setups]:
-        seeds, size = _together(study, group[0], splits)
+    for group in _alike(setups, splits) if splits.study.stack > 1 else [[setup] for setup in setups]:
+        seeds, size = _together(group[0], splits)
         jobs = {saved.path_of(setup, seed, runs): (setup, seed) for setup in group for seed in seeds}
         paths = list(jobs)
         for first in range(0, len(paths), size):
@@ -159,12 +159,13 @@ def _alike(setups: Sequence[Setup], splits: Splits) -> list[list[Setup]]:
     return [[setups[i] for i in group] for group in alike([Member(head, recipe) for head, _, recipe in built])]
 
 
-def _together(study: Study, setup: Setup, splits: Splits) -> tuple[range, int]:
+def _together(setup: Setup, splits: Splits) -> tuple[range, int]:
     """The seeds that a setup is trained with, and how many trainings of its build are done at once."""
     head, _, recipe = splits.build(setup)
-    seeds = seeds_of(study) if learns(head, recipe) else seeds_of(study)[:1]
-    size = study.stack if study.stack > 1 and build_of(head) is not None else 1
-    if size < min(study.stack, len(seeds)) and (reason := obstacle(head)):
+    seeds = seeds_of(splits.study)[: None if learns(head, recipe) else 1]
+    stack = splits.study.stack
+    size = stack if stack > 1 and build_of(head) is not None else 1
+    if size < min(stack, len(seeds)) and (reason := obstacle(head)):
         log.warning("the heads of '%s' train one by one: %s", setup.name, reason)
     return seeds, size
 
@@ -198,14 +199,15 @@ def _fits_at_hand(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:
                     held.enter_context(claim.pop_all())
                     continue
             yield path, fitted
-        yield from _train(absent, splits)
+        if absent:
+            yield from _train(absent, splits)
 
 
 def _require_room(jobs: Jobs, splits: Splits) -> None:
-    for path, (setup, _) in list(jobs.items())[:1]:  # a batch is of one build
-        head, _, recipe = splits.build(setup)
-        if learns(head, recipe):
-            require_room(head, path.parent, len(jobs))
+    path, (setup, _) = next(iter(jobs.items()))  # a batch is of one build
+    head, _, recipe = splits.build(setup)
+    if learns(head, recipe):
+        require_room(head, path.parent, len(jobs))
 
 
 def _train(jobs: Jobs, splits: Splits) -> Iterator[tuple[Path, Fitted]]:

@@ -54,14 +54,15 @@ class Found:
     tied: set[int] | None
 
 
-def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
+def search(splits: Splits, storage: Storage, name: str, *, joined: bool = False) -> Found | None:
     """Runs the trials that are missing. ``joined``: take part in another process's search, and return nothing.
 
     Raises ``LabError`` where no trial could be completed, and if a study of that name is there which asked something
     else.
     """
+    study = splits.study
     with storage.reached():
-        opened = _opened(study, splits, storage, name)
+        opened = _opened(splits, storage, name)
         ranges = study.searched.search
         queue = Queue(opened, storage, ranges, sampler=study.sampler, seed=study.seed, target=study.trials)
         if (before := queue.counts().finished) and not joined:
@@ -69,7 +70,7 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
         free = after_training(study.searched)
         try:
             with queue.beating():
-                cached = _work(study, splits, queue, free, joined)
+                cached = _work(splits, queue, free, joined)
         except BaseException as error:  # also Ctrl-C: what was not finished is there for whoever goes on
             if not storage.lost(error):
                 queue.put_back()
@@ -79,12 +80,13 @@ def search(study: Study, splits: Splits, storage: Storage, name: str, *, joined:
         return _found(study, queue, cached or Cached(study.searched, splits) if free else None)
 
 
-def _opened(study: Study, splits: Splits, storage: Storage, name: str) -> optuna.Study:
+def _opened(splits: Splits, storage: Storage, name: str) -> optuna.Study:
     """The Optuna study of a search, which is made where there is none yet."""
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    mine = definition_on(study, splits.store, splits.protocol)
+    study = splits.study
+    mine = definition_on(study, splits.store, splits.store.protocol)
     with storage.gate():
         opened = optuna.create_study(
             storage=storage.optuna,
@@ -107,9 +109,9 @@ def _opened(study: Study, splits: Splits, storage: Storage, name: str) -> optuna
     return opened
 
 
-def _work(study: Study, splits: Splits, queue: Queue, free: bool, joined: bool) -> Cached | None:
+def _work(splits: Splits, queue: Queue, free: bool, joined: bool) -> Cached | None:
     """Takes trials as long as there are any and time is left. Returns what trials without training are scored from."""
-    cached: Cached | None = None
+    study, cached = splits.study, None
     most = BATCH if free else 1 if hasattr(head_class(study.searched.head), "fit") else study.stack
     end, parent = time.monotonic() + (study.seconds or math.inf), os.getppid()
     with cli.bar(queue.target, f"search {study.name}", "trial", queue.counts().finished) as bar:
@@ -118,7 +120,7 @@ def _work(study: Study, splits: Splits, queue: Queue, free: bool, joined: bool) 
                 break  # whom it helped is gone
             trials = queue.take(most)
             if trials and not free:
-                _train(study, splits, trials, queue)
+                _train(splits, trials, queue)
             elif trials:
                 cached = cached or Cached(study.searched, splits)
                 for trial in trials:
@@ -135,12 +137,12 @@ def _work(study: Study, splits: Splits, queue: Queue, free: bool, joined: bool) 
     return cached
 
 
-def _train(study: Study, splits: Splits, trials: Sequence[Trial], queue: Queue) -> None:
+def _train(splits: Splits, trials: Sequence[Trial], queue: Queue) -> None:
     """Trains trials and finishes each as it ends: with its value, or None where it was pruned or diverged.
 
     ``seconds`` of a trial are its share of the time that had passed.
     """
-    begun = time.perf_counter()
+    begun, study = time.perf_counter(), splits.study
     by_number = {trial.number: trial for trial in trials}
 
     def on_epoch(epoch: int, told: dict[int, dict[str, float]]) -> Collection[int]:
@@ -152,7 +154,7 @@ def _train(study: Study, splits: Splits, trials: Sequence[Trial], queue: Queue) 
         value = None
         if isinstance(ended, Fitted) and ended.setup.choose:
             try:
-                ended = settle(ended.setup, splits, [ended], study.objective)[0][0]
+                ended = settle(ended.setup, splits, [ended])[0][0]
                 told["after"] = ended.setup.after
             except LabError as error:
                 ended = error

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,17 +19,18 @@ from torch import Tensor, nn
 
 from lab.device import pick_device
 from lab.errors import LabError
-from lab.needs import Needs, check_inputs
-from lab.reads import Reader, load_split, require_split
+from lab.needs import Needs
+from lab.reads import load_split
 from lab.runs import Run, sections
 from lab.similarity import similarity_matrix
 from lab.store import Store
 from lab.store.find import pass_command
-from lab.studies.setups import Setup
+from lab.studies.guard import SealedStore
+from lab.studies.setups import Setup, Study
 from lab.studies.space import corners
 from lab.studies.trainings import Trainings
 from lab.training.course import Split, validate
-from lab.training.recipe import AUDIO_LEVELS, Recipe
+from lab.training.recipe import Recipe
 from lab.training.stacked import OnEpoch
 from lab.training.stages import Epoch, stages_of
 from lab.training.task import Task, Trained, head_for, plan_for, same_texts
@@ -62,31 +63,25 @@ class Fitted:
 
 
 class Splits:
-    """``train`` and ``val`` of a store for some setups, on a device. Nothing is read before it is needed.
+    """``train`` and ``val`` of a store for a study, on a device. Nothing is read before it is needed.
 
-    Raises ``LabError`` where the store has no validation split, and for settings that a head refuses.
+    Raises ``LabError`` for settings that a head refuses, and where the store lacks what a head needs.
     """
 
-    def __init__(
-        self, store: Store, setups: Iterable[Setup], *, protocol: str, preset: str, seed: int, device: str = "auto"
-    ) -> None:
-        require_split(store, "val", protocol)
-        self.store, self.protocol, self.preset, self.seed = store, protocol, preset, seed
-        self.device = pick_device(device)
+    def __init__(self, store: SealedStore, study: Study, device: str = "auto") -> None:
+        self.store, self.study, self.device = store, study, pick_device(device)
         self._loaded: dict[tuple[str, Needs], Split] = {}
-        setups = list(setups)
-        self.trainings = Trainings(setups)
-        heads = [(setup.name, self.build(setup.at(point))[0]) for setup in setups for point in corners(setup.search)]
+        self.trainings = Trainings(study.rows)
+        heads = [(row.name, self.build(row.at(point))[0]) for row in study.rows for point in corners(row.search)]
         for name, head in heads:
             _require(store, name, head)
         self.needs = Needs.of(*(head for _, head in heads))
 
     def build(self, setup: Setup, seed: int | None = None) -> tuple[nn.Module, dict[str, Any], Recipe]:
         """A new head, its keywords and the recipe. Raises ``LabError`` where the setup's settings do not do."""
-        own = {**setup.recipe, "seed": self.seed if seed is None else seed}
-        recipe, keywords = plan_for(
-            self.store, setup.head, self.protocol, preset=self.preset, recipe=own, keywords=setup.keywords
-        )
+        own = {**setup.recipe, "seed": self.study.seed if seed is None else seed}
+        given: dict[str, Any] = {"preset": self.study.preset, "recipe": own, "keywords": setup.keywords}
+        recipe, keywords = plan_for(self.store, setup.head, self.store.protocol, **given)
         head, keywords = head_for(self.store, setup.head, keywords, recipe.seed)
         return head, keywords, recipe
 
@@ -94,7 +89,8 @@ class Splits:
         """A split with all that any of the setups reads; what it hears as one vector a ``clip``, or as ``segments``."""
         needs = self.needs.at(audio_level)
         if (split, needs) not in self._loaded:
-            self._loaded[split, needs] = load_split(self.store, split, self.protocol, needs=needs, device=self.device)
+            options: dict[str, Any] = {"needs": needs, "device": self.device}
+            self._loaded[split, needs] = load_split(self.store, split, self.store.protocol, **options)
         return self._loaded[split, needs]
 
     @cached_property
@@ -145,7 +141,7 @@ class Splits:
             keywords=keywords,
             dim=validation[0].dim,
             dataset=self.store.name,
-            protocol=self.protocol,
+            protocol=self.store.protocol,
             store=str(self.store.path),
             passport=sections(self.store, head),
             recipe=asdict(recipe),
@@ -160,40 +156,39 @@ class Splits:
     def _fitted(self, setup: Setup, trained: Trained) -> Fitted:
         """A setup whose training is over; settings that take effect after it are set."""
         made = Fitted(setup, trained.head, trained.run, trained.history.epochs)
-        return replace(self.settled(made, {}), setup=setup) if setup.after else made
+        return self.settled(made, setup) if setup.after else made
 
     def task(self, setup: Setup, head: nn.Module, keywords: dict[str, Any], recipe: Recipe) -> Task:
         """What ``build`` gave for a setup as what ``lab.training.task.train_on`` takes."""
         same = self.same_text if recipe.twins == "positives" else None
         training, validation = (self.load(split, recipe.audio_level) for split in ("train", "val"))
-        return Task(self.store, self.protocol, setup.head, keywords, head, recipe, training, validation, same)
+        return Task(self.store, self.store.protocol, setup.head, keywords, head, recipe, training, validation, same)
 
-    def settled(self, fitted: Fitted, point: Mapping[str, Any]) -> Fitted:
-        """The same trained head with keywords set that take effect after the training."""
-        setup = fitted.setup.with_after(point)
+    def settled(self, fitted: Fitted, setup: Setup) -> Fitted:
+        """The same trained head with the keywords of a setup set that take effect after the training."""
         put(fitted.head, setup.after)
         metrics = validate(fitted.head, *self.load("val", fitted.run.audio_level))
         run = replace(fitted.run, after=setup.after, kept={**fitted.run.kept, "metrics": metrics})
         return replace(fitted, setup=setup, run=run)
 
-    def try_out(self, setup: Setup) -> None:
-        """Scores a few validation pairs at the ends of every range of a setup.
+    def try_out(self) -> None:
+        """Scores a few validation pairs with each row, at the ends of all its ranges.
 
         Raises ``LabError`` where a head refuses a value, which is better known before the first trial.
         """
-        for point in [*corners(setup.search), *(setup.options if setup.choose else [])]:
-            head, _, recipe = self.build(setup.at(point))
-            if hasattr(head, "fit"):
-                continue
-            texts, videos = self.load("val", recipe.audio_level)
-            few = torch.arange(min(2, len(texts))), torch.arange(min(2, len(videos)))
-            sample = replace(texts.select(few[0]), video=None), videos.select(few[1])
-            try:
-                check_inputs(head, *sample)
-                similarity_matrix(head.to(self.device), *sample)
-            except LabError as error:
-                told = ", ".join(f"{key}={value}" for key, value in point.items())
-                raise LabError(f"'{setup.name}' does not work{' at ' + told if told else ''}: {error}") from None
+        for row in self.study.rows:
+            for point in [*corners(row.search), *(row.options if row.choose else [])]:
+                head, _, recipe = self.build(row.at(point))
+                if hasattr(head, "fit"):
+                    continue
+                texts, videos = self.load("val", recipe.audio_level)
+                texts = replace(texts.select(torch.arange(min(2, len(texts)))), video=None)
+                videos = videos.select(torch.arange(min(2, len(videos))))
+                try:
+                    similarity_matrix(head.to(self.device), texts, videos)
+                except LabError as error:
+                    at = ", ".join(f"{key}={value}" for key, value in point.items())
+                    raise LabError(f"'{row.name}' does not work{' at ' + at if at else ''}: {error}") from None
 
 
 def learns(head: nn.Module, recipe: Recipe) -> bool:
@@ -217,25 +212,3 @@ def put(head: nn.Module, after: Mapping[str, Any]) -> None:
             put(getattr(head, key.removesuffix("_keywords")), value)
         else:
             setattr(head, key, value)
-
-
-def load_levels(
-    store: Store,
-    split: str,
-    protocol: str,
-    needs: Needs,
-    levels: Iterable[str],
-    device: torch.device,
-    reader: Reader | None = None,
-) -> dict[str, Split]:
-    """A split at each of the levels at which heads hear, read (and logged, where it is held out) once.
-
-    ``lab.reads.load_split`` says what it raises.
-    """
-    first, *others = [level for level in AUDIO_LEVELS if level in set(levels)]
-    loaded = {first: load_split(store, split, protocol, needs=needs.at(first), device=device, reader=reader)}
-    texts = loaded[first][0]
-    for level in others:
-        _, videos = store.load(split, protocol, device, audio=level, words=False)  # type: ignore[arg-type]
-        loaded[level] = (texts, videos)
-    return loaded
