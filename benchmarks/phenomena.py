@@ -18,6 +18,7 @@ from typing import Any
 
 import envelope
 import numpy as np
+from numpy.typing import NDArray
 
 from lab import truth
 from lab.cli import table
@@ -25,7 +26,7 @@ from lab.metrics import ranks, retrieval_metrics
 from lab.reads import Reader, count_reads, load_split
 from lab.significance import bootstrap_interval, paired_test
 from lab.similarity import similarity_matrix
-from lab.store import open_store
+from lab.store import Store, open_store
 from lab.store.find import find_store
 from lab.training.loop import train
 from lab.training.task import head_for, prepare
@@ -34,6 +35,16 @@ K = range(1, 7)
 #: CMFI's sound is trained at one fusion weight and weighed at another; both are from development worlds. A validation
 #: split of 100 videos would choose larger ones than a test split of 400 can bear, in which more videos are nearly even.
 TRAINED_AT, WEIGHED_AT = 0.1, 0.0125
+#: question -> the two heads, and which captions: True those that need the sound, False the others, None all.
+QUESTIONS = {
+    "top-k above mean": ("topk", "mean", None),
+    "X-Pool above top-k": ("xpool", "topk", None),
+    "MGFI above top-k": ("mgfi", "topk", None),
+    "CMFI above its video-only twin, needs the sound": ("cmfi", "mgfi", True),
+    "CMFI against its twin, does not need it": ("cmfi", "mgfi", False),
+}
+
+Ranks = NDArray[np.floating[Any]]
 
 
 def main() -> None:
@@ -48,80 +59,33 @@ def main() -> None:
     store = open_store(given.store) if given.store else find_store(given.features, given.dataset)
     started = time.perf_counter()
 
-    bare = {"mean": head_for(store, "mean", {})[0]}
-    val = load_split(store, "val", needs=bare["mean"])
-    by_k = {}
-    for k in K:
-        head = head_for(store, "topk", {"top_k": k})[0]
-        by_k[k] = retrieval_metrics(similarity_matrix(head, *val), val[0].video.numpy())["R@1"]
-    top_k = max(by_k, key=lambda k: (by_k[k], -k))
-    bare["topk"] = head_for(store, "topk", {"top_k": top_k})[0]
-
-    trained: dict[str, list[Any]] = {"xpool": [], "mgfi": [], "cmfi": []}
-    for seed in range(given.seeds):
-        for name in ("xpool", "cmfi"):
-            keywords = {"video": "mgfi", "fusion_weight": TRAINED_AT} if name == "cmfi" else {}
-            task = prepare(store, name, recipe={"seed": seed}, keywords=keywords)
-            train(task.head, *task.training, task.recipe, validation=task.validation)
-            trained[name].append(task.head)
-            if name == "cmfi":  # its first stage is MGFI's training: the video-only twin
-                trained["mgfi"].append(task.head.video)
-
-    for head in trained["cmfi"]:
-        head.fusion_weight = WEIGHED_AT
-
+    heads = bare_heads(store, given.seeds) | trained_heads(store, given.seeds)
     before = count_reads(store, given.split)
     reader = Reader("benchmarks/phenomena.py", "mean topk xpool mgfi cmfi")
-    texts, videos = load_split(store, given.split, needs=trained["cmfi"][0], reader=reader)
+    texts, videos = load_split(store, given.split, needs=heads["cmfi"][0], reader=reader)
     target = texts.video.numpy()
-    every = {**{name: [head] * given.seeds for name, head in bare.items()}, **trained}
     found = {
-        name: np.stack([ranks(similarity_matrix(head, texts, videos), target) for head in heads])
-        for name, heads in every.items()
+        name: np.stack([ranks(similarity_matrix(head, texts, videos), target) for head in seeds])
+        for name, seeds in heads.items()
     }
     looks = {
-        name: truth.against_truth(heads[0], store, texts, videos, rank=found[name][0]) for name, heads in every.items()
+        name: truth.against_truth(seeds[0], store, texts, videos, rank=found[name][0]) for name, seeds in heads.items()
     }
     needs = looks["mean"].needs_sound == 1
+    results = {name: result_of(rank, target, needs, looks[name].attention()) for name, rank in found.items()}
+    tests = {
+        text: paired_test(found[a], found[b], target, where=None if sound is None else needs == sound)
+        for text, (a, b, sound) in QUESTIONS.items()
+    }
 
-    rows, result = [], {}
-    for name, rank in found.items():
-        parts = {
-            part: bootstrap_interval(rank, target, where=where)
-            for part, where in (("all", None), ("needs sound", needs), ("does not", ~needs))
-        }
-        looked = looks[name].attention()
-        result[name] = {
-            "R@1": {part: asdict(interval) for part, interval in parts.items()},
-            "R@1 by seed": [float(100 * (one <= 1).mean()) for one in rank],
-            "R@5": float(100 * (rank <= 5).mean()),
-            "MdR": float(np.median(rank)),
-            "attention on the told seconds": asdict(looked["mass"]) if looked else None,
-            "of uniform weights": looked["uniform"].value if looked else None,
-        }
-        cells = [f"{interval.value:.1f} [{interval.low:.1f}, {interval.high:.1f}]" for interval in parts.values()]
-        rows.append([name, *cells, f"{looked['mass'].value:.2f}" if looked else "-"])
-    print(table(["head", "R@1", "R@1, needs the sound", "R@1, does not", "attention on the told, first seed"], rows))
-    uniform = result["mean"]["of uniform weights"]
+    top_k = heads["topk"][0].top_k
+    print_heads(results)
     print(
-        f"uniform attention on the told seconds: {uniform:.2f}; k = {top_k} by "
+        f"uniform attention on the told seconds: {results['mean']['of uniform weights']:.2f}; k = {top_k} by "
         f"validation, {given.seeds} seeds, {store.path.name}, {given.split}: {len(target)} captions, {needs.sum()} of "
         "them need the sound"
     )
-
-    questions = {
-        "top-k above mean": ("topk", "mean", None),
-        "X-Pool above top-k": ("xpool", "topk", None),
-        "MGFI above top-k": ("mgfi", "topk", None),
-        "CMFI above its video-only twin, needs the sound": ("cmfi", "mgfi", needs),
-        "CMFI against its twin, does not need it": ("cmfi", "mgfi", ~needs),
-    }
-    tests = {text: paired_test(found[a], found[b], target, where=where) for text, (a, b, where) in questions.items()}
-    print(table(
-        ["question (R@1)", "difference", "95 % interval", "lower 95 % bound", "p"],
-        [[text, f"{test.difference:+.1f}", f"{test.low:+.1f} .. {test.high:+.1f}", f"{test.lower_bound:+.1f}",
-          f"{test.p_value:.4f}"] for text, test in tests.items()],
-    ))  # fmt: skip
+    print_tests(tests)
     content = {
         "store": store.path.name,
         "passport": store.passport,
@@ -133,11 +97,66 @@ def main() -> None:
         "trained at": TRAINED_AT,
         "weighed at": WEIGHED_AT,
         "seconds": round(time.perf_counter() - started),
-        "heads": result,
+        "heads": results,
         "tests": {text: asdict(test) for text, test in tests.items()},
     }
     out = envelope.write(f"phenomena-{store.path.stem}-{given.split}", content)
     print(f"{out}, {content['seconds']} s")
+
+
+def bare_heads(store: Store, seeds: int) -> dict[str, list[Any]]:
+    """Mean pooling, and top-k with the k that validation likes best (the smaller of two that it likes as well)."""
+    mean = head_for(store, "mean", {})[0]
+    val = load_split(store, "val", needs=mean)
+    every = [head_for(store, "topk", {"top_k": k})[0] for k in K]
+    topk = max(every, key=lambda h: retrieval_metrics(similarity_matrix(h, *val), val[0].video.numpy())["R@1"])
+    return {"mean": [mean] * seeds, "topk": [topk] * seeds}
+
+
+def trained_heads(store: Store, seeds: int) -> dict[str, list[Any]]:
+    """X-Pool, MGFI and CMFI, one of each seed. CMFI's first stage is MGFI's training: the video-only twin."""
+    trained: dict[str, list[Any]] = {"xpool": [], "mgfi": [], "cmfi": []}
+    for seed in range(seeds):
+        for name, keywords in {"xpool": {}, "cmfi": {"video": "mgfi", "fusion_weight": TRAINED_AT}}.items():
+            task = prepare(store, name, recipe={"seed": seed}, keywords=keywords)
+            train(task.head, *task.training, task.recipe, validation=task.validation)
+            trained[name].append(task.head)
+    for head in trained["cmfi"]:
+        head.fusion_weight = WEIGHED_AT
+        trained["mgfi"].append(head.video)
+    return trained
+
+
+def result_of(rank: Ranks, target: NDArray[Any], needs: NDArray[np.bool_], looked: dict[str, Any]) -> dict[str, Any]:
+    """What is written of a head, from its ranks (seeds, T) and its attention on the told seconds."""
+    parts = {"all": None, "needs sound": needs, "does not": ~needs}
+    return {
+        "R@1": {part: asdict(bootstrap_interval(rank, target, where=where)) for part, where in parts.items()},
+        "R@1 by seed": [float(100 * (one <= 1).mean()) for one in rank],
+        "R@5": float(100 * (rank <= 5).mean()),
+        "MdR": float(np.median(rank)),
+        "attention on the told seconds": asdict(looked["mass"]) if looked else None,
+        "of uniform weights": looked["uniform"].value if looked else None,
+    }
+
+
+def print_heads(results: dict[str, dict[str, Any]]) -> None:
+    """R@1 of each head, and how much of its attention lies on the told seconds."""
+    rows = []
+    for name, result in results.items():
+        looked = result["attention on the told seconds"]
+        cells = [f"{part['value']:.1f} [{part['low']:.1f}, {part['high']:.1f}]" for part in result["R@1"].values()]
+        rows.append([name, *cells, f"{looked['value']:.2f}" if looked else "-"])
+    print(table(["head", "R@1", "R@1, needs the sound", "R@1, does not", "attention on the told, first seed"], rows))
+
+
+def print_tests(tests: dict[str, Any]) -> None:
+    """The answer to each question, in points of R@1."""
+    print(table(
+        ["question (R@1)", "difference", "95 % interval", "lower 95 % bound", "p"],
+        [[text, f"{test.difference:+.1f}", f"{test.low:+.1f} .. {test.high:+.1f}", f"{test.lower_bound:+.1f}",
+          f"{test.p_value:.4f}"] for text, test in tests.items()],
+    ))  # fmt: skip
 
 
 if __name__ == "__main__":
