@@ -63,26 +63,23 @@ def _restore(file: Any, fresh: Path, edited: str | None) -> None:
         inside(fresh, name)
         shape, chunks = tuple(told.pop("shape")), tuple(told.pop("chunks"))
         array = group.create_array(name, shape=shape, chunks=chunks, compressors=None, **told)
-        if name not in ("frames", *WORDS):
-            for block in blocks(shape, array.dtype.itemsize, chunks[0]):
-                array[block] = values(dataset(file, f"lab/arrays/{name}"), block)
+        whole = about["layout"] == "contiguous" if name == "frames" else name not in WORDS
+        for block in blocks(array, chunks[0]) if whole else ():
+            array[block] = values(dataset(file, name if name == "frames" else f"lab/arrays/{name}"), block)
     for name in datasets_below(file, "lab/files"):
         path = inside(fresh, name)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(values(dataset(file, f"lab/files/{name}")).tobytes())
-    if "frames" in group:
-        _frames_in(file, group, about["layout"])
+    if "frames" in group and about["layout"] != "contiguous":
+        _frames_in(file, group)
     if "words" in group:
         _words_in(file, group)
 
 
-def _frames_in(file: Any, group: Any, layout: str) -> None:
+def _frames_in(file: Any, group: Any) -> None:
     frames, counts = group["frames"], np.asarray(group["frame_count"][:])
     ids = texts(dataset(file, "lab/ids"))
-    for block in blocks(frames.shape, frames.dtype.itemsize, frames.chunks[0]):
-        if layout == "contiguous":
-            frames[block] = values(dataset(file, "frames"), block)
-            continue
+    for block in blocks(frames, frames.chunks[0]):
         held = np.full((block.stop - block.start, *frames.shape[1:]), np.nan, frames.dtype)
         for row, count in zip(range(block.start, block.stop), counts[block], strict=True):
             if count:

@@ -65,9 +65,7 @@ def export_store(store: Store, target: Path, layout: str = "per-video", *, force
             _words_out(store, group.create_group("words"))
         for name, array in found.arrays.items():
             if name not in ("frames", *WORDS):
-                made = group.create_dataset(f"arrays/{name}", array.shape, array.dtype)
-                for block in blocks(array.shape, array.dtype.itemsize, array.chunks[0]):
-                    made[block] = array[block]
+                _copy(array, group, f"arrays/{name}")
         for name, path in found.files.items():
             group[f"files/{name}"] = np.frombuffer(path.read_bytes(), np.uint8)
         group["about"] = json.dumps(_about(store, found, layout))
@@ -91,16 +89,20 @@ def _about(store: Store, found: Contents, layout: str) -> dict[str, Any]:
     return {"attributes": dict(store.group.attrs), "groups": found.groups, "arrays": arrays, "layout": layout}
 
 
+def _copy(array: Any, group: Any, name: str) -> None:
+    made = group.create_dataset(name, array.shape, array.dtype)
+    for block in blocks(array, array.chunks[0]):
+        made[block] = array[block]
+
+
 def _frames_out(store: Store, file: Any, frames: Any, layout: str) -> None:
     counts = np.asarray(store.array("frame_count")[:])
     ids = [video["id"] for video in store.videos]
     if layout == "contiguous":
         file["ids"], file["frame_count"] = _strings(ids), counts
-        made = file.create_dataset("frames", frames.shape, frames.dtype)
-        for block in blocks(frames.shape, frames.dtype.itemsize, frames.chunks[0]):
-            made[block] = frames[block]
+        _copy(frames, file, "frames")
         return
-    for block in blocks(frames.shape, frames.dtype.itemsize, frames.chunks[0]):
+    for block in blocks(frames, frames.chunks[0]):
         held = frames[block]
         for row, count in zip(range(block.start, block.stop), counts[block], strict=True):
             if count:
@@ -169,6 +171,6 @@ def content_sha256(file: Any) -> str:
             digest.update(json.dumps([name, texts(found) if found.ndim else str(found.asstr()[()])]).encode())
             continue
         digest.update(json.dumps([name, found.dtype.str, found.shape]).encode())
-        for block in blocks(found.shape, found.dtype.itemsize) if found.ndim else []:
+        for block in blocks(found) if found.ndim else []:
             digest.update(np.ascontiguousarray(values(found, block)).tobytes())
     return digest.hexdigest()

@@ -38,7 +38,7 @@ def pack_store(store: Store, target: Path, videos: int, *, force: bool = False) 
                 fill_value=array.fill_value,
                 attributes=dict(array.attrs),
             )
-            for block in blocks(array.shape, array.dtype.itemsize, rows):
+            for block in blocks(array, rows):
                 copy[block] = array[block]
         for name, file in found.files.items():
             (fresh / name).parent.mkdir(parents=True, exist_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import shutil
 from collections.abc import Iterator
@@ -89,14 +90,12 @@ def _walk(store: Store, folder: Path, found: Contents) -> None:
             _walk(store, path, found)
 
 
-def blocks(shape: tuple[int, ...], itemsize: int, multiple: int = 1) -> Iterator[slice]:
-    """Slices over the first axis, of about BLOCK_BYTES at most and of whole multiples of so many rows."""
-    row = itemsize
-    for size in shape[1:]:
-        row *= size
+def blocks(array: Any, multiple: int = 1) -> Iterator[slice]:
+    """Slices over an array's first axis, of about BLOCK_BYTES at most and of whole multiples of so many rows."""
+    row = array.dtype.itemsize * math.prod(array.shape[1:])
     step = max(1, BLOCK_BYTES // max(1, row) // multiple) * multiple
-    for first in range(0, shape[0], step):
-        yield slice(first, min(first + step, shape[0]))
+    for first in range(0, array.shape[0], step):
+        yield slice(first, min(first + step, array.shape[0]))
 
 
 def inside(folder: Path, name: str) -> Path:

@@ -66,8 +66,8 @@ def audio_arrays(V: int, S: int, A: int) -> tuple[Spec, ...]:
     return (
         Spec("audio", (V, A), "f2", CHUNK_VIDEOS, NAN),
         Spec("audio_segments", (V, S, A), "f2", CHUNK_VIDEOS, NAN),
-        Spec("audio_segment_count", (V,), "i2", CHUNK_VIDEOS, 0),
         Spec("audio_presence", (V,), "i1", CHUNK_VIDEOS, PRESENCE["unknown"]),
+        Spec("audio_segment_count", (V,), "i2", CHUNK_VIDEOS, 0),
     )
 
 
@@ -84,6 +84,9 @@ def text_arrays(T: int, N: int, width: int, D: int) -> tuple[Spec, ...]:
     )
 
 
+#: What is written of a unit of videos, in this order: the counts last, which make the others visible.
+FRAMES = ("duration_s", *(spec.name for spec in frame_arrays(1, 1, 1)))
+AUDIO = tuple(spec.name for spec in audio_arrays(1, 1, 1))
 #: By the names of all arrays: how many axes, and the kind of the numbers (NumPy's f or i).
 SHAPES: dict[str, tuple[int, str]] = {
     spec.name: (len(spec.shape), np.dtype(spec.dtype).kind)

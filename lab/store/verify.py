@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from lab.errors import LabError
 from lab.store.damage import damaged
-from lab.store.layout import CHUNK_VIDEOS, PRESENCE
+from lab.store.layout import AUDIO, CHUNK_VIDEOS, FRAMES, PRESENCE
 from lab.store.ledger import STORED, Entry
 from lab.store.reader import Store
 
@@ -63,7 +63,7 @@ def _shaped(store: Store, name: str, rows: int) -> Iterator[str]:
 
 def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
-    for name in ("frames", "frame_times_s", "frame_count", "duration_s"):
+    for name in FRAMES:
         yield from _shaped(store, name, V)
     short = int((store.read("duration_s") < 0).sum())
     if short:
@@ -92,7 +92,7 @@ def _frames(store: Store, entries: list[Entry]) -> Iterator[str]:
 
 def _audio(store: Store, entries: list[Entry]) -> Iterator[str]:
     V = len(store.videos)
-    for name in ("audio", "audio_segments", "audio_segment_count", "audio_presence"):
+    for name in AUDIO:
         yield from _shaped(store, name, V)
     counts, presence = store.read("audio_segment_count"), store.read("audio_presence")
     segments = store.array("audio_segments")

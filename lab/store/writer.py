@@ -24,16 +24,12 @@ from lab.store.chunks import file_of
 from lab.store.create import files_of, write_tables
 from lab.store.damage import damaged
 from lab.store.folder import Folder
-from lab.store.layout import PRESENCE, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, token_rows
+from lab.store.layout import AUDIO, FRAMES, PRESENCE, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, token_rows
 from lab.store.ledger import Entry, Ledger, text_block
 from lab.store.reader import Store
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
-
-#: What a unit of videos has, in the order in which it is written: the counts last, which make the others visible.
-FRAMES = ("frames", "frame_times_s", "duration_s", "frame_count")
-AUDIO = ("audio", "audio_segments", "audio_presence", "audio_segment_count")
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class StoreWriter:
     def write_frames(self, first: int, rows: Sequence[FrameRow | None]) -> None:
         """The videos first, first+1, ... of one unit; a row that is None stays as it is."""
         block = _within_unit(first, len(rows), UNIT_VIDEOS)
-        features, times, durations, counts = held = self._held(FRAMES, block)
+        durations, features, times, counts = held = self._held(FRAMES, block)
         for i, row in enumerate(rows):
             if row is None:
                 continue
