@@ -156,12 +156,12 @@ def sentences_of(texts: Texts, dim: int) -> Tensor:
     return texts.sentences.float()
 
 
-def clean_frames(videos: Videos, dim: int | None = None) -> Tensor:
+def clean_frames(videos: Videos, dim: int) -> Tensor:
     """Frames (V, F, D) in float32 with zeros in the padding: NaN × 0 is NaN, so a zero weight would not keep it out.
 
-    Raises ``LabError`` where D is not ``dim``, if that is given.
+    Raises ``LabError`` where D is not ``dim``.
     """
-    fit(videos.dim if dim is None else dim, videos.dim, "videos")
+    fit(dim, videos.dim, "videos")
     return videos.frames.float().masked_fill(~videos.frame_mask[..., None], 0.0)
 
 

@@ -26,6 +26,7 @@ from lab.studies.saved import claimed
 from lab.studies.setups import Setup, Study, quality
 from lab.studies.splits import Fitted, Splits
 from lab.study import main
+from lab.training.loop import train
 from lab.training.task import train_on
 
 HOW = {"epochs": 2, "audio_epochs": 1, "batch": 256, "lr": 1e-2, "audio_lr": 1e-2}
@@ -100,9 +101,10 @@ def test_a_study_trains_a_head_with_sound_as_the_command_does(full: Path) -> Non
 
 def test_only_a_first_of_two_stages_can_be_over(full: Path) -> None:
     splits = splits_of(full, SEEN)
-    done = train_on(splits.task(SEEN, *splits.build(SEEN))).history
+    task = splits.task(SEEN, *splits.build(SEEN))
+    done = train_on(task).history
     with pytest.raises(ValueError, match="after its first stage where it has two"):
-        train_on(splits.task(SEEN, *splits.build(SEEN)), after=done)
+        train(task.head, *task.training, task.recipe, after=done)
 
 
 def test_heads_without_a_sound_beside_them_are_not_kept(full: Path, trained: list[str]) -> None:

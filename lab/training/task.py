@@ -20,7 +20,7 @@ from lab.reads import load_split
 from lab.runs import Run, sections
 from lab.store import Store
 from lab.store.find import pass_command
-from lab.training.loop import OnEpoch, train
+from lab.training.loop import train
 from lab.training.recipe import DEFAULT, Recipe, plan
 from lab.training.stages import History
 
@@ -109,13 +109,11 @@ class Trained:
     run: Run
 
 
-def train_on(
-    task: Task, on_epoch: OnEpoch | None = None, *, after: History | None = None, capture: bool = True
-) -> Trained:
+def train_on(task: Task, *, capture: bool = True) -> Trained:
     """Trains what ``prepare`` made. Raises what ``train`` raises."""
     begun, head = time.perf_counter(), task.head
-    options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "on_epoch": on_epoch}
-    history = train(head, *task.training, task.recipe, after=after, capture=capture, **options)
+    options: dict[str, Any] = {"validation": task.validation, "same_text": task.same_text, "capture": capture}
+    history = train(head, *task.training, task.recipe, **options)
     return Trained(head, history, run_of(task, history, time.perf_counter() - begun))
 
 
