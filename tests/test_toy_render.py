@@ -75,6 +75,12 @@ def test_the_data_set_has_the_captions_their_truth_and_what_is_missing(root, tmp
         get_dataset("toy").read(copied, split="70/10/20")
 
 
+def test_a_relative_root_stays_so(root, monkeypatch):
+    """A store names it, and a checkout may move with its ``data/toy``."""
+    monkeypatch.chdir(root.parent)
+    assert get_dataset("toy").read(Path(root.name)).root == Path(root.name)
+
+
 def test_only_what_is_missing_is_rendered(root, tmp_path):
     copied = Path(shutil.copytree(root, tmp_path / "copy"))
     (copied / "test0002.mp4").unlink()

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +24,7 @@ SPLIT_ORDER = (*PARTS, "all")
 
 @dataclass(frozen=True, slots=True)
 class Video:
-    """One video that the data set lists; ``file`` is absolute, or None where no file below the root has its name."""
+    """One video that the data set lists; ``file`` lies below the root, or is None where none has its name."""
 
     id: str
     file: Path | None
@@ -101,17 +102,9 @@ class Collection:
 
     def splits(self, protocol: str) -> dict[str, tuple[int, int]]:
         """Split -> (videos, captions) that a protocol holds, in the order train, val, test, all."""
-        videos = _tally(video.splits.get(protocol) for video in self.videos)
-        captions = _tally(caption.splits.get(protocol) for caption in self.captions)
-        return {name: (videos.get(name, 0), captions.get(name, 0)) for name in SPLIT_ORDER if name in videos}
-
-
-def _tally(names: Iterable[str | None]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for name in names:
-        if name is not None:
-            counts[name] = counts.get(name, 0) + 1
-    return counts
+        videos = Counter(video.splits.get(protocol) for video in self.videos)
+        captions = Counter(caption.splits.get(protocol) for caption in self.captions)
+        return {name: (videos[name], captions[name]) for name in SPLIT_ORDER if name in videos}
 
 
 class Dataset(Protocol):

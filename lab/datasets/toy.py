@@ -37,7 +37,8 @@ class Toy:
         from lab.toy.world import SPLITS, world
 
         refuse_split(self.name, split)
-        root = require_root(root, self.name, self.instructions)
+        root = root.expanduser()  # and not made absolute: a store names it, and a checkout may move
+        require_root(root, self.name, self.instructions)
         number, sizes = read_world(root)
         videos, lines, files = {}, {}, {}
         for clip in world(number, sizes):
