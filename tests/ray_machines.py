@@ -24,7 +24,8 @@ BIN = Path(sys.executable).parent
 VIDEOS = 150  # three blocks
 #: Ray's own patience with a machine that says nothing is a minute; here it is some ten seconds.
 QUICK = {"RAY_health_check_period_ms": "1000", "RAY_health_check_timeout_ms": "2000",
-         "RAY_health_check_failure_threshold": "6", "RAY_health_check_initial_delay_ms": "1000"}  # fmt: skip
+         "RAY_health_check_failure_threshold": "6", "RAY_health_check_initial_delay_ms": "1000",
+         "RAY_memory_monitor_refresh_ms": "0"}  # fmt: skip
 #: Where Ray keeps its sockets and its objects, which no two machines share.
 OWN = ("/tmp/ray", "/dev/shm")  # noqa: S108
 

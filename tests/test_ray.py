@@ -48,7 +48,9 @@ def test_workers_that_are_killed_and_a_cluster_that_goes_away(tmp_path: Path) ->
     script = Path(__file__).parent / "ray_passes.py"
     command = [sys.executable, str(script), str(features), *given]
     how = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "start_new_session": True}
-    passes = subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(quick)}, **how)  # type: ignore[call-overload]
+    # Ray would kill workers, too, where others take most of the memory.
+    env = {**os.environ, "PYTHONPATH": str(quick), "RAY_memory_monitor_refresh_ms": "0"}
+    passes = subprocess.Popen(command, env=env, **how)  # type: ignore[call-overload]
     try:
         out, err = passes.communicate(timeout=540)
     finally:
