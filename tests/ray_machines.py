@@ -106,7 +106,7 @@ class Command:
                 raise OSError(f"ended at {self.rows()} rows: {self._process.communicate()[0]}")
             time.sleep(0.02)
 
-    def end(self, within_s: float = 400.0) -> tuple[int, str, float]:
+    def end(self, within_s: float = 800.0) -> tuple[int, str, float]:
         """The exit code, what it said, and how long from now that took."""
         begun = time.monotonic()
         told, _ = self._process.communicate(timeout=within_s)

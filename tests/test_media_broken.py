@@ -29,7 +29,6 @@ from lab.workers import DecodePool
 
 N, FPS = 61, 25
 SPEC = ImageSpec(size=64, resize="squash")
-pytestmark = pytest.mark.timeout(240)  # no file hangs, whatever it is: the slowest takes 5 s alone
 TWELVE = parse_sampling("midpoints-12")
 
 

@@ -11,7 +11,6 @@ from ray_machines import Cluster, power
 
 
 @pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed (pip install 'retrieval-lab[ray]')")
-@pytest.mark.timeout(900)  # some forty seconds where nothing else runs
 def test_a_machine_that_loses_its_power_changes_nothing_but_the_time(net: Network, tmp_path: Path) -> None:
     cluster = Cluster(net, tmp_path, videos=90)
     code, told, _ = power(cluster, cluster.head, cluster.add(), "ray").end()
