@@ -89,7 +89,8 @@ class Texts:
     rows: Tensor | None = None  # (T,) int64: rows of the store's caption table, where they came from one
 
     def __post_init__(self) -> None:
-        count, dim = _matrix("sentences", self.sentences)
+        _must(self.sentences.ndim == 2, f"sentences must be two-dimensional, got {tuple(self.sentences.shape)}")
+        count, dim = self.sentences.shape
         if isinstance(self.words, Tensor):
             shape = tuple(self.words.shape)
             _must(
@@ -217,11 +218,6 @@ def may_look(values: Tensor) -> bool:
 def _must(holds: bool, message: str) -> None:
     if not holds:
         raise ValueError(message)
-
-
-def _matrix(name: str, values: Tensor) -> tuple[int, int]:
-    _must(values.ndim == 2, f"{name} must be two-dimensional, got {tuple(values.shape)}")
-    return int(values.shape[0]), int(values.shape[1])
 
 
 def _mask(owner: Texts | Videos, name: str, features: Tensor) -> None:
