@@ -1,28 +1,20 @@
-"""Room for a modality in a store: its arrays, and then its section in the passport, which says that they are there.
-
-Each function returns the store as it is afterwards, and does nothing where there is room. Each raises ``LabError``
-where the modality is there under another passport, where frames and texts would be of two widths, and where features
-are stored that the passport has lost.
-"""
+"""Room for a modality in a store: its arrays, and then its section in the passport, which says that they are there."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 import zarr
-from numpy.typing import ArrayLike
+from numpy.typing import NDArray
 
 from lab.atomic import sync
 from lab.errors import LabError
 from lab.store import passport as passports
 from lab.store.create import make_arrays
 from lab.store.folder import Folder
-from lab.store.layout import audio_arrays, frame_arrays, placed_words, text_arrays, token_rows
+from lab.store.layout import Spec
 from lab.store.ledger import STORED
 from lab.store.lock import alone
 from lab.store.reader import Store
@@ -30,45 +22,35 @@ from lab.store.reader import Store
 log = logging.getLogger(__name__)
 
 
-def add_frames(path: Path, section: Mapping[str, Any], frames: int, dim: int) -> Store:
-    """Room for F frames of D a video."""
-    with _room(path, "frames", section) as (store, group):
-        if group is not None:
-            _require_one_space(store, "frames", section, dim)
-            make_arrays(group, frame_arrays(len(store.videos), frames, dim))
-            group.require_group("thumbnails")
-    return Store(path)
-
-
-def add_text(
-    path: Path, section: Mapping[str, Any], dim: int, counts: ArrayLike, ids: ArrayLike, word: ArrayLike
+def make_room(
+    store: Store, modality: str, section: Mapping[str, Any], arrays: Sequence[Spec], **filled: NDArray[Any]
 ) -> Store:
-    """Room for the captions: ``counts`` (T,) word tokens each, ``ids`` and ``word`` of all tokens in a row.
+    """The store with these arrays, some of them ``filled`` at once; nothing is done where there is room already.
 
-    Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
+    Raises ``LabError`` where the modality is there under another passport, where frames and texts would be of two
+    widths, and where features are stored that the passport has lost.
     """
-    count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
-    if len(count) != (T := len(Store(path).captions)):
-        raise ValueError(f"{len(count)} token counts for {T} captions")
-    with _room(path, "text", section) as (store, group):
-        if group is not None:
-            _require_one_space(store, "text", section, dim)
-            start, width, N = placed_words(count)
-            made = make_arrays(group, text_arrays(T, N, width, dim))
-            made["word_start"][:], made["word_count"][:] = start, count
-            rows = token_rows(start, count)
-            for name, values in (("token_ids", ids), ("token_word", word)):
-                placed = np.full(N, -1, np.int32)
-                placed[rows] = values
-                made[name][:] = placed
-    return Store(path)
-
-
-def add_audio(path: Path, section: Mapping[str, Any], segments: int, dim: int) -> Store:
-    """Room for a clip vector and up to S segment vectors of A a video."""
-    with _room(path, "audio", section) as (store, group):
-        if group is not None:
-            make_arrays(group, audio_arrays(len(store.videos), segments, dim))
+    path = store.path
+    # Shards that start together all find a modality missing. The first makes room; had the others no second look, they
+    # would make it anew over what the first has written by then.
+    with alone(path):
+        store = Store(path)
+        if has_section(store, modality, section):
+            return store
+        _require_nothing_of(store, modality)
+        if modality != "audio":
+            _require_one_space(store, modality, section, arrays[0].shape[-1])
+        group = zarr.open_group(Folder(path), mode="r+", use_consolidated=False)
+        made = make_arrays(group, arrays)
+        for name, values in filled.items():
+            made[name][:] = values
+        if modality == "frames":
+            group.require_group("thumbnails")
+        for litter in path.glob(".zarr.json.*"):  # of a pass that was killed here; zarr warns of it at each listing
+            litter.unlink()
+        sync(file for file in path.rglob("*") if file.is_dir())  # what the section tells of must outlast a power cut
+        group.attrs.update({"passport": store.passport | {modality: dict(section)}})
+        sync([path])
     return Store(path)
 
 
@@ -77,28 +59,6 @@ def has_section(store: Store, modality: str, section: Mapping[str, Any]) -> bool
     remedy = "Use the settings and package versions that made it, or give the new features another --name"
     passports.require_same(store.passport, {modality: dict(section)}, str(store.path), remedy)
     return modality in store.passport
-
-
-@contextmanager
-def _room(path: Path, modality: str, section: Mapping[str, Any]) -> Iterator[tuple[Store, zarr.Group | None]]:
-    """The store, and its group if the body has to make the arrays; afterwards the section is in the passport.
-
-    Shards that start together all find a modality missing. The first makes room; had the others no second look,
-    they would make it anew over what the first has written by then.
-    """
-    with alone(path):
-        store = Store(path)
-        if has_section(store, modality, section):
-            yield store, None
-            return
-        _require_nothing_of(store, modality)
-        group = zarr.open_group(Folder(path), mode="r+", use_consolidated=False)
-        yield store, group
-        for litter in path.glob(".zarr.json.*"):  # of a pass that was killed here; zarr warns of it at each listing
-            litter.unlink()
-        sync(file for file in path.rglob("*") if file.is_dir())  # what the section tells of must outlast a power cut
-        group.attrs.update({"passport": store.passport | {modality: dict(section)}})
-        sync([path])
 
 
 def _require_nothing_of(store: Store, modality: str) -> None:

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from lab.atomic import sync
 from lab.errors import LabError
-from lab.store import room, thumbnails
+from lab.store import layout, thumbnails
 from lab.store.chunks import file_of
 from lab.store.create import files_of, write_tables
 from lab.store.damage import damaged
@@ -27,6 +27,7 @@ from lab.store.folder import Folder
 from lab.store.layout import AUDIO, FRAMES, PRESENCE, TABLES, UNIT_CAPTIONS, UNIT_VIDEOS, token_rows
 from lab.store.ledger import Entry, Ledger, text_block
 from lab.store.reader import Store
+from lab.store.room import has_section, make_room
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -70,23 +71,36 @@ class StoreWriter:
 
     # -- making room ---------------------------------------------------------------------------------------------
 
+    def require_section(self, modality: str, section: Mapping[str, Any]) -> bool:
+        """Whether the store already has the modality. Raises ``LabError`` if it was made under another passport."""
+        return has_section(self.store, modality, section)
+
     def add_frames(self, section: Mapping[str, Any], frames: int, dim: int) -> None:
-        """Makes room for F frames of D a video, unless there is some; see ``lab.store.room``."""
-        self.store = room.add_frames(self.store.path, section, frames, dim)
+        """Makes room for F frames of D a video, unless there is some; see ``make_room``."""
+        V = len(self.store.videos)
+        self.store = make_room(self.store, "frames", section, layout.frame_arrays(V, frames, dim))
+
+    def add_audio(self, section: Mapping[str, Any], segments: int, dim: int) -> None:
+        """Makes room for a clip vector and up to S segment vectors of A a video, unless there is some."""
+        V = len(self.store.videos)
+        self.store = make_room(self.store, "audio", section, layout.audio_arrays(V, segments, dim))
 
     def add_text(
         self, section: Mapping[str, Any], dim: int, counts: ArrayLike, ids: ArrayLike, word: ArrayLike
     ) -> None:
-        """Makes room for the captions and their word tokens, unless there is some; see ``lab.store.room``."""
-        self.store = room.add_text(self.store.path, section, dim, counts, ids, word)
+        """Makes room for the captions, unless there is some: ``counts`` (T,) tokens each, ``ids`` and ``word`` of all.
 
-    def add_audio(self, section: Mapping[str, Any], segments: int, dim: int) -> None:
-        """Makes room for a clip vector and up to S of A a video, unless there is some; see ``lab.store.room``."""
-        self.store = room.add_audio(self.store.path, section, segments, dim)
-
-    def require_section(self, modality: str, section: Mapping[str, Any]) -> bool:
-        """Whether the store already has the modality. Raises ``LabError`` if it was made under another passport."""
-        return room.has_section(self.store, modality, section)
+        Every unit of captions begins at a chunk of its own, as wide as the widest unit, so that units share no file.
+        """
+        count, ids, word = (np.asarray(values, np.int64) for values in (counts, ids, word))  # an empty list is float
+        if len(count) != (T := len(self.store.captions)):
+            raise ValueError(f"{len(count)} token counts for {T} captions")
+        start, width, N = layout.placed_words(count)
+        tokens = {name: np.full(N, -1, np.int32) for name in ("token_ids", "token_word")}
+        rows = token_rows(start, count)
+        tokens["token_ids"][rows], tokens["token_word"][rows] = ids, word
+        arrays, tables = layout.text_arrays(T, N, width, dim), {"word_start": start, "word_count": count}
+        self.store = make_room(self.store, "text", section, arrays, **tables, **tokens)
 
     # -- filling -------------------------------------------------------------------------------------------------
 
