@@ -17,6 +17,11 @@ class LabError(Exception):
         return [f"error: {self}"]
 
 
+def first_line(error: BaseException) -> str:
+    """The first line of what a library says, which may have twenty; its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+
+
 def unknown(kind: str, name: str, options: Iterable[str]) -> LabError:
     """The error for a name that is in no table: it suggests the nearest and lists all.
 

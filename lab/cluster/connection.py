@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from importlib import import_module
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, first_line
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def connected(where: str, decoders: int | None = None) -> Iterator[Any]:
                         else f"the command runs on a machine of the cluster, and `ray start --address={where}` makes "
                         "this one such"
                     )
-                    raise LabError(f"--ray {where}: {line(error)}: {remedy}") from None
+                    raise LabError(f"--ray {where}: {first_line(error)}: {remedy}") from None
         try:
             yield ray
         finally:
@@ -128,8 +128,3 @@ def _answers(address: str) -> bool:
             return True
     except (OSError, ValueError):
         return False
-
-
-def line(error: BaseException) -> str:
-    """The first line of what Ray says, which may have twenty."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -16,7 +16,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lab.errors import LabError
+from lab.errors import LabError, first_line
 from lab.workers import DecodePool, in_order
 
 #: How often a file that takes long is looked after.
@@ -104,8 +104,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except told.RayTaskError as error:
         if isinstance(error.cause, told.RayError):  # it could not even read what it was asked
-            first = str(error.cause).strip().splitlines()[0]
             where = re.search(r"ip=([\w.:]+)", str(error))  # it has no attribute of that
             who = f"the machine {where[1]}" if where else "a machine of the cluster"
-            raise LabError(f"{who} cannot take part ({first}): install the same lab there") from None
+            raise LabError(f"{who} cannot take part ({first_line(error.cause)}): install the same lab there") from None
         raise error.cause from None

@@ -27,10 +27,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lab import cli
-from lab.cluster.connection import connected, gone, line
+from lab.cluster.connection import connected, gone
 from lab.cluster.decoders import is_there, plain_errors
 from lab.cluster.encoder import Encoder, Given
-from lab.errors import LabError
+from lab.errors import LabError, first_line
 
 if TYPE_CHECKING:
     from lab.datasets import Collection
@@ -194,7 +194,7 @@ class _Hands:
         self._lost[index] += 1
         lost, where = self._lost[index], f"in block {index} of {count}" if index else "at the start"
         if lost >= LOSSES:
-            raise LabError(f"{lost} encoders died {where}, the last so: {line(error)}: is there memory enough?")
+            raise LabError(f"{lost} encoders died {where}, the last so: {first_line(error)}: is there memory enough?")
         log.warning("an encoder died %s: another one goes on", where)
         # A machine that is gone is taken for alive for half a minute, and whoever is sent there dies at once.
         self._due = sorted([*self._due, time.monotonic() + (0 if index else 2**lost)])

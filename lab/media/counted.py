@@ -40,7 +40,6 @@ def by_counting(source: Source, choose: Choose, convert: Convert) -> Frames:
         times_s=clock[chosen],
         start_s=start_s,
         duration_s=float(clock[-1]) + step,
-        count=len(whence),
         damage=_damage(source, len(whence), broken),
     )
 

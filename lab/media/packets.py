@@ -26,7 +26,6 @@ class Frames:
     times_s: NDArray[np.float64]  # of each picture, from the first displayed frame
     start_s: float  # of the first displayed frame, on the file's own clock
     duration_s: float
-    count: int  # displayed frames that can be decoded
     damage: str
 
 

@@ -57,7 +57,6 @@ def _by_time(source: Source, choose: Choose, convert: Convert) -> Frames | None:
         times_s=(times[chosen] - times[0]) * listing.tick,
         start_s=float(times[0]) * listing.tick,
         duration_s=float(times[-1] + step - times[0]) * listing.tick,
-        count=len(times),
         damage=f"{listing.damage}; {len(times)} frames can be decoded" if listing.damage else "",
     )
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from lab.convert.layouts.features import Choice, Features, as_rows
 from lab.convert.layouts.hdf5 import dataset, opened, shown, values
-from lab.errors import LabError
+from lab.errors import LabError, first_line
 
 
 @contextmanager
@@ -62,7 +62,7 @@ def load_array(file: Path, key: str) -> Any:
     except FileNotFoundError:
         raise LabError(f"{file} does not exist: every id needs its file") from None
     except (ValueError, EOFError, OSError, KeyError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
-        raise LabError(f"{file} cannot be read ({str(error).splitlines()[0]}): get or make it again") from None
+        raise LabError(f"{file} cannot be read ({first_line(error)}): get or make it again") from None
 
 
 def load_query(folder: Path, qid: str) -> tuple[Any, Any] | None:

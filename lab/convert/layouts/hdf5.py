@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab.convert.layouts.features import Choice, Features
-from lab.errors import LabError
+from lab.errors import LabError, first_line
 
 #: Where an exported store keeps all that is not frames; no video's name.
 RESERVED = "lab"
@@ -50,8 +50,7 @@ def texts(found: Any) -> list[str]:
 
 
 def _unreadable(path: Path | str, error: Exception) -> LabError:
-    reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-    return LabError(f"{path} cannot be read as HDF5 ({reason}): get or make it again")
+    return LabError(f"{path} cannot be read as HDF5 ({first_line(error)}): get or make it again")
 
 
 def dataset(file: Any, name: str) -> Any:
