@@ -285,3 +285,19 @@ def test_one_process_makes_a_run(tmp_path: Path) -> None:
         assert (mine, other) == (True, False)
     with claimed(tmp_path / "runs" / "a-s1", wait=False) as free:
         assert free
+
+
+def test_claims_may_be_taken_away_while_one_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a process that is at its end, between the directory and the file."""
+    mkdir, times = Path.mkdir, [0]
+
+    def taken_away(path: Path, *given: Any, **how: Any) -> None:
+        mkdir(path, *given, **how)
+        times[0] += 1
+        if times[0] == 1:
+            path.rmdir()
+
+    monkeypatch.setattr(Path, "mkdir", taken_away)
+    with claimed(tmp_path / "runs" / "a-s1") as mine:
+        assert mine
+    assert times == [2]

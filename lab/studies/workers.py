@@ -14,9 +14,9 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -63,14 +63,20 @@ def locked(file: Path, wait: bool = True) -> Iterator[bool]:
 
     Whether it is held: where it is not to ``wait``, no if another process has it.
     """
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab") as stream:
+    with _opened(file) as stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
             yield True
+
+
+def _opened(file: Path) -> IO[bytes]:
+    while True:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):  # a process at its end has just taken the directory away
+            return file.open("ab")
 
 
 def me() -> dict[str, Any]:
