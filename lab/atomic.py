@@ -12,6 +12,9 @@ from pathlib import Path
 
 from lab.errors import LabError
 
+#: What some network drives and FUSE say of a directory, which they keep by themselves.
+NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP})
+
 
 def replace_text(file: Path, text: str) -> None:
     """``replace_bytes`` in UTF-8; the odd bytes of a file name (lone surrogates here) become the escapes of JSON."""
@@ -51,7 +54,7 @@ def sync(paths: Iterable[Path]) -> None:
         try:
             os.fsync(descriptor)
         except OSError as error:
-            if not (error.errno == errno.EINVAL and path.is_dir()):  # some network drives cannot do that with one
+            if not (error.errno in NO_SYNC and path.is_dir()):
                 raise
         finally:
             os.close(descriptor)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
 import pytest
 
-from lab.atomic import replace_bytes, require_replaceable, require_room_for
+from lab.atomic import replace_bytes, require_replaceable, require_room_for, sync
 from lab.errors import LabError
 
 
@@ -34,6 +35,22 @@ def test_a_link_to_a_file_gives_way_and_its_target_stays(tmp_path: Path, there: 
     assert (link.is_symlink(), link.read_bytes()) == (False, b"new")
     assert target.exists() == there
     assert not there or target.read_text() == "kept"
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EIO])
+def test_a_drive_that_syncs_no_directory_will_do(tmp_path: Path, number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(descriptor: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    (tmp_path / "file").write_text("")
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(OSError, match="rror|argument|implemented|supported"):
+        sync([tmp_path / "file"])
+    if number == errno.EIO:
+        with pytest.raises(OSError, match="error"):
+            sync([tmp_path])
+    else:
+        sync([tmp_path])
 
 
 def test_whether_there_is_room_is_known_before_and_leaves_nothing(tmp_path: Path) -> None:

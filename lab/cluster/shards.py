@@ -53,14 +53,16 @@ def cache_on_cluster(options: Options, collection: Collection) -> tuple[Store, S
 
     options = replace(options, features=options.features.resolve())
     text_only = set(options.only) == {"text"}
-    rows, size = (collection.captions, UNIT_CAPTIONS) if text_only else (collection.videos, CHUNK_VIDEOS)
+    rows, size, unit = (
+        (collection.captions, UNIT_CAPTIONS, "caption") if text_only else (collection.videos, CHUNK_VIDEOS, "video")
+    )
     count = max(1, -(-len(collection.videos) // CHUNK_VIDEOS), -(-len(collection.captions) // UNIT_CAPTIONS))
     spent = Spent()
     with ExitStack() as held:
         held.enter_context(timed(spent, "wall"))
         ray = held.enter_context(connected(str(options.ray), options.decoders))
         seen = held.enter_context(_seen(options.features, collection))
-        bar = held.enter_context(cli.bar(len(rows), *_unit(text_only)))
+        bar = held.enter_context(cli.bar(len(rows), f"{unit}s", unit))
         given = Given(options, collection, Path.cwd(), socket.gethostname(), seen)
         for index, done in _Hands(ray, given).run(count):
             for stage in fields(Spent):
@@ -84,10 +86,6 @@ def _seen(features: Path, collection: Collection) -> Iterator[tuple[Path, ...]]:
         yield (*[v.file.absolute() for v in collection.videos if v.file is not None and is_there(v.file)][:1], ours)
     finally:
         ours.unlink(missing_ok=True)
-
-
-def _unit(text_only: bool) -> tuple[str, str]:
-    return ("captions", "caption") if text_only else ("videos", "video")
 
 
 @dataclass(frozen=True)
@@ -144,7 +142,8 @@ class _Hands:
             for ref in finished:
                 encoder, index = working.pop(ref) if ref in working else (self._starting.pop(ref), 0)
                 try:
-                    spent, notes = self._outcome(ref)
+                    with plain_errors():
+                        spent, notes = self._ray.get(ref)
                 except self._deaths as error:
                     self._replace(encoder, error, index, count)
                     todo.extendleft([(index, True)] if index else [])
@@ -178,11 +177,6 @@ class _Hands:
         alive = [node for node in self._ray.nodes() if node["Alive"]]
         lending = [node for node in alive if node["Resources"].get("CPU", 0)]
         return {node["NodeID"]: node["NodeManagerHostname"] for node in lending or alive}
-
-    def _outcome(self, ref: Any) -> tuple[Spent | None, list[tuple[str, str]]]:
-        with plain_errors():
-            outcome: tuple[Spent | None, list[tuple[str, str]]] = self._ray.get(ref)
-            return outcome
 
     def _replace(self, encoder: _Hired, error: Exception, index: int, count: int) -> None:
         """Another encoder for one that died; its block is the next to be done."""
