@@ -28,23 +28,15 @@ def describe(store: Store, show_all: bool = False) -> str:
     for protocol in store.protocols:
         for split in store.splits_of(protocol):
             held = store.coverage(split, protocol)
-            rows.append(
-                [
-                    protocol,
-                    split,
-                    f"{held.videos} of {held.videos_listed}",
-                    f"{held.captions} of {held.captions_listed}",
-                ]
-            )
+            videos, captions = f"{held.videos} of {held.videos_listed}", f"{held.captions} of {held.captions_listed}"
+            rows.append([protocol, split, videos, captions])
     lines += [cli.table(["protocol", "split", "videos", "captions"], rows), ""]
     entries = list(store.ledger)
     lines += [cli.table(["modality", "status", "videos"], [[*key, n] for key, n in tally(entries).items()])]
     if "audio" in store.passport:
         presence = store.read("audio_presence")
-        lines += [
-            "",
-            "sound: " + ", ".join(f"{name} {int((presence == code).sum())}" for name, code in PRESENCE.items()),
-        ]
+        counts = (f"{name} {int((presence == code).sum())}" for name, code in PRESENCE.items())
+        lines += ["", f"sound: {', '.join(counts)}"]
     failed = complaints(entries)
     shown = failed if show_all else complaints(entry for entry in entries if entry.status != "missing")[:20]
     if shown:

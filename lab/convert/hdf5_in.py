@@ -51,10 +51,8 @@ def _restore(file: Any, fresh: Path, edited: str | None) -> None:
     about = json.loads(dataset(file, "lab/about")[()])
     attributes = about["attributes"]
     if edited:
-        sections = attributes["passport"]
-        attributes["passport"] = {
-            name: {**section, **({"edited": edited} if name != "dataset" else {})} for name, section in sections.items()
-        }
+        for name, section in attributes["passport"].items():
+            section.update({"edited": edited} if name != "dataset" else {})
     group = zarr.create_group(Folder(fresh), attributes=attributes)
     for name, told in about["groups"].items():
         inside(fresh, name)

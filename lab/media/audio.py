@@ -86,12 +86,11 @@ class Listener:
         self.feed(None)
         pieces = [_resample(np.concatenate(run), rate, self.hz) for rate, run in self._runs]
         wave = np.concatenate(pieces) if pieces else np.zeros(0, np.float32)
-        if len(wave) == 0 and self._broken:
-            return (
-                None,
-                "undecodable",
-                f"{self._broken} of {self._packets} audio packets cannot be decoded: {self._why}",
-            )
+        broken = (
+            f"{self._broken} of {self._packets} audio packets cannot be decoded: {self._why}" if self._broken else ""
+        )
+        if len(wave) == 0 and broken:
+            return None, "undecodable", broken
         if len(wave) == 0:
             return None, "no_audio", "the audio stream holds no samples"
         offset = round(((self._start_s or 0.0) - start_s) * self.hz)
@@ -101,12 +100,9 @@ class Listener:
             wave = wave[-offset:]
         wave = wave[: round(self._max_s * self.hz)]
         np.clip(np.nan_to_num(wave, copy=False), -1.0, 1.0, out=wave)
-        return self._judge(np.ascontiguousarray(wave))
+        return self._judge(np.ascontiguousarray(wave), [broken] if broken else [])
 
-    def _judge(self, wave: Wave) -> tuple[Wave, str, str]:
-        notes = []
-        if self._broken:
-            notes.append(f"{self._broken} of {self._packets} audio packets cannot be decoded: {self._why}")
+    def _judge(self, wave: Wave, notes: list[str]) -> tuple[Wave, str, str]:
         if self.full:
             notes.append(f"only the first {self._max_s:g} s are kept")
         status = "ok"

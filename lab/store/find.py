@@ -90,15 +90,14 @@ def pass_command(store: Store, modality: str) -> str:
     if dealt and store.name == "folder":
         words += ["--split", dealt[1], "--seed", dealt[2]]
     about = store.passport.get("frames") or store.passport.get("text") or {}
-    if "imported" in about and modality != "audio":
+    if modality == "audio":
+        if "sampling" in about and "imported" not in about:  # which may limit the seconds that are heard
+            words += ["--sampling", str(about["sampling"])]
+    elif "imported" in about:
         words += ["--clip", "MODEL:TAG"]
         told = f" (MODEL:TAG: the CLIP that made its frames, by name '{about.get('name')}')"
-    elif "name" in about and modality != "audio":
+    elif "name" in about:
         words += ["--clip", str(about["name"])]
-    if (
-        modality == "audio" and "sampling" in about and "imported" not in about
-    ):  # which may limit the seconds that are heard
-        words += ["--sampling", str(about["sampling"])]
     words += ["--features", str(store.path.parent), "--name", store.path.name.removesuffix(".zarr"), "--only", modality]
     return shlex.join(words) + told
 
