@@ -41,6 +41,7 @@ from lab.figures import (
     strips,
     style,
     sweeps,
+    tidy,
     truth,
     words,
 )
@@ -339,6 +340,25 @@ def test_strips_show_what_the_caption_tells_of(material: Material) -> None:
     assert first.weights["topk k=3"].tolist() == pytest.approx([1 / 3] * 3 + [0] * 3)
     assert second.weights["topk k=3"].tolist() == pytest.approx([0] * 3 + [1 / 3] * 3)
     assert first.ranks["topk k=3"] == material.ranks("topk k=3")[2 * video]
+
+
+def test_frames_without_times_have_numbers(tmp_path: Path) -> None:
+    """Imported features bring none."""
+    store = open_store(make(tmp_path / "imported.zarr"))
+    times: Any = zarr.open_group(store.path, mode="a")["frame_times_s"]
+    times[:] = np.nan
+    held = Material(open_store(store.path), list(plain_heads(store).values()))
+    short = int(np.flatnonzero(held.target == 9)[0])  # of four frames
+    for figure in (strips.examples(held), strips.of_text(held, 3), strips.of_text(held, short), words.words(held, 3)):
+        labels = [axes.get_xlabel() for axes in figure.axes]
+        assert "frame" in labels
+        assert "seconds from the start" not in labels
+        assert "in green" not in told_by(figure)
+        written = tidy.csv(figure.table).splitlines()
+        assert "frame,time_s," in written[0]
+        assert "nan" not in "".join(written)
+    ticks = strips.of_text(held, short).axes[-1].get_xticklabels()
+    assert [tick.get_text() for tick in ticks] == ["1", "2", "3", "4"]
 
 
 def test_a_frame_at_the_moment_of_a_cut_is_told_as_the_measure_has_it() -> None:

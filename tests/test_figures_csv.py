@@ -21,8 +21,8 @@ from lab.store import open_store
 #: What a figure of this material shows: its columns, and how many rows they have.
 COLUMNS = {
     "heads": ("row head split metric unit value low high confidence queries videos", 6 * 3),
-    "strips": ("video caption start_s end_s head rank time_s weight", 2 * 2 * 4 * F),
-    "words": ("place word share meaning time_s value", 4 * F),
+    "strips": ("video caption start_s end_s head rank frame time_s weight", 2 * 2 * 4 * F),
+    "words": ("place word share meaning frame time_s value", 4 * F),
     "topk_positions": ("frames position share", 2 * F),
     "best_k": ("k_frames pairs", F),
     "recall_over_k": ("curve k_frames_averaged metric unit value low high confidence queries videos", F + 1),

@@ -57,7 +57,7 @@ def best(axes: Axes, x: float, y: float, colour: str, told: str = "", below: boo
         axes.autoscale_view()  # else the ends of the axes are those from before the last curve
         across = axes.transAxes.inverted().transform(axes.transData.transform((x, y)))[0]
         side = "left" if across < 0.25 else "right" if across > 0.75 else "center"
-        note(axes, told, (x, y), (0, -13 if below else 7), ha=side, color=colour)
+        note(axes, told, (x, y), (0, -13 if below else 7), ha=side)
 
 
 # -- words -----------------------------------------------------------------------------------------------------------
@@ -101,6 +101,13 @@ def within_percent(low: float, high: float) -> tuple[float, float]:
         low, high = (low + high) / 2 - 5, (low + high) / 2 + 5
     spare = 0.04 * (high - low)
     return max(low, -spare if low < 0 else low), min(high, 100 + spare)
+
+
+def frame_ticks(axes: Axes, times_s: NDArray[Any], most: int) -> None:
+    """Below columns of frames the seconds of at most so many of them, or their numbers where no times are known."""
+    known, places = bool(np.isfinite(times_s).all()), range(0, len(times_s), -(-len(times_s) // most))
+    axes.set_xticks(places, [f"{times_s[i]:.1f}" if known else f"{i + 1}" for i in places])
+    axes.set_xlabel("seconds from the start" if known else "frame", labelpad=1)
 
 
 def percent_ticks(axes: Axes) -> None:

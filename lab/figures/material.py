@@ -144,9 +144,8 @@ class Material:
         return self.store.frame_times_s(self.video_rows)
 
     def frame_times_s(self, video: int) -> NDArray[np.float32]:
-        """Seconds at which the frames of one of the videos are shown, without padding."""
-        times = self.times_s[video]
-        return np.asarray(times[np.isfinite(times)])
+        """Seconds (F',) at which the real frames of one of the videos are shown; NaN where the store knows none."""
+        return np.asarray(self.times_s[video][self.frame_mask[video]])
 
     def video_id(self, video: int) -> str:
         """The name of one of the videos."""

@@ -50,3 +50,9 @@ def row(axes: Axes, pictures: Sequence[bytes], left: float, top: float, wide: fl
         half = 0.47 * min(wide / pixels.shape[1], high / pixels.shape[0])
         x, y, across, up = left + (place + 0.5) * wide, top - 0.5 * high, half * pixels.shape[1], half * pixels.shape[0]
         axes.imshow(pixels, extent=(x - across, x + across, y - up, y + up))
+
+
+def panel(sheet: Axes, left: float, top: float, wide: float, high: float) -> Axes:
+    """Axes of their own on a sheet, in inches."""
+    across, up = sheet.get_xlim()[1], sheet.get_ylim()[1]
+    return sheet.figure.add_axes((left / across, (top - high) / up, wide / across, high / up))

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from lab.figures import pictures, room, style, tidy
+from lab.figures import marks, pictures, room, style, tidy
 from lab.figures.material import Material, NoData
 from lab.figures.style import Figure
 from lab.metrics import rank_of
@@ -54,13 +54,14 @@ class Strip:
     @property
     def table(self) -> list[tidy.Row]:
         """Its weights."""
-        return [
-            {"video": self.video, "caption": one.caption, "start_s": start_s, "end_s": end_s}
-            | {"head": row["head"], "rank": one.ranks.get(row["head"]), **row}
-            for one in self.readings
-            for start_s, end_s in [one.seconds or (None, None)]
-            for row in tidy.rows(one.weights, "head", ("time_s", self.times_s.tolist()), leaf="weight")
-        ]
+        found: list[tidy.Row] = []
+        for one in self.readings:
+            start_s, end_s = one.seconds or (None, None)
+            told = {"video": self.video, "caption": one.caption, "start_s": start_s, "end_s": end_s}
+            for label, weights in one.weights.items():
+                of_head = told | {"head": label, "rank": one.ranks.get(label)}
+                found += [of_head | row for row in tidy.frames(weights, self.times_s, "weight")]
+        return found
 
 
 @style.styled
@@ -89,28 +90,26 @@ def _pictures(strip: Strip) -> tuple[list[bytes], float, float]:
     """The pictures that are shown, how wide the box of each is, and how high their row is, in inches."""
     frames, step = len(strip.times_s), -(-len(strip.times_s) // SHOWN)
     wide = (style.TEXT - LEFT - RIGHT) / frames * step
-    return (
-        list(strip.pictures[::step]),
-        wide,
-        0.94 * wide * pictures.shape(strip.pictures) + 0.04 * bool(strip.pictures),
-    )
+    high = 0.94 * wide * pictures.shape(strip.pictures) + 0.04 * bool(strip.pictures)
+    return list(strip.pictures[::step]), wide, high
 
 
 def _strip(paper: Axes, strip: Strip, top: float) -> None:
     """Draws one strip from ``top`` inches downwards."""
-    frames, step = len(strip.times_s), -(-len(strip.times_s) // SHOWN)
-    shown, wide, high = _pictures(strip)
+    frames, (shown, wide, high) = len(strip.times_s), _pictures(strip)
     top -= 0.06
     pictures.row(paper, shown, LEFT, top, wide, high)
     top -= high
     for reading in strip.readings:
         names = room.names(list(reading.weights), BESIDE)
         peak = max(float(np.max(weights)) for weights in reading.weights.values())
-        told = None if reading.seconds is None else within(reading.seconds, strip.times_s)
+        told = None
+        if reading.seconds is not None and np.isfinite(strip.times_s).all():
+            told = within(reading.seconds, strip.times_s)
         top -= TITLE
         for row, (label, weights) in enumerate(reading.weights.items()):
-            box = (LEFT, top - 0.86 * ROW, style.TEXT - LEFT - RIGHT, 0.86 * ROW)
-            axes = paper.inset_axes(box, transform=paper.transData, xlim=(-0.5, frames - 0.5))
+            axes = pictures.panel(paper, LEFT, top, style.TEXT - LEFT - RIGHT, 0.86 * ROW)
+            axes.set_xlim(-0.5, frames - 0.5)
             _bars(axes, names[row], weights, told, 1.08 * peak, style.colour(label))
             if row == 0:
                 _title(axes, reading, told)
@@ -119,8 +118,7 @@ def _strip(paper: Axes, strip: Strip, top: float) -> None:
             _beside(axes, 0.5, [f"{reading.ranks[label]:g}" if label in reading.ranks else "", kept])
             top -= ROW
         top -= 0.08
-    axes.set_xticks(range(0, frames, step), [f"{strip.times_s[i]:.1f}" for i in range(0, frames, step)])
-    axes.set_xlabel("seconds from the start", labelpad=1)
+    marks.frame_ticks(axes, strip.times_s, SHOWN)
 
 
 def _bars(

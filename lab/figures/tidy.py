@@ -11,6 +11,8 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from lab.significance import Interval
 
 Row = dict[str, Any]
@@ -33,6 +35,12 @@ def rows(found: Any, *levels: str | tuple[str, Iterable[Any]], leaf: str = "valu
     return [
         {column: key} | row for key, part in zip(keys, parts, strict=True) for row in rows(part, *within, leaf=leaf)
     ]
+
+
+def frames(values: Any, times_s: Any, leaf: str = "value") -> list[Row]:
+    """What each of some frames (F,) has, with its number from 1 on and its seconds."""
+    places, times = range(1, len(times_s) + 1), np.asarray(times_s).tolist()
+    return [{"frame": i, "time_s": at, leaf: value} for i, at, value in zip(places, times, values, strict=True)]
 
 
 def unit(metric: str) -> str:

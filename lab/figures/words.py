@@ -11,9 +11,9 @@ from matplotlib.colors import LinearSegmentedColormap, to_hex, to_rgb
 from numpy.typing import NDArray
 
 from lab.by_word import attention, cosines, looks_at_words, names_of
-from lab.figures import room, style, tidy
+from lab.figures import marks, room, style, tidy
 from lab.figures.material import Material
-from lab.figures.pictures import opened
+from lab.figures.pictures import opened, shape
 from lab.figures.style import Figure
 from lab.needs import Needs
 from lab.truth import within
@@ -38,12 +38,12 @@ def word_map(
     ``told`` (F,): the frames that the text tells of, which get a green line above.
     """
     W, F = values.shape
-    wide = 0.5 if pictures else 0.0
+    wide = min(0.5, 6.5 / (F + 2.5) * shape(pictures))  # the row of pictures, which are then whole and not stretched
     high = max(1.3, min(0.21 * W, max(6.0, 0.11 * W)))  # a paragraph's words stand as close as their type lets them
     table: list[tidy.Row] = [
         {"place": place, "word": word, "share": None if share is None else share[place - 1], "meaning": meaning} | row
         for place, word in enumerate(words, 1)
-        for row in tidy.rows(values[place - 1], ("time_s", times_s.tolist()))
+        for row in tidy.frames(values[place - 1], times_s)
     ]
     figure = style.new(style.TEXT, 0.75 + wide + high, source, table)
     layout = {"width_ratios": (F, 2.2, 0.3) if share is not None else (F, 0.01, 0.3)}
@@ -53,9 +53,7 @@ def word_map(
     top.set_title(room.cut(f"“{caption}”", 5.0, 8) if caption else "", style="italic")
     image = axes.imshow(values, cmap=_shades(colour), vmin=min(0.0, float(np.nanmin(values))))
     axes.set_yticks(range(W), [room.cut(word, 0.9) for word in words])
-    step = -(-F // 16)
-    axes.set_xticks(range(0, F, step), [f"{times_s[i]:.1f}" for i in range(0, F, step)])
-    axes.set_xlabel("seconds from the start")
+    marks.frame_ticks(axes, times_s, 16)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     top.sharex(axes)
