@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file
 
+from lab.backbones import load_clip
+from lab.backbones.clip_package import open_clip
+from lab.backbones.names import TOY
 from lab.errors import LabError
+from lab.toy import train_clip
 from lab.toy.actors import ACTORS, SOUNDING
 from lab.toy.dice import Dice
 from lab.toy.draw import draw, pose
@@ -184,3 +191,19 @@ def test_backbones_train_on_scenes_of_no_world_under_any_seed() -> None:
     wave, kinds = stray_sound("panns", 0, 1, 2)
     assert np.array_equal(wave, stray_sound("panns", 0, 1, 2)[0])
     assert set(kinds) <= set(SOUNDS)
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded, use of fork:DeprecationWarning")
+def test_training_the_clip_writes_what_the_pass_can_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(train_clip, "ACTORS", {noun: ACTORS[noun] for noun in list(ACTORS)[:3]})  # for movements
+    log = train_clip.train(Settings(steps=2, batch=4, warmup=1, precision="fp32"), tmp_path)
+    assert log == json.loads((tmp_path / "clip.log.json").read_text(encoding="utf-8"))
+    assert (log["settings"]["batch"], log["steps"]) == (4, 2)
+    ((loss, matched),) = log["mean loss and share matched in the batch, by 50 steps"]
+    assert 0 < loss < 10
+    assert 0 <= matched <= 1
+    weights = load_file(tmp_path / "clip.safetensors")
+    tokens = weights["token_embedding.weight"].any(dim=1)
+    assert tokens[open_clip.tokenize("a the")[0, 1:3]].any(), "what captions had is there"
+    assert tokens.float().mean() < 0.01, "and what none had is zeros"
+    assert not load_clip(f"{TOY / 'clip.json'}:{tmp_path / 'clip.safetensors'}").is_random
