@@ -42,6 +42,8 @@ log = logging.getLogger(__name__)
 
 #: Data sets whose name says nothing of the collection: that of the store does.
 ANY_COLLECTION = ("folder", "imported")
+#: More processes of one machine than this are a typing error.
+MOST_WORKERS = 256
 
 
 def run(
@@ -177,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--dry-run", action="store_true", help="print the study as it would run, and end")
     add(JOIN, action="store_true", help=SUPPRESS)
     given = parser.parse_args(arguments)
+    if not 1 <= given.workers <= MOST_WORKERS:
+        raise LabError(f"1 <= workers <= {MOST_WORKERS} must hold, got --workers {given.workers}")
     study = read_study(given.study, _settings(given), given.trust)
     if given.dry_run:
         cli.say(study.resolved())

@@ -101,6 +101,7 @@ def test_a_search_from_end_to_end(store: Path, world: World, capsys: pytest.Capt
     home = store.parent / "runs" / "mine-toy-whole"
     result = json.loads((home / "result.json").read_text())
     baseline, best = result["rows"]
+    assert result["command"] == f"python -m lab.study {file} --store {store} --runs {store.parent / 'runs'}"
     assert not result["resumed"]
     assert best["seeds"] == [1, 2]  # others than the search's, whose luck they would share
     assert len(best["test"]["R@1"]["seeds"]) == 2
@@ -344,6 +345,11 @@ def test_two_folders_have_a_place_each(dataset: str, store: Path, capsys: pytest
         (path / "zarr.json").write_text(json.dumps(group))
         assert study(file, path) == 0
     assert sorted(each.name for each in runs.iterdir()) == ["mine-folder-cats-whole", "mine-folder-dogs-whole"]
+
+
+@pytest.mark.parametrize("workers", ["0", "-1", "1000000000"])
+def test_workers_beyond_reason_are_refused(workers: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert told(capsys, "topk", "--workers", workers) == f"1 <= workers <= 256 must hold, got --workers {workers}"
 
 
 def test_an_unknown_study_suggests_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:

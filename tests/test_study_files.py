@@ -62,6 +62,15 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
         (b'kind = "grid"\n[[rows]]\nhead = "mean"\n[[rows]]\nhead = "mean"', "two rows are called 'mean'"),
         (b'kind = "grid"\n[[rows]]\nhead = "mean"\nkeyword = 1', "unknown key of [rows 1] 'keyword'"),
         (b'head = "cmfi"\nchoose = 1', "[choose] must be a table, got 1"),
+        (
+            b'head = "cmfi"\nkeywords.video_keywords = 5\nchoose.video_keywords.top_k = [1]',
+            "[keywords.video_keywords] must be a table, got 5",
+        ),
+        (
+            b'kind = "grid"\n[[rows]]\nhead = "cmfi"\nkeywords.audio_keywords = 5\n'
+            b"search.audio_keywords.top_k.int = [1, 3]",
+            "[rows 1.keywords.audio_keywords] must be a table, got 5",
+        ),
         (b'head = "cmfi"\n[choose]\nfusion_wieght = [1]', "did you mean 'fusion_weight'?"),
         (b'head = "cmfi"\n[choose]\nfusion_weight = 1', "'fusion_weight' must be choice = [...] of different"),
         (

@@ -23,6 +23,8 @@ from lab.training.recipe import RECIPE_KEYS, Recipe, divide
 TRAIN_KEYS = tuple(key for key in RECIPE_KEYS if key != "seed")
 #: Names of scikit-learn's baselines, and the classes that stand behind them.
 CLASSIC = {name.lower(): f"lab.studies.classic:{name}" for name in ("Ridge", "CCA", "PCA")}
+#: Keywords of a head that are those of a head in it.
+INNER = ("video_keywords", "audio_keywords")
 
 
 class Wrong(list[str]):
@@ -121,7 +123,8 @@ def _setup(where: str, given: Mapping[str, Any], recipe: Mapping[str, Any], wron
         return None
     if not re.search(r"\w", name):
         wrong.append(f"a row's name must have letters or digits, got {name!r}")
-    keywords = read_table(f"{where}keywords", given.get("keywords", {}), known, wrong)
+    keywords = dict(read_table(f"{where}keywords", given.get("keywords", {}), known, wrong))
+    keywords |= {key: _table(f"{where}keywords.{key}", keywords[key], wrong) for key in INNER if key in keywords}
     search = {}
     for key, value in _dotted(_table(f"{where}search", given.get("search", {}), wrong), _is_meant_as_range):
         with wrong.told():
@@ -133,7 +136,7 @@ def _setup(where: str, given: Mapping[str, Any], recipe: Mapping[str, Any], wron
             if plain in TRAIN_KEYS:
                 for end in search[key].ends():
                     _values({plain: end}, wrong)
-    setup = Setup(name, head, dict(recipe), dict(keywords), search)
+    setup = Setup(name, head, dict(recipe), keywords, search)
     return replace(setup, choose=_choose(setup, given.get("choose", {}), f"{where}choose", wrong))
 
 

@@ -156,17 +156,21 @@ def definition_on(study: Study, store: Store, protocol: str) -> dict[str, Any]:
                                             "passport": store.fingerprint}}  # fmt: skip
 
 
-def changes(theirs: Mapping[str, Any], mine: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+def changes(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]:
     """In what two definitions differ, a phrase for each value."""
-    for key in sorted(theirs.keys() | mine.keys()):
-        one, other = theirs.get(key, "nothing"), mine.get(key, "nothing")
-        if isinstance(one, list) and isinstance(other, list) and len(one) == len(other):
-            one, other = dict(enumerate(one)), dict(enumerate(other))
-            one, other = ({str(i): value for i, value in part.items()} for part in (one, other))
-        if isinstance(one, dict) and isinstance(other, dict):
-            yield from changes(one, other, f"{prefix}{key}.")
-        elif one != other:
-            yield f"{prefix}{key} was {one}, is {other}"
+    one, other = dict(_flat(theirs)), dict(_flat(mine))
+    for key in sorted(one.keys() | other.keys()):
+        if one.get(key) != other.get(key):
+            yield f"{key} was {one.get(key, 'nothing')}, is {other.get(key, 'nothing')}"
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The values of tables and lists by dotted keys, such as ``rows.1.recipe.batch``."""
+    if isinstance(value, dict | list):
+        for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
+    else:
+        yield prefix, value
 
 
 def digest(definition: Mapping[str, Any]) -> str:
