@@ -42,7 +42,7 @@ class Published:
         videos, captions = self.listing(tree)
         files = Videos(tree, self.suffixes)
         matched = {key: self.find(files, key) for key in videos}
-        known = [path for path in tree.found if path.name in self.md5s]
+        known = [path for path in dict.fromkeys(tree.found) if path.name in self.md5s]
         checked = [note for path in known for note in check_published(path, self.md5s[path.name])]
         held = {protocol for splits in videos.values() for protocol in splits}
         return assemble(
