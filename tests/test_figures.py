@@ -287,7 +287,7 @@ def test_the_weight_in_training_is_told_beside_the_one_chosen(path: Path, runs: 
     assert any(line.get_linestyle() == ":" and list(line.get_xdata()) == [0.5] * 2 for line in figure.axes[0].lines)
 
 
-def test_bars_without_a_projection_have_the_settings_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_has_no_projection_has_the_settings_of_the_run(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A k, and frames that are not normalised: those of no head but the trained one."""
     store = open_store(path)
     made = {
@@ -298,14 +298,16 @@ def test_bars_without_a_projection_have_the_settings_of_the_run(path: Path, monk
         for parameter in head.parameters():
             parameter.data += 0.3 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0))
     material = Material(store, {**{one.label: one.head for one in plain_heads(store).values()}, **made})
-    monkeypatch.setattr(heads, "grouped_bars", lambda groups, bars, source: bars)
-    bars: Any = heads.projection(material)
-    assert list(bars) == ["mean", "topk k=1"]
+    monkeypatch.setattr(heads, "grouped", lambda panels, source: panels)
+    panels: Any = heads.projection(material)
+    assert list(panels) == list(heads.METRICS)
+    assert list(panels["R@1"]["zero-shot"]) == ["mean", "topk k=1"]
     plain = Material(store, {name: build_head(name, D, normalize=False, **keywords) for name, keywords in (
         ("mean", {}), ("topk", {"top_k": 1}))})  # fmt: skip
-    for (zero_shot, fitted), name, label in zip(bars.values(), plain.heads, made, strict=True):
-        assert zero_shot == [plain.interval(name, metric) for metric in heads.METRICS]
-        assert fitted == [material.interval(label, metric) for metric in heads.METRICS]
+    for shown, name, label in zip(panels["R@1"]["zero-shot"], plain.heads, made, strict=True):
+        for metric, groups in panels.items():
+            assert groups["zero-shot"][shown] == plain.interval(name, metric)
+            assert groups["trained projection"][shown] == material.interval(label, metric)
         assert any(True for _ in material.heads[label].head.parameters())  # the trained one is left as it was
 
 

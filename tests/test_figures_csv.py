@@ -29,7 +29,7 @@ COLUMNS = {
     "recall_over_temperature": (
         "curve temperature_of_the_softmax_over_cosines metric unit value low high confidence queries videos", 11 + 2,
     ),
-    "projection": ("head features metric unit value low high confidence queries videos", 2 * 2 * 3),
+    "projection": ("by group head metric unit value low high confidence queries videos", 2 * 2 * 3),
     "attention_truth": ("head metric unit value low high confidence queries videos", 6 + 1),
     "sound": ("head captions metric unit value low high confidence queries videos", 7 * 2),
     "fusion_weight": ("curve weight_of_the_sound metric unit value low high confidence queries videos", 3 * 15),

@@ -108,7 +108,7 @@ CROWDED: dict[str, Callable[[], Figure]] = {
     "misses": lambda: failures.missed(
         [failures.Miss(text, "v" * 300, 9.0, PICTURES, text, []) for text in CAPTIONS], "#000000", "source"
     ),
-    "by_length": lambda: failures.grouped(
+    "by_length": lambda: dots.grouped(
         {
             name: {f"{n}00.5–{n}99.5\n10,000 captions": dict.fromkeys(LABELS, near(40)) for n in range(3)}
             for name in ("words of the caption", "seconds of its video")

@@ -1,13 +1,14 @@
-"""A row a head and a panel a metric: values as points, their intervals as lines."""
+"""Heads beside heads, values as points and their intervals as lines: in rows, or by groups of captions."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 from matplotlib.axes import Axes
 
-from lab.figures import marks, style, tidy
+from lab.figures import marks, room, style, tidy
 from lab.significance import Interval
 
 #: Inches for the labels of rows in a figure as wide as a page's text.
@@ -97,3 +98,31 @@ def _parts(axes: Axes, rows: Sequence[Row], parts: Sequence[str]) -> None:
         has = [place for place, part in enumerate(parts) if part in row.parts]
         axes.plot(range(len(parts)), [height] * len(parts), "o", color=style.FAINT, ms=4)
         axes.plot(has, [height] * len(has), "o-", color="black", ms=4, lw=1)
+
+
+@style.styled
+def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], source: str = "") -> style.Figure:
+    """Each group's interval for each head: panel → group → head, a panel a way of grouping captions, or a metric.
+
+    Few of them have their values above them.
+    """
+    labels = list(next(iter(next(iter(panels.values())).values())))
+    above = -(-len(labels) // room.columns(labels, style.TEXT - 0.1))  # lines of the legend
+    figure = style.new(style.TEXT, 2.0 + 0.16 * above, source, tidy.rows(panels, "by", "group", "head"))
+    for axes, (name, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
+        for turn, label in enumerate(labels):
+            x = np.arange(len(groups)) + 0.7 * ((turn + 0.5) / len(labels) - 0.5)
+            found = [group[label] for group in groups.values()]
+            axes.vlines(x, [one.low for one in found], [one.high for one in found], color=style.colour(label), lw=1.2)
+            for place, one in zip(x, found if len(labels) * len(groups) < 7 else (), strict=False):
+                marks.note(axes, f"{one.value:.1f}", (place, one.high), (0, 2), ha="center")
+            marks.point(axes, x, [one.value for one in found], style.colour(label), style.marker(label), label=label)
+        axes.set_xticks(range(len(groups)), list(groups))
+        metric = found[0].metric
+        axes.set(xlabel=name if name != metric else "", ylabel=marks.with_unit(metric), xlim=(-0.5, len(groups) - 0.5))
+        axes.margins(y=0.12)
+        axes.set_ylim(marks.within_percent(*axes.get_ylim()))
+        axes.tick_params(axis="x", length=0)
+        axes.grid(axis="y")
+    marks.legend(figure, axes, style.TEXT)
+    return figure

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.patches import Rectangle
 from numpy.typing import NDArray
 
-from lab.figures import marks, pictures, room, style, tidy
+from lab.figures import pictures, room, style
+from lab.figures.dots import grouped
 from lab.figures.material import Material, NoData
 from lab.figures.style import Figure
 from lab.significance import Interval
@@ -54,27 +55,6 @@ def missed(misses: Sequence[Miss], colour: str, source: str = "") -> Figure:
             cut = room.cut(told, _HALF - 0.05)
             axes.text(left + 0.01, below - 0.045, cut, fontsize=style.SMALL, va="top")
         top -= height
-    return figure
-
-
-@style.styled
-def grouped(panels: Mapping[str, Mapping[str, Mapping[str, Interval]]], source: str = "") -> Figure:
-    """A panel a way of grouping captions, in it each group's interval for each head: panel → group → head."""
-    labels = list(next(iter(next(iter(panels.values())).values())))
-    above = -(-len(labels) // room.columns(labels, style.TEXT - 0.1))  # lines of the legend
-    figure = style.new(style.TEXT, 2.0 + 0.16 * above, source, tidy.rows(panels, "by", "group", "head"))
-    for axes, (name, groups) in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels.items(), strict=True):
-        for turn, label in enumerate(labels):
-            x = np.arange(len(groups)) + 0.7 * ((turn + 0.5) / len(labels) - 0.5)
-            found = [group[label] for group in groups.values()]
-            axes.vlines(x, [one.low for one in found], [one.high for one in found], color=style.colour(label), lw=1.2)
-            marks.point(axes, x, [one.value for one in found], style.colour(label), style.marker(label), label=label)
-        axes.set_xticks(range(len(groups)), list(groups))
-        axes.set(xlabel=name, ylabel=marks.with_unit(found[0].metric), xlim=(-0.5, len(groups) - 0.5))
-        axes.set_ylim(marks.within_percent(*axes.get_ylim()))
-        axes.tick_params(axis="x", length=0)
-        axes.grid(axis="y")
-    marks.legend(figure, axes, style.TEXT)
     return figure
 
 

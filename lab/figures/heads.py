@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,38 +12,13 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 
-from lab.figures import marks, room, style, tidy
-from lab.figures.dots import Row, row_dots
+from lab.figures import room, style, tidy
+from lab.figures.dots import Row, grouped, row_dots
 from lab.figures.material import METRICS, Material, NoData, interval
 from lab.figures.style import Figure
 from lab.metrics import ranks
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
-
-
-@style.styled
-def grouped_bars(groups: Sequence[str], bars: Mapping[str, Sequence[Sequence[Interval]]], source: str = "") -> Figure:
-    """A panel a metric, in it ``groups`` of bars with intervals; ``bars`` is label → group → metric."""
-    metrics = [one.metric for one in next(iter(bars.values()))[0]]
-    table = tidy.rows(bars, "head", ("features", groups), ("metric", metrics))
-    figure = style.new(style.TEXT, 1.9, source, table)
-    panels = figure.subplots(1, len(metrics), squeeze=False)[0]
-    wide = 0.8 / len(bars)
-    for i, (axes, metric) in enumerate(zip(panels, metrics, strict=True)):
-        for place, (label, found) in enumerate(bars.items()):
-            x = np.arange(len(groups)) + (place - (len(bars) - 1) / 2) * wide
-            values = np.array([one[i].value for one in found])
-            ends = np.array([[one[i].low for one in found], [one[i].high for one in found]])
-            axes.bar(x, values, wide * 0.92, color=style.colour(label), label=label)
-            axes.errorbar(x, values, np.abs(ends - values), fmt="none", ecolor="black", elinewidth=0.8, capsize=2)
-            for left, value, high in zip(x, values, ends[1], strict=True):
-                marks.note(axes, f"{value:.1f}", (left, high), (0, 2), ha="center")
-        axes.set_ylabel(marks.with_unit(metric))
-        axes.set_xticks(range(len(groups)), groups)
-        axes.margins(y=0.12)
-        axes.tick_params(axis="x", length=0)
-    figure.legend(*panels[0].get_legend_handles_labels(), loc="outside upper left", ncols=len(bars))
-    return figure
 
 
 @style.styled
@@ -94,7 +69,9 @@ def heads(material: Material) -> Figure:
 
 def projection(material: Material) -> Figure:
     """Mean and top-k, zero-shot and with a trained projection, else alike (X-Pool, figure 3a)."""
-    bars: dict[str, list[list[Interval]]] = {}
+    panels: dict[str, dict[str, dict[str, Interval]]] = {
+        metric: {"zero-shot": {}, "trained projection": {}} for metric in METRICS
+    }
     labels = []
     for name in ("mean", "topk"):
         label = next((x for x, one in material.heads.items() if style.head_of(x) == name and _projects(one.head)), None)
@@ -105,13 +82,12 @@ def projection(material: Material) -> Figure:
             )
         head: Any = material.heads[label].head
         plain = ranks(similarity_matrix(_unprojected(head), *material.bare).numpy(), material.target)
-        bars[f"{name} k={head.top_k}" if name == "topk" else name] = [
-            [interval(plain, material.target, metric) for metric in METRICS],
-            [material.interval(label, metric) for metric in METRICS],
-        ]
+        shown = f"{name} k={head.top_k}" if name == "topk" else name
+        for metric, groups in panels.items():
+            groups["zero-shot"][shown] = interval(plain, material.target, metric)
+            groups["trained projection"][shown] = material.interval(label, metric)
         labels.append(label)
-    source = f"{material.source(*labels)}\nlines: 95 % intervals"
-    return grouped_bars(("zero-shot", "trained projection"), bars, source)
+    return grouped(panels, f"{material.source(*labels)}\nlines: 95 % intervals, resampling videos")
 
 
 def _projects(head: nn.Module) -> bool:

@@ -107,7 +107,7 @@ def frame_ticks(axes: Axes, times_s: NDArray[Any], most: int) -> None:
     """Below columns of frames the seconds of at most so many of them, or their numbers where no times are known."""
     known, places = bool(np.isfinite(times_s).all()), range(0, len(times_s), -(-len(times_s) // most))
     axes.set_xticks(places, [f"{times_s[i]:.1f}" if known else f"{i + 1}" for i in places])
-    axes.set_xlabel("seconds from the start" if known else "frame", labelpad=1)
+    axes.set_xlabel("seconds from the start" if known else "frame")
 
 
 def percent_ticks(axes: Axes) -> None:

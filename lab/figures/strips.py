@@ -119,6 +119,7 @@ def _strip(paper: Axes, strip: Strip, top: float) -> None:
             top -= ROW
         top -= 0.08
     marks.frame_ticks(axes, strip.times_s, SHOWN)
+    axes.xaxis.labelpad = 1
 
 
 def _bars(
