@@ -61,11 +61,13 @@ def sync(paths: Iterable[Path]) -> None:
 
 
 def require_room_for(path: Path) -> None:
-    """Raises ``OSError`` where nothing can be made at ``path``: before the work, not after.
+    """Raises ``OSError`` where nothing can be made at ``path``: before the work, not after; or ``LabError``.
 
     Tried, which leaves nothing: permissions tell neither of a read-only disk nor of what a network drive allows.
     """
-    above = next(folder for folder in path.absolute().parents if folder.exists())
+    above = next(folder for folder in path.absolute().parents if folder.exists() or folder.is_symlink())
+    if not above.exists():
+        raise LabError(f"{above} is a link that leads nowhere: mount what it leads to, or name another path")
     try:
         with tempfile.TemporaryFile(dir=above):
             pass

@@ -12,6 +12,7 @@ import io
 import logging
 import os
 import re
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
@@ -108,6 +109,20 @@ def parser(name: str, about: str, example: str) -> argparse.ArgumentParser:
 def say(text: str) -> None:
     """One piece of a command's result, on stdout; progress and warnings go to stderr through logging."""
     tqdm.write(text.translate(_CONTROLS), file=sys.stdout)
+
+
+def typed(command: str, arguments: Sequence[str] | None = None) -> str:
+    """A command as a shell takes it, to be written down beside what it made; by default this process's arguments."""
+    return shlex.join(["python", "-m", command, *map(unsecret, sys.argv[1:] if arguments is None else arguments)])
+
+
+def unsecret(word: str) -> str:
+    """A word of a command line without who and with which password an address is asked: results are handed on.
+
+    >>> unsecret("postgresql+psycopg://me:secret@host/lab")
+    'postgresql+psycopg://...@host/lab'
+    """
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1...", re.sub(r"://\S*@", "://...@", word))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

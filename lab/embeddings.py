@@ -124,7 +124,10 @@ class Texts:
     def padded_words(self) -> tuple[Tensor, Tensor]:
         """Words (T, W, D) in float32 with their mask (T, W), whichever way they are held; ValueError without words."""
         if self.words is None:
-            raise ValueError("these texts carry no word features: load a store whose pass had the text modality")
+            raise ValueError(
+                "these texts carry no word features: load a store whose pass had the text modality; a head that reads "
+                "them must say so, `needs_words = True`"
+            )
         if isinstance(self.words, RaggedWords):
             return self.words.pad()
         return self.words.float(), self.word_mask  # type: ignore[return-value]

@@ -11,10 +11,9 @@ import argparse
 import io
 import json
 import logging
-import shlex
 import sys
-import tempfile
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from lab import cli
-from lab.atomic import replace_bytes, replace_text, require_replaceable
+from lab.atomic import replace_bytes, replace_text, require_replaceable, require_room_for
 from lab.caveats import caveats
 from lab.choose import candidate, run_or_head, store_of
 from lab.device import pick_device
@@ -186,12 +185,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         protocol = run.protocol
     one = candidate(path or given.what, store, given.set, given.trust)
     one.head.to(pick_device(given.device))
-    command = shlex.join(["python", "-m", "lab.evaluate", *(sys.argv[1:] if argv is None else argv)])
-    reader = Reader(command, one.label, str(one.run) if one.run else None)
+    reader = Reader(cli.typed("lab.evaluate", argv), one.label, str(one.run) if one.run else None)
     home = one.run or given.runs / "untrained" / file_name(one.label)
     which = file_name(f"ranks-{store.path.name.removesuffix('.zarr')}-{protocol}-{given.split}")
     file = given.ranks or home / f"{which}.parquet"
-    _require_writable(file)
+    if given.ranks or find_spec("polars"):  # without it ranks are not written, nor asked for where they go
+        _require_writable(file)
     texts, videos = load_split(store, given.split, protocol, needs=one.needs, reader=reader)
     found = ranked(similarity := similarity_matrix(one.head, texts, videos).numpy(), texts, dsl=given.dsl)
     cli.say(f"{one.label} on the split '{given.split}' of {store.path} ({protocol}), {len(videos)} videos")
@@ -239,10 +238,8 @@ def _require_files(given: argparse.Namespace) -> None:
 def _require_writable(file: Path, *, links: bool = True) -> None:
     """Raises ``LabError`` where a file cannot be put, by trying it, which leaves nothing; ``links`` as elsewhere."""
     require_replaceable(file, links=links)
-    above = next(directory for directory in file.parents if directory.exists())
     try:
-        with tempfile.TemporaryFile(dir=above):
-            pass
+        require_room_for(file)
     except OSError as error:
         raise LabError(
             f"{file} cannot be written ({error.strerror}): name one elsewhere with --ranks or --similarity"

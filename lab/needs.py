@@ -56,7 +56,7 @@ def check_inputs(head: nn.Module, texts: Texts, videos: Videos) -> None:
     if sound is not None:
         _require_finite("videos", "audio features", _rows_finite(*sound))
     if words is not None:
-        fine = _words_finite(words) if isinstance(words, RaggedWords) else _rows_finite(*texts.padded_words())
+        fine = _words_finite(words) if isinstance(words, RaggedWords) else _rows_finite(words, texts.word_mask)  # type: ignore[arg-type]
         _require_finite("texts", "word features", fine)
 
 
@@ -70,7 +70,7 @@ def need_words(texts: Texts) -> Tensor | RaggedWords:
     """The words of texts. Raises ``LabError`` where they carry none, or one of them has none."""
     if texts.words is None:
         raise LabError("this head reads words, these texts carry none: load them with store.load(..., words=True)")
-    counts = texts.words.counts if isinstance(texts.words, RaggedWords) else texts.padded_words()[1].sum(1)
+    counts = texts.words.counts if isinstance(texts.words, RaggedWords) else texts.word_mask.sum(1)  # type: ignore[union-attr]
     empty = (counts == 0).nonzero().flatten().tolist()
     if empty:
         raise LabError(f"every text needs at least one real word, texts {empty[:5]} have none: leave them out")

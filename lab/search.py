@@ -30,10 +30,10 @@ from lab.choose import Candidate, choose_head, locate_run, store_of
 from lab.embeddings import Texts
 from lab.errors import LabError
 from lab.gallery import gallery_rows, load_gallery, not_searched
-from lab.needs import check_inputs
+from lab.needs import check_inputs, needed
 from lab.query import Encoder, Query
 from lab.runs import RUNS
-from lab.similarity import evaluating, index_videos, score_texts, similarity_matrix
+from lab.similarity import evaluating, has_index, index_videos, score_texts, similarity_matrix
 from lab.store import Store, open_store
 from lab.store.find import store_options
 from lab.tiles import floats_of
@@ -110,6 +110,7 @@ class Searcher:
     def scores(self, texts: Texts) -> NDArray[np.float32]:
         """Similarity (T, V) of texts with all videos, in the order of ``rows``."""
         head = self.one.head
+        texts, _ = needed(head, texts, self.videos)
         if self.index is None:
             return np.asarray(similarity_matrix(head, texts, self.videos).numpy())
         with evaluating(head):
@@ -121,7 +122,7 @@ class Searcher:
         if not hasattr(head, "frame_weights"):
             return None
         with evaluating(head):
-            found = head.frame_weights(texts, self.videos.select(torch.as_tensor(columns)))
+            found = head.frame_weights(*needed(head, texts, self.videos.select(torch.as_tensor(columns))))
         return np.asarray(found.float().numpy())
 
     def hits(self, texts: Texts, columns: NDArray[np.int64], scores: NDArray[np.float32]) -> list[Hit]:
@@ -146,6 +147,8 @@ class Searcher:
         return found
 
     def _index_mb(self) -> float:
+        if not has_index(self.one.head):  # the videos themselves, which are there already
+            return 0.0
         frames, segments = self.videos.frames.shape[1], 0 if self.videos.audio is None else self.videos.audio.shape[1]
         return floats_of(self.one.head, self.videos.dim, frames, 1, segments)[0] * len(self.videos) * 4 / 2**20
 

@@ -7,7 +7,6 @@ loses. What a study is and does stands in ``lab.studies``; this is its door.
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 import time
 from argparse import SUPPRESS, Namespace
@@ -188,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     store = given_store(given)
     protocol = given.protocol or store.protocols[0]
     name = given.name or default_name(study, store, protocol)
-    command = shlex.join(["python", "-m", "lab.study", *arguments])
+    command = cli.typed("lab.study", arguments)
     home = given.runs / file_name(name)  # a protocol may be called 70/10/20-seed0
     options: dict[str, Any] = {"storage": given.storage, "device": given.device, "test": not given.no_test}
     if given.join:

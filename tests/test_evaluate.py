@@ -206,6 +206,16 @@ def test_what_cannot_be_written_is_refused_before_anything_is_read(
     assert count_reads(store, "test") == 0
 
 
+def test_a_link_that_leads_nowhere_is_refused_before_anything_is_read(
+    store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As ``studies/runs`` may lead to a disk that is not mounted."""
+    (tmp_path / "runs").symlink_to(tmp_path / "disk" / "runs")
+    line = told(capsys, "mean", "--store", str(store.path), "--runs", str(tmp_path / "runs"))
+    assert line == f"{tmp_path / 'runs'} is a link that leads nowhere: mount what it leads to, or name another path"
+    assert count_reads(store, "test") == 0
+
+
 def test_what_no_file_may_replace_is_refused_before_anything_is_read(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -399,6 +409,7 @@ def test_without_polars_the_table_is_there_all_the_same(
     store: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "polars", None)
+    monkeypatch.setattr("lab.evaluate.require_room_for", lambda file: pytest.fail("nothing is to be written"))
     assert cli.run(main, ["mean", "--store", str(store.path), "--runs", str(tmp_path), "--split", "val"]) == 0
     out, err = capsys.readouterr()
     assert "t2v" in out

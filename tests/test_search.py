@@ -181,6 +181,34 @@ def test_an_index_that_is_too_large_is_not_kept(
     np.testing.assert_allclose(kept.scores(query.texts), blocks.scores(query.texts), atol=1e-5)
 
 
+@pytest.mark.parametrize("reads", [True, False])
+def test_a_head_is_given_the_words_that_it_says_it_reads_and_no_others(
+    reads: bool, store: Store, encoder: Encoder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With its index kept or not, and for its weights, as where it was trained and evaluated."""
+    seen = []
+
+    class Asks(nn.Module):
+        needs_words = reads
+
+        def forward(self, texts: lab.Texts, videos: lab.Videos) -> torch.Tensor:
+            seen.append(texts.words is not None)
+            return texts.sentences @ videos.frames.nan_to_num(0).mean(1).T
+
+        def frame_weights(self, texts: lab.Texts, videos: lab.Videos) -> torch.Tensor:
+            seen.append(texts.words is not None)
+            return videos.frame_mask[None] / videos.frame_mask.sum(-1, keepdim=True)
+
+    monkeypatch.setattr(sys.modules["lab.search"], "MOST_MB", 0)
+    searcher = Searcher(store, Candidate(Asks(), "asks"), encoder=encoder)
+    assert searcher.index is not None  # the videos, which take no more room
+    searcher.search("a dog", top=1)
+    searcher.index = None
+    searcher.search("a dog", top=1)
+    assert len(seen) >= 4
+    assert set(seen) == {reads}
+
+
 # -- which head ------------------------------------------------------------------------------------------------------
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Sequence
 from importlib.util import find_spec
@@ -60,7 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         made.entries = {key: made.entries[key] for key in keys}
     if not any(entry.run for entry in made.entries.values()):
         log.info("no run on %s in %s: heads without training alone%s", store.path, given.runs, training(store))
-    command = shlex.join(["python", "-m", "lab.demo", *(sys.argv[1:] if argv is None else argv)])
+    command = cli.typed("lab.demo", argv)
     answers = Answers(
         store, made, split, given.protocol, command=command, clip=given.clip, files=Files(store, given.root)
     )

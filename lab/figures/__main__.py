@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shlex
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -87,7 +86,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if name not in EVERY:
             raise unknown("figure", name, EVERY)
     names = list(dict.fromkeys(given.names)) or list(STUDY_FIGURES if given.study else EVERY)
-    command = shlex.join(["python", "-m", "lab.figures", *(sys.argv[1:] if argv is None else argv)])
+    command = cli.typed("lab.figures", argv)
     of_studies = set(names) <= STUDY_FIGURES.keys()
     store = None if of_studies and given.study else given_store(given)
     figures: dict[str, Callable[[], Figure]] = {}

@@ -15,6 +15,7 @@ from typing import Any
 
 from torch import nn
 
+from lab import cli
 from lab.errors import LabError
 from lab.needs import Needs
 from lab.store import Store
@@ -51,7 +52,8 @@ class Run:
             **{name: version(name) for name in ("retrieval-lab", "torch", "numpy")},
         }
     )
-    command: list[str] = field(default_factory=lambda: list(sys.orig_argv))  # what was typed; before it was kept: none
+    #: What was typed; older runs have none.
+    command: list[str] = field(default_factory=lambda: [cli.unsecret(word) for word in sys.orig_argv])
     after: dict[str, Any] = field(default_factory=dict)
     format: int = FORMAT
 
