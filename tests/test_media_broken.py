@@ -325,6 +325,7 @@ def test_random_damage_is_a_status_or_frames(tmp_path, whole):
         results = list(pool.run(paths, ahead=8))
     clips = [clip for _, clip in results if isinstance(clip, Clip)]
     assert not [(path.name, clip) for path, clip in results if not isinstance(clip, Clip | MediaError)]
+    assert not [p.name for p, found in results if isinstance(found, MediaError) and found.status == "timeout"]
     assert len(clips) > len(paths) // 2
     for clip in clips:
         assert clip.pictures.shape == (len(clip.times_s), 64, 64, 3)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
 import shutil
 import signal
 import subprocess
@@ -19,8 +19,9 @@ from lab.datasets import get_dataset
 from lab.errors import LabError
 from lab.media import parse_sampling, read_clip
 from lab.preprocess import ImageSpec
+from lab.toy.film import pictures, render, waveform
 from lab.toy.grammar import captions
-from lab.toy.render import main, pictures, read_world, render, render_world, waveform
+from lab.toy.render import main, read_world, render_world
 from lab.toy.world import world
 
 SPEC = ImageSpec(size=128)
@@ -96,6 +97,17 @@ def test_only_what_is_missing_is_rendered(root, tmp_path):
     assert (copied / "test0002.mp4").read_bytes() == (root / "test0002.mp4").read_bytes()
 
 
+def living(group):
+    """The processes of a group that run still."""
+    found = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it ended meanwhile
+            state, _, pgrp = stat.read_text().rsplit(")", 1)[1].split()[:3]
+            found += [stat.parent.name] if int(pgrp) == group and state != "Z" else []
+    return found
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 def test_a_render_that_is_killed_leaves_no_half_clip_and_goes_on(root, tmp_path):
     into = tmp_path / "toy-7"
     sizes = [word for split, count in SIZES.items() for word in (f"--{split}", str(count))]
@@ -103,8 +115,12 @@ def test_a_render_that_is_killed_leaves_no_half_clip_and_goes_on(root, tmp_path)
     running = subprocess.Popen(command, stderr=subprocess.DEVNULL, start_new_session=True)
     while not any(into.glob("train*.mp4")) and running.poll() is None:
         time.sleep(0.02)
-    os.killpg(running.pid, signal.SIGKILL)  # its worker too, so that nobody writes beside the next command
+    running.send_signal(signal.SIGKILL)
     running.wait()
+    end = time.monotonic() + 120
+    while others := living(running.pid):  # its worker ends with it
+        assert time.monotonic() < end, others
+        time.sleep(0.02)
     subprocess.run(command, check=True, capture_output=True)
     files = sorted(path.name for path in into.glob("*.mp4"))
     assert files == sorted(path.name for path in root.glob("*.mp4"))

@@ -20,10 +20,10 @@ from lab.toy import train_clip
 from lab.toy.actors import ACTORS, SOUNDING
 from lab.toy.dice import Dice
 from lab.toy.draw import draw, pose
+from lab.toy.film import waveform
 from lab.toy.grammar import MOVES as SAID_MOVES
 from lab.toy.grammar import PLACES as SAID_PLACES
 from lab.toy.grammar import captions
-from lab.toy.render import waveform
 from lab.toy.sounds import SOUNDS, VERBS
 from lab.toy.train_clip import Settings, pair
 from lab.toy.train_panns import stray_sound

@@ -6,8 +6,8 @@ import csv
 from pathlib import Path
 
 from lab import cli
+from lab.toy.film import render
 from lab.toy.grammar import captions
-from lab.toy.render import render
 from lab.toy.world import clip
 
 #: A world for development: an example has nothing to do with the release.

@@ -13,8 +13,8 @@ from lab.metrics import retrieval_metrics
 from lab.sampling import parse_sampling
 from lab.toy.actors import ACTORS
 from lab.toy.dice import Dice
+from lab.toy.film import render
 from lab.toy.grammar import seen
-from lab.toy.render import render
 from lab.toy.world import Clip, probe_scene
 
 FRAMES = "midpoints-12"

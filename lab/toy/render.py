@@ -1,4 +1,4 @@
-"""Toy clips as files: ``python -m lab.toy.render --world 1 --root data/toy-1`` writes a world of files.
+"""A world of toy clips as files: ``python -m lab.toy.render --world 1 --root data/toy-1`` makes one.
 
 The command is for development worlds; ``python -m lab.cache --dataset toy`` renders the release world by itself. What
 is there already is not rendered again, so a render that was killed goes on.
@@ -9,59 +9,19 @@ from __future__ import annotations
 import json
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from lab import cli
 from lab.errors import LabError
-from lab.toy.actors import ACTORS
-from lab.toy.draw import draw
-from lab.toy.sounds import HZ, soundtrack
-from lab.toy.sounds import Part as Voice
+from lab.toy.film import render_to
 from lab.toy.sprites import sprite
-from lab.toy.world import FPS, RELEASE, SPLITS, VERSION, Clip, world
-from lab.toy.write import write_clip
+from lab.toy.world import RELEASE, SPLITS, VERSION, world
+from lab.workers import DecodePool, WorkerError
 
-_X264 = {"preset": "superfast", "crf": "20"}
-
-
-def render(clip: Clip, path: Path) -> Path:
-    """One clip as a file: H.264 at 8 frames a second and, unless it has none, AAC sound at 32 kHz."""
-    audio = None if clip.audio == "absent" else waveform(clip)
-    part = path.with_name(f"{path.stem}.{os.getpid()}.part.mp4")
-    try:
-        write_clip(part, pictures(clip), FPS, options=_X264, audio=audio)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-    return path
-
-
-def pictures(clip: Clip) -> Iterator[NDArray[np.uint8]]:
-    """The frames (128, 128, 3) of a clip, scene after scene."""
-    for scene in clip.scenes:
-        count = round((scene.end_s - scene.start_s) * FPS)
-        for i in range(count):
-            yield draw(scene, i / (count - 1))
-
-
-def waveform(clip: Clip) -> NDArray[np.float32]:
-    """The sound (N,) of a clip at 32 kHz: what is heard in each scene over a faint background, or zeros."""
-    if clip.audio != "sound":
-        return np.zeros(round(clip.seconds * HZ), np.float32)
-    voices = [
-        Voice(ACTORS[scene.heard].sound or "", scene.start_s, scene.end_s, scene.sound_seed or 0)
-        for scene in clip.scenes
-        if scene.heard is not None
-    ]
-    return soundtrack(voices, clip.seconds, clip.scenes[0].look)
+LONGEST_S = 600.0  # for one clip, which takes a second
 
 
 def read_world(root: Path) -> tuple[int, dict[str, int]]:
@@ -109,11 +69,16 @@ def render_world(
         with suppress(OSError):
             leftover.unlink()
     (root / "world.json").write_text(json.dumps({"version": VERSION, "world": asked[0], "sizes": asked[1]}) + "\n")
+    workers = workers or os.cpu_count() or 1
     with (
-        ProcessPoolExecutor(workers or os.cpu_count(), get_context("spawn")) as pool,
+        DecodePool(workers, render_to, deadline_s=LONGEST_S) as pool,
         cli.bar(len(lacking), "rendering the toy world", "clip") as bar,
     ):
-        for _ in pool.map(render, lacking, [root / f"{clip.id}.mp4" for clip in lacking], chunksize=8):
+        for (clip, _), made in pool.run([(clip, root / f"{clip.id}.mp4") for clip in lacking], ahead=4 * workers):
+            if isinstance(made, WorkerError):
+                raise LabError(f"clip {clip.id} was not rendered ({made}): run the same command again")
+            if isinstance(made, Exception):
+                raise made
             bar.update()
     return len(lacking)
 
