@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from lab import cli
 from lab.choose import Candidate, plain_heads, trained_heads
 from lab.errors import LabError
@@ -21,6 +19,7 @@ from lab.reads import OPEN
 from lab.runs.fitting import newest_runs
 from lab.search import Hit, told
 from lab.store import open_store
+from lab.studies.compare import most_moved
 from lab.training.task import head_for
 
 # A library that a backbone imports misses a widget for its progress bars, which the lab draws as text.
@@ -78,12 +77,10 @@ def changed(material: Material, before: str, after: str, most: int = 4) -> Table
     A caption's number is its row in the split: what notebooks call TEXT. Raises ``NoData`` where none moves.
     """
     first, second = (material.ranks(require(material, label)) for label in (before, after))
-    rise = np.log(first / second)  # from 40 to 4 is as much as from 10 to 1
-    order = np.argsort(-rise, kind="stable")
-    shown = [text for text in order[:most] if rise[text] > 0] + [text for text in order[-most:] if rise[text] < 0]
+    shown = most_moved(first, second, most)
     if not shown:
         raise NoData(f"no caption changes its rank from {before} to {after}")
-    rows = [[int(text), material.captions[text]["text"], f"{first[text]:g}", f"{second[text]:g}"] for text in shown]
+    rows = [[text, material.captions[text]["text"], f"{first[text]:g}", f"{second[text]:g}"] for text in shown]
     return Table(["TEXT", "caption", f"rank under {before}", f"rank under {after}"], rows)
 
 

@@ -7,6 +7,7 @@ loses. What a study is and does stands in ``lab.studies``; this is its door.
 from __future__ import annotations
 
 import logging
+import os
 import sys
 import time
 from argparse import SUPPRESS, Namespace
@@ -42,7 +43,7 @@ log = logging.getLogger(__name__)
 #: Data sets whose name says nothing of the collection: that of the store does.
 ANY_COLLECTION = ("folder", "imported")
 #: More processes of one machine than this are a typing error.
-MOST_WORKERS = 256
+MOST_WORKERS = max(256, os.cpu_count() or 1)
 
 
 def run(
@@ -216,6 +217,7 @@ def _compare(arguments: Sequence[str]) -> int:
     add("--runs", type=Path, default=RUNS, help="directory of results (default: %(default)s)")
     how = "show so many captions of validation that the first wins by most, and so many that it loses"
     add("--captions", type=int, default=0, metavar="N", help=how)
+    add("--store", type=Path, metavar="FILE.zarr", help="that of --captions (default: the first study's)")
     given = parser.parse_args(arguments)
     if given.captions < 0:
         raise LabError(f"0 <= captions must hold, got --captions {given.captions}")
@@ -225,7 +227,7 @@ def _compare(arguments: Sequence[str]) -> int:
         first, *others = contenders(given.results, given.runs)
         if not others:
             raise LabError("--captions compares two results or more, got one: name another")
-        store = open_store(first.result["store"]["path"])
+        store = open_store(given.store or first.result["store"]["path"])
         for part in (part for other in others for part in captions(first, other, store, given.captions)):
             cli.say(part)
     return 0

@@ -22,6 +22,7 @@ from lab.embeddings import RaggedWords, Texts
 from lab.errors import LabError
 from lab.store import Store, thumbnails
 from lab.store.create import create_store
+from lab.store.damage import damaged
 from lab.store.ledger import Entry
 from lab.store.writer import FrameRow, StoreWriter
 
@@ -336,6 +337,15 @@ def test_a_chunk_that_was_cut_is_named(copy: Path, name: str) -> None:
     with pytest.raises(LabError) as error:
         open_store(copy).load("train")
     assert f"array '{name}' cannot be read (" in one_line(error)
+
+
+def test_what_a_kill_left_beside_chunks_is_no_damage(copy: Path) -> None:
+    """Under our names for files that are being written, and under zarr's, of stores that it wrote by itself."""
+    for name, tail in (("frames", "0"), ("frame_count", "")):
+        folder = copy / name / "c" / tail
+        for litter in (".0.ab12", "0.ab12.partial"):
+            (folder / litter).write_bytes(b"half")
+    assert list(damaged(open_store(copy))) == []
 
 
 def test_a_pipe_for_a_chunk_is_not_waited_for(copy: Path) -> None:

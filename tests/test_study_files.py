@@ -12,7 +12,7 @@ import pytest
 from lab import cli
 from lab.errors import LabError
 from lab.studies.files import STUDIES, read_study
-from lab.studies.setups import OBJECTIVES, digest
+from lab.studies.setups import OBJECTIVES, changes, digest
 from lab.studies.space import corners, points, read_range, size
 from lab.study import main
 
@@ -50,7 +50,7 @@ def read(folder: Path, text: str | bytes, *settings: str) -> Any:
         (b'head = "xpool"\ntrials = 1_000_000_000', "'trials' must be a whole number from 1 to 100000, got 1000000000"),
         (b'head = "xpool"\nseeds = 1_000_000_000', "'seeds' must be a whole number from 1 to 1000, got 1000000000"),
         (b'head = "xpool"\nstack = 1_000_000_000', "'stack' must be a whole number from 1 to 1000, got 1000000000"),
-        (b'head = "xpool"\nseed = 9_999_999_999_999_999_999', "'seed' must be a whole number from 0 to 10000000000"),
+        (b'head = "xpool"\nseed = 9_999_999_999_999_999_999', "'seed' must be a whole number from 0 to 92233720368547"),
         (b'head = "xpool"\nseconds = -1.0', "'seconds' must be a number > 0, got -1.0"),
         (b'head = "xpool"\nsampler = "tpa"', "'sampler' must be one of auto, tpe, random, gp, each, got 'tpa'"),
         (b'head = "xpool"\nobjective = "R1"', "'objective' must be one of gm(R@1,5,10), R@1"),
@@ -221,6 +221,21 @@ def test_more_trials_and_seeds_are_the_same_study_and_another_range_is_not(tmp_p
     assert digest(read(tmp_path, text, "trials=7", "seeds=9", "seconds=5").definition()) == key
     for changed in ("lr={log=[1e-5, 1e-2]}", "epochs=2", "dropout=0.1", "seed=1", "objective=R@1", "pruner=none"):
         assert digest(read(tmp_path, text, changed).definition()) != key
+
+
+def test_settings_keep_their_place_and_so_a_result_its_hash(tmp_path: Path) -> None:
+    """A finished grid is found again by its rows as they print: those of a command with --set, too."""
+    text = 'kind = "grid"\n[train]\nepochs = 2\nbatch = 32\n[[rows]]\nhead = "xpool"\ntrain.lr = 1e-4\n'
+    (row,) = read(tmp_path, text, "epochs=3", "warmup=0.1").rows
+    assert list(row.recipe.items()) == [("epochs", 3), ("batch", 32), ("warmup", 0.1), ("lr", 1e-4)]
+    (row,) = read(tmp_path, text, "lr=2e-4").rows
+    assert list(row.recipe.items()) == [("epochs", 2), ("batch", 32), ("lr", 2e-4)]
+
+
+def test_a_setting_that_becomes_empty_is_a_change() -> None:
+    one, other = ({"rows": [{"keywords": keywords}]} for keywords in ({}, {"hidden": []}))
+    assert list(changes(one, other)) == ["rows.0.keywords.hidden was nothing, is []"]
+    assert list(changes({"a": [1]}, {"a": []})) == ["a was nothing, is []", "a.0 was 1, is nothing"]
 
 
 OWN = """

@@ -337,7 +337,7 @@ def test_captions_that_one_study_wins_and_loses_are_of_validation(
         (["k1", "k2", "--captions", "-1"], "0 <= captions must hold, got --captions -1"),
         (
             ["k1", "old", "--captions", "1"],
-            "was made before ranks on 'val' were kept: delete its result.json and run the study again",
+            "was made before ranks on 'val' were kept: run the study anew under another name (--name)",
         ),
         (["k1", "other", "--captions", "1"], "have other captions: --captions compares studies on the same"),
     ],

@@ -29,8 +29,13 @@ def damaged(store: Store) -> Iterator[str]:
             continue
         wanted = prod(array.chunks) * array.dtype.itemsize
         for file in sorted((store.path / name / "c").rglob("*")):
-            if file.is_file() and not file.name.startswith(".") and (found := file.stat().st_size) != wanted:
+            if file.is_file() and not litter(file) and (found := file.stat().st_size) != wanted:
                 yield f"{file} is damaged, it has {found:,} bytes of {wanted:,}: {_remedy(store, name, file)}"
+
+
+def litter(file: Path) -> bool:
+    """Whether a kill left it while it was written: under our names for such files, or zarr's."""
+    return file.name.startswith(".") or file.suffix == ".partial"
 
 
 def _remedy(store: Store, name: str, file: Path) -> str:

@@ -46,8 +46,9 @@ def make_room(
             made[name][:] = values
         if modality == "frames":
             group.require_group("thumbnails")
-        for litter in path.glob(".zarr.json.*"):  # of a pass that was killed here; zarr warns of it at each listing
-            litter.unlink()
+        for pattern in (".zarr.json.*", "zarr.*.partial"):  # of a pass that was killed here; zarr warns at each listing
+            for litter in path.glob(pattern):
+                litter.unlink()
         sync(file for file in path.rglob("*") if file.is_dir())  # what the section tells of must outlast a power cut
         group.attrs.update({"passport": store.passport | {modality: dict(section)}})
         sync([path])

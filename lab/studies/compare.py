@@ -104,9 +104,11 @@ def captions(first: Contender, other: Contender, store: Store, most: int) -> lis
         ]
         for t in most_moved(ranks[1], ranks[0], most)
     ]
-    header = ["caption", "video", f"rank, {first.name}", f"rank, {other.name}"]
-    title = f"captions of validation that {first.home.name} ({first.name}) wins, and loses, by most against "
-    return [f"{title}{other.home.name} ({other.name}):", cli.table(header, rows) if rows else "none"]
+    labels = _labels([first.home, other.home])
+    mine_is, other_is = (f"{labels[each.home]} ({each.name})" for each in (first, other))
+    header = ["caption", "video", f"rank, {mine_is}", f"rank, {other_is}"]
+    title = f"captions of validation that {mine_is} wins, and loses, by most against {other_is}:"
+    return [title, cli.table(header, rows) if rows else "none"]
 
 
 def most_moved(before: NDArray[np.float64], after: NDArray[np.float64], most: int) -> list[int]:

@@ -133,11 +133,11 @@ def _set_row(table: dict[str, Any], key: str, value: Any) -> None:
     plain = key.removeprefix("train.")
     first, _, rest = key.partition(".")
     if plain in TRAIN_KEYS:
-        for part in (*rows, table):
-            if isinstance(part.setdefault("train", {}), dict):
-                part["train"].pop(plain, None)
-        if isinstance(table["train"], dict):
-            table["train"][plain] = value
+        for row in rows:
+            if isinstance(row.get("train"), dict):
+                row["train"].pop(plain, None)
+        if isinstance(table.setdefault("train", {}), dict):
+            table["train"][plain] = value  # in its place, if it has one: a result is found again by the settings' order
     elif first in names and rest:
         _set_search(names[first], rest, value)
     else:

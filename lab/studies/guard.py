@@ -52,7 +52,7 @@ class SealedStore(Store):
     """A store of which only ``train`` and ``val`` of one protocol can be read."""
 
     def __init__(self, store: Store, protocol: str | None = None) -> None:
-        self._store, self._sealed = store, True
+        self.__store, self.__sealed = store, True
         self.protocol = protocol or store.protocols[0]
         store.splits_of(self.protocol)  # so that an unknown one is told here
 
@@ -60,38 +60,38 @@ class SealedStore(Store):
         if name in GUARDED or name.startswith("_"):
             return super().__getattribute__(name)
         if name in TOLD:
-            return getattr(self._store, name)
+            return getattr(self.__store, name)
         raise SealedError(f"'{name}' of a store was asked for: a study loads a split, with store.load('train')")
 
     def unseal(self) -> Store:
         """The store itself, for the final step. Raises ``SealedError`` the second time."""
-        store, self._sealed = self._inner(), False
+        store, self.__sealed = self.__inner(), False
         return store
 
     def load(self, split: str, protocol: str | None = None, *given: Any, **options: Any) -> tuple[Texts, Videos]:
         """``train`` or ``val`` of the study's protocol; another protocol's could hold videos of this one's test."""
         if split not in SEEN or (protocol or self.protocol) != self.protocol:
             raise SealedError(f"split '{split}' of {protocol} is sealed: a study chooses on train and val")
-        return self._inner().load(split, self.protocol, *given, **options)
+        return self.__inner().load(split, self.protocol, *given, **options)
 
     @cached_property
     def videos(self) -> list[dict[str, Any]]:
         """The table, with held-out rows closed."""
-        return list(self._closed(self._inner().videos))
+        return list(self._closed(self.__inner().videos))
 
     @cached_property
     def captions(self) -> list[dict[str, Any]]:
         """The table, with held-out rows closed."""
-        return list(self._closed(self._inner().captions))
+        return list(self._closed(self.__inner().captions))
 
     def array(self, name: str) -> Any:
         """An array's shape and type."""
-        return HeldOutArray(name, self._inner().array(name))
+        return HeldOutArray(name, self.__inner().array(name))
 
-    def _inner(self) -> Store:
-        if not self._sealed:
+    def __inner(self) -> Store:
+        if not self.__sealed:
             raise SealedError("the final step has begun: nothing can be chosen any more")
-        return self._store
+        return self.__store
 
     def _closed(self, rows: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for row in rows:

@@ -150,8 +150,8 @@ def read_ranks(home: Path, row: int, split: str = "test") -> Ranks:
         with np.load(io.BytesIO((home / "ranks.npz").read_bytes()), allow_pickle=False) as arrays:
             if of and f"{of}video" not in arrays:
                 raise LabError(
-                    f"{home} was made before ranks on '{split}' were kept: delete its result.json and run the study "
-                    "again, which reads the runs that it has, and test once more"
+                    f"{home} was made before ranks on '{split}' were kept: run the study anew under another name "
+                    "(--name), which reads test once more"
                 )
             ranks, video, caption = (arrays[f"{of}{name}"] for name in (f"t2v_{row}", "video", "caption"))
         if ranks.ndim != 2 or not ranks.shape[1:] == video.shape == caption.shape:

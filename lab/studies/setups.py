@@ -109,7 +109,7 @@ class Study:
     preset: str = _word(DEFAULT, PRESETS)
     stack: int = _count(1, 1, 1_000)
     seeds: int = _count(3, 1, 1_000)
-    seed: int = _count(0, 0, 10**18)
+    seed: int = _count(0, 0, 2**63 - 1_001)  # torch takes 63 bits, and final seeds are counted on from it
     sweep: str = _word(SWEEPS[0], SWEEPS, ("sweep",))
     inserted: tuple[int, ...] = _key(tuple(range(11)), "a list of whole numbers >= 0", _counts, ("sweep",))
     draws: int = _count(5, 1, 1_000, ("sweep",))
@@ -166,7 +166,7 @@ def changes(theirs: Mapping[str, Any], mine: Mapping[str, Any]) -> Iterator[str]
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The values of tables and lists by dotted keys, such as ``rows.1.recipe.batch``."""
-    if isinstance(value, dict | list):
+    if isinstance(value, dict) or (isinstance(value, list) and value):
         for key, inner in value.items() if isinstance(value, dict) else enumerate(value):
             yield from _flat(inner, f"{prefix}.{key}" if prefix else str(key))
     else:
