@@ -294,6 +294,21 @@ def test_lsmdc_keeps_every_sentence_and_dotted_ids(tmp_path: Path) -> None:
     assert "lsmdc train: expected 2 videos and 101,079 captions, found 2 and 2" in collection.notes
 
 
+def test_captions_that_hold_nothing_leave_videos_without(tmp_path: Path) -> None:
+    msvd_xpool(tmp_path)
+    put_json(tmp_path / "data" / "MSVD" / "captions_msvd.json", {})
+    notes = get_dataset("msvd").read(tmp_path).notes
+    assert "4 videos have no caption: -a_b_1_2, b_3_4, _c_5_6, d_7_8" in notes
+
+
+def test_a_file_under_its_other_name_is_held_against_the_published_one(tmp_path: Path) -> None:
+    lsmdc(tmp_path)
+    test = tmp_path / "LSMDC16_challenge_1000_publictect.csv"
+    test.rename(tmp_path / "LSMDC16_challenge_1000_publictest.csv")
+    notes = get_dataset("lsmdc").read(tmp_path).notes
+    assert any("publictest.csv" in note and "is not the published file" in note for note in notes)
+
+
 def test_lsmdc_is_had_from_its_owners_and_lines_are_checked(tmp_path: Path) -> None:
     assert get_dataset("lsmdc").sources == ()
     with pytest.raises(

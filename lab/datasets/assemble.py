@@ -90,7 +90,7 @@ def assemble(
             bare.append(key)
     if empty:
         told.append(f"{len(empty):,} captions are empty and left out: {some(empty)}")
-    if bare and captions:
+    if bare and (captions or expected):  # of a folder without captions it was said already
         told.append(f"{len(bare):,} videos have no caption: {some(bare)}")
     strays = [key for key in captions if key not in videos]
     if strays:

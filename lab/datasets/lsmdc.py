@@ -14,16 +14,12 @@ from lab.datasets.reading import read_text
 from lab.datasets.tree import Tree
 from lab.errors import LabError
 
-_TEST = "LSMDC16_challenge_1000_publictect.csv"  # so it is published
+_TEST = ("LSMDC16_challenge_1000_publictect.csv", "LSMDC16_challenge_1000_publictest.csv")  # the first as published
 _FIELDS = 6  # clip, two aligned times, two extracted times, sentence
 
 
 def _listing(tree: Tree) -> Listing:
-    wanted = (
-        ["LSMDC16_annos_training.csv"],
-        ["LSMDC16_annos_val.csv"],
-        [_TEST, "LSMDC16_challenge_1000_publictest.csv"],
-    )
+    wanted = (["LSMDC16_annos_training.csv"], ["LSMDC16_annos_val.csv"], _TEST)
     paths = tree.require(*wanted, where=LSMDC.instructions)
     rows = {part: _read_rows(path) for part, path in zip(PARTS, paths, strict=True)}
     lists = {part: dict.fromkeys(key for key, _ in found) for part, found in rows.items()}
@@ -63,10 +59,10 @@ LSMDC = Published(
     # rows are published; the numbers of distinct clips in train and val are not
     expected={"lsmdc": {"train": (None, 101079), "val": (None, 7408), "test": (1000, 1000)}},
     listing=_listing,
-    md5s={_TEST: ("645ee13807969918b173a6ef43e482d7",)},
+    md5s=dict.fromkeys(_TEST, ("645ee13807969918b173a6ef43e482d7",)),
     suffixes=(".avi", ".mp4"),
     instructions=(
         "LSMDC is not public: sign the form at https://sites.google.com/site/describingmovies/download, then put "
-        f"LSMDC16_annos_training.csv, LSMDC16_annos_val.csv, {_TEST} and the clips (<movie>/<clip>.avi) into the root"
+        f"LSMDC16_annos_training.csv, LSMDC16_annos_val.csv, {_TEST[0]} and the clips (<movie>/<clip>.avi) into the root"
     ),
 )
