@@ -63,6 +63,7 @@ LSMDC = Published(
     suffixes=(".avi", ".mp4"),
     instructions=(
         "LSMDC is not public: sign the form at https://sites.google.com/site/describingmovies/download, then put "
-        f"LSMDC16_annos_training.csv, LSMDC16_annos_val.csv, {_TEST[0]} and the clips (<movie>/<clip>.avi) into the root"
+        f"LSMDC16_annos_training.csv, LSMDC16_annos_val.csv, {_TEST[0]} and the clips (<movie>/<clip>.avi) into "
+        "the root"
     ),
 )
