@@ -133,8 +133,6 @@ def told_frames(store: Store, texts: Texts, videos: Videos) -> tuple[NDArray[np.
         np.array([nowhere[end] if store.captions[row][end] is None else store.captions[row][end] for row in rows])
         for end in ("start_s", "end_s")
     )
-    if videos.frame_mask is None:
-        raise ValueError("Videos make a mask where none is given")
     real = videos.frame_mask.cpu().numpy()[video]
     return real & within((start_s[:, None], end_s[:, None]), store.frame_times_s(gallery)[video]), real
 
@@ -151,7 +149,7 @@ def own_frame_weights(head: nn.Module, texts: Texts, videos: Videos) -> NDArray[
 
     Raises ``LabError`` where they are no weights: rows must sum to one over real frames.
     """
-    if texts.video is None or videos.frame_mask is None:
+    if texts.video is None:
         raise ValueError("texts must name their videos")
     device = next((parameter.device for parameter in head.parameters()), videos.frames.device)
     owner = texts.video.to("cpu")

@@ -197,8 +197,9 @@ def learns(head: nn.Module, recipe: Recipe) -> bool:
 
 
 def _require(store: Store, name: str, head: nn.Module) -> None:
-    for what, option in (("words", "text"), ("audio", "audio")):
-        if getattr(head, f"needs_{what}", False) and option not in store.passport:
+    needs = Needs.of(head)
+    for what, option, reads in (("words", "text", needs.words), ("audio", "audio", needs.audio is not None)):
+        if reads and option not in store.passport:
             raise LabError(
                 f"{store.path} holds no {what}, which '{name}' reads: add them with "
                 f"{pass_command(store, option)}, or leave '{name}' out"
