@@ -127,6 +127,12 @@ def test_what_is_not_known_is_empty_and_units_are_told() -> None:
         tidy.rows([1.0, 2.0], ("k", [1]))
 
 
+@pytest.mark.parametrize("end", ["\n", "\r", "\r\n", "\f", "\v", "\x85", "\u2028", "\u2029"])
+def test_a_line_break_of_a_caption_breaks_no_row(end: str) -> None:
+    text = tidy.csv([{"caption": f"a dog{end}barks", "rank": 2}])
+    assert text.splitlines() == ["caption,rank", '"a dog, barks",2']
+
+
 def figures(*arguments: object) -> int:
     return cli.run(main, [str(argument) for argument in arguments])
 

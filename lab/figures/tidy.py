@@ -60,7 +60,7 @@ def csv(rows: Sequence[Row]) -> str:
 
 def _cell(value: Any) -> Any:
     if isinstance(value, str):
-        return value.replace("\n", ", ")  # two lines of a label
+        return ", ".join(value.splitlines())  # two lines of a label; other line breaks part rows in some readers
     return "" if value is None or (isinstance(value, float) and math.isnan(value)) else value
 
 
