@@ -155,3 +155,36 @@ def test_the_command_writes_csv_beside_the_figure(
     assert style.save(drawn, tmp_path / "all", "heads", csv=True) == tuple(
         tmp_path / "all" / f"heads.{kind}" for kind in ("png", "pdf", "csv")
     )
+
+
+@pytest.mark.parametrize(
+    "there",
+    [
+        "row,notes\nmean,mine\n",
+        "place,row,head\n1,a,b\n",
+        "row;head;split\n",  # a spreadsheet's, who knows with what in it
+        "only a line",
+        b"\xff\xfe\x00" * 9000,
+    ],
+)
+def test_a_table_that_is_not_the_figures_is_not_overwritten(
+    there: str | bytes, path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, content = tmp_path / "out", there.encode() if isinstance(there, str) else there
+    out.mkdir()
+    (out / "heads.csv").write_bytes(content)
+    asked = ["heads", "--store", path, "--runs", tmp_path / "none", "--out", out, "--page"]
+    assert figures(*asked, "--csv") == 2
+    told = f"--csv must not overwrite {out}/heads.csv, which is no table of this figure: give another --out"
+    assert told in capsys.readouterr().err
+    assert [file.name for file in out.iterdir()] == ["heads.csv"]
+    assert (out / "heads.csv").read_bytes() == content
+    assert figures(*asked) == 0  # without --csv it is in nobody's way
+    assert (out / "heads.csv").read_bytes() == content
+
+
+@pytest.mark.parametrize("there", ["row,head,of,before\nmean,b,c,d\n", "\ufeffrow,head\r\n", "row,head", "", "\n"])
+def test_the_figures_own_table_is_written_anew(there: str, tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text(there, encoding="utf-8", newline="")
+    style.save(style.new(1, 1, table=[{"row": "mean", "head": "mean", "value": 2}]), tmp_path, "mine", True, csv=True)
+    assert (tmp_path / "mine.csv").read_text() == "row,head,value\nmean,mean,2\n"

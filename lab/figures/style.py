@@ -23,6 +23,7 @@ from matplotlib.text import Text
 from PIL import Image
 
 from lab.atomic import replace_bytes
+from lab.errors import LabError
 from lab.figures import letters, room, tidy
 
 #: One colour a head, the same in every figure; ``OTHER`` for heads of your own, see ``own``.
@@ -211,8 +212,12 @@ def own(name: str) -> int:
 def save(figure: Figure, directory: Path, name: str, page: bool = False, csv: bool = False) -> tuple[Path, ...]:
     """Writes ``name.pdf`` and ``name.png``, for a ``page`` a small PNG alone; the same figure gives the same bytes.
 
-    ``csv``: and what it shows as ``name.csv``, unless that is pictures alone.
+    ``csv``: and what it shows as ``name.csv``, unless that is pictures alone. Raises ``LabError`` where that would take
+    the place of a file that is no table of this figure, of which nothing is written then.
     """
+    numbers = directory / f"{name}.csv"
+    if csv and figure.table and tidy.foreign(numbers, figure.table):
+        raise LabError(f"--csv must not overwrite {numbers}, which is no table of this figure: give another --out")
     directory.mkdir(parents=True, exist_ok=True)
     files = {"png": few_colours(png(figure, PAGE_DPI)) if page else png(figure)}
     if not page:

@@ -9,6 +9,7 @@ import csv as table
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -56,6 +57,19 @@ def csv(rows: Sequence[Row]) -> str:
     writer.writeheader()
     writer.writerows({key: _cell(value) for key, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def foreign(file: Path, rows: Sequence[Row]) -> bool:
+    """Whether a file is another's: its first two columns are not those of the rows, which stay from version to version.
+
+    Where there is none, or nothing in it, nothing would be lost. One that a spreadsheet wrote again with other
+    separators counts as another's too. Raises ``OSError`` for what cannot be read.
+    """
+    if not file.exists():
+        return False
+    with file.open(encoding="utf-8-sig", errors="replace") as stream:
+        header = stream.readline(1000).strip()
+    return bool(header) and header.split(",")[:2] != list(rows[0])[:2]
 
 
 def _cell(value: Any) -> Any:
