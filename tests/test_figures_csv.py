@@ -188,3 +188,21 @@ def test_the_figures_own_table_is_written_anew(there: str, tmp_path: Path) -> No
     (tmp_path / "mine.csv").write_text(there, encoding="utf-8", newline="")
     style.save(style.new(1, 1, table=[{"row": "mean", "head": "mean", "value": 2}]), tmp_path, "mine", True, csv=True)
     assert (tmp_path / "mine.csv").read_text() == "row,head,value\nmean,mean,2\n"
+
+
+def test_numbers_of_an_earlier_figure_are_told_of(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    def saved(value: float | None, **options: bool) -> list[str]:
+        caplog.clear()
+        table = [] if value is None else [{"row": "mean", "head": "mean", "value": value}]
+        style.save(style.new(1, 1, table=table), tmp_path, "heads", page=True, **options)
+        return [record.getMessage() for record in caplog.records]
+
+    assert saved(1.0) == saved(2.0, csv=True) == saved(2.0) == []  # none is there, written, still true
+    before = (tmp_path / "heads.csv").read_bytes()
+    assert saved(3.0) == ["heads.csv is of an earlier figure: --csv writes it anew"]
+    assert saved(None, csv=True) == ["heads.csv is of an earlier figure: this one has no numbers"] == saved(None)
+    assert (tmp_path / "heads.csv").read_bytes() == before
+    assert saved(3.0, csv=True) == []
+    assert (tmp_path / "heads.csv").read_bytes() != before
+    (tmp_path / "heads.csv").write_text("notes,of mine\n")
+    assert saved(3.0) == []  # no figure's

@@ -123,6 +123,7 @@ RC: Any = {  # a literal of its 300 keys is what matplotlib would have
     "text.parse_math": False,  # a caption may hold a dollar sign
 }
 
+log = logging.getLogger(__name__)
 
 Arguments = ParamSpec("Arguments")
 
@@ -213,7 +214,8 @@ def save(figure: Figure, directory: Path, name: str, page: bool = False, csv: bo
     """Writes ``name.pdf`` and ``name.png``, for a ``page`` a small PNG alone; the same figure gives the same bytes.
 
     ``csv``: and what it shows as ``name.csv``, unless that is pictures alone. Raises ``LabError`` where that would take
-    the place of a file that is no table of this figure, of which nothing is written then.
+    the place of a file that is no table of this figure, of which nothing is written then. Without ``csv`` the numbers
+    of an earlier figure stay, of which a line warns.
     """
     numbers = directory / f"{name}.csv"
     if csv and figure.table and tidy.foreign(numbers, figure.table):
@@ -224,6 +226,9 @@ def save(figure: Figure, directory: Path, name: str, page: bool = False, csv: bo
         files["pdf"] = _bytes(figure, "pdf", metadata={"CreationDate": None, "ModDate": None})
     if csv and figure.table:
         files["csv"] = tidy.csv(figure.table).encode()
+    elif tidy.former(numbers, figure.table):
+        anew = "--csv writes it anew" if figure.table else "this one has no numbers"
+        log.warning("%s is of an earlier figure: %s", numbers.name, anew)
     for kind, blob in files.items():
         replace_bytes(directory / f"{name}.{kind}", blob)
     return tuple(directory / f"{name}.{kind}" for kind in files)

@@ -62,14 +62,19 @@ def csv(rows: Sequence[Row]) -> str:
 def foreign(file: Path, rows: Sequence[Row]) -> bool:
     """Whether a file is another's: its first two columns are not those of the rows, which stay from version to version.
 
-    Where there is none, or nothing in it, nothing would be lost. One that a spreadsheet wrote again with other
-    separators counts as another's too. Raises ``OSError`` for what cannot be read.
+    Where there is none, or nothing in it, nothing would be lost; without rows it cannot be known. One that a
+    spreadsheet wrote again with other separators counts as another's. Raises ``OSError`` for what cannot be read.
     """
     if not file.exists():
         return False
     with file.open(encoding="utf-8-sig", errors="replace") as stream:
         header = stream.readline(1000).strip()
-    return bool(header) and header.split(",")[:2] != list(rows[0])[:2]
+    return bool(rows and header) and header.split(",")[:2] != list(rows[0])[:2]
+
+
+def former(file: Path, rows: Sequence[Row]) -> bool:
+    """Whether a file is a table of the same figure, and has other rows than it has now."""
+    return file.is_file() and not foreign(file, rows) and file.read_bytes() != csv(rows).encode()
 
 
 def _cell(value: Any) -> Any:
