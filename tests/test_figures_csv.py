@@ -133,6 +133,14 @@ def test_a_line_break_of_a_caption_breaks_no_row(end: str) -> None:
     assert text.splitlines() == ["caption,rank", '"a dog, barks",2']
 
 
+@pytest.mark.parametrize("text", ["=2+3", "+1", "-1 dog", "@home", "'=1", " a  dog "])
+def test_texts_are_verbatim(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert read(tidy.csv([{"caption": text, "value": -1.5}])) == [{"caption": text, "value": "-1.5"}]
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    assert "(texts as they are: import them as text)" in " ".join(capsys.readouterr().out.split())
+
+
 def figures(*arguments: object) -> int:
     return cli.run(main, [str(argument) for argument in arguments])
 

@@ -77,7 +77,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     add("--trust", action="append", default=[], metavar="NAME", help="let a run use this class of your own")
     add("--out", type=Path, default=Path("figures"), help="where files go (default: %(default)s)")
     add("--page", action="store_true", help="small PNGs for a page, of few colours, and no PDF")
-    add("--csv", action="store_true", help="write the numbers that a figure shows as NAME.csv beside it")
+    beside = "write the numbers that a figure shows as NAME.csv beside it (texts as they are: import them as text)"
+    add("--csv", action="store_true", help=beside)
     given = parser.parse_args(argv)
     if given.list:
         cli.say(cli.table(["figure", "what it shows"], [[name, about(name)] for name in EVERY]))

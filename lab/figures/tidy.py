@@ -1,6 +1,9 @@
 """The numbers behind a figure as a table, for those who draw it in a style of their own: an observation a row.
 
 Columns have names with units; ``unit`` is that of ``value``, ``low`` and ``high``, where a metric has them.
+
+In a file texts stand as they are, but for their line breaks: a spreadsheet takes one that begins with = + - or @ for a
+formula, unless it imports the column as text.
 """
 
 from __future__ import annotations
