@@ -12,7 +12,7 @@ from pictured import A, D, F, make
 
 from lab import cli
 from lab.choose import plain_heads
-from lab.figures import FIGURES, Material, heads, style, tidy
+from lab.figures import FIGURES, Material, heads, space, style, tidy
 from lab.figures.__main__ import main
 from lab.heads import build_head
 from lab.significance import Interval
@@ -22,9 +22,9 @@ from lab.store import open_store
 COLUMNS = {
     "heads": ("row head split metric unit value low high confidence queries videos", 6 * 3),
     "strips": ("video caption start_s end_s head rank frame time_s weight", 2 * 2 * 4 * F),
-    "words": ("place word share meaning frame time_s value", 4 * F),
+    "words": ("place word share meaning head video caption frame time_s value", 4 * F),
     "topk_positions": ("frames position share", 2 * F),
-    "best_k": ("k_frames pairs", F),
+    "best_k": ("k_frames pairs share", F),
     "recall_over_k": ("curve k_frames_averaged metric unit value low high confidence queries videos", F + 1),
     "recall_over_temperature": (
         "curve temperature_of_the_softmax_over_cosines metric unit value low high confidence queries videos", 11 + 2,
@@ -33,10 +33,10 @@ COLUMNS = {
     "attention_truth": ("head metric unit value low high confidence queries videos", 6 + 1),
     "sound": ("head captions metric unit value low high confidence queries videos", 7 * 2),
     "fusion_weight": ("curve weight_of_the_sound metric unit value low high confidence queries videos", 3 * 15),
-    "rank_pairs": ("head caption rank", 4 * 20),
-    "misses": ("caption video rank found_first", 4),
+    "rank_pairs": ("head caption row rank", 4 * 20),
+    "misses": ("caption video head rank found_first", 4),
     "by_length": ("by group head metric unit value low high confidence queries videos", 2 * 6),
-    "space": ("kind first_component second_component picked_out", 20 + 9 * F + 4),
+    "space": ("kind first_component second_component video picked_out", 20 + 9 * F + 4),
 }  # fmt: skip
 
 
@@ -97,6 +97,10 @@ def test_what_is_written_is_what_is_drawn(material: Material) -> None:
     cloud = next(line for line in figure.axes[0].lines if len(line.get_xdata()) == len(texts))
     assert [row["first_component"] for row in texts] == list(cloud.get_xdata())
     assert sum(row["picked_out"] is not None for row in texts) == 2 * 6
+    figure = FIGURES["best_k"](material)
+    bars = [bar.get_height() for bar in figure.axes[0].patches]
+    assert [float(row["share"]) for row in read(tidy.csv(figure.table))] == bars
+    assert sum(bars) == pytest.approx(1)
 
 
 def test_strips_write_the_weights_of_the_heads(material: Material) -> None:
@@ -111,6 +115,31 @@ def test_strips_write_the_weights_of_the_heads(material: Material) -> None:
             if seen:
                 assert sum(row["weight"] for row in seen) == pytest.approx(1, abs=1e-5)
                 assert [row["time_s"] for row in seen] == [i / 2 for i in range(len(seen))]
+
+
+def test_a_number_says_of_which_head_video_and_caption_it_is(material: Material, path: Path) -> None:
+    best = max(material.heads, key=lambda label: material.interval(label).value)
+    assert {row["head"] for row in FIGURES["misses"](material).table} == {best}
+    plain = Material(material.store, {"mean": material.heads["mean"].head})
+    for one, head in ((material, "mgfi"), (plain, None)):
+        (of,) = {(row["video"], row["caption"], row["head"]) for row in FIGURES["words"](one).table}
+        texts = [text for text, row in enumerate(one.captions) if row["text"] == of[1]]
+        assert of[0] in {one.video_id(one.target[text]) for text in texts}
+        assert of[2] == head
+    for row in FIGURES["rank_pairs"](material).table:
+        caption = material.store.captions[row["row"]]
+        assert row["caption"] == caption["text"]
+        assert caption["splits"] == {"made": "val"}
+        text = material.bare[0].rows.tolist().index(row["row"])
+        assert row["rank"] == material.ranks(row["head"])[text]
+
+
+def test_videos_picked_out_with_one_caption_differ() -> None:
+    picked = [space.Picked(np.array([i]), np.array([i, i + 2]), name, "a dog") for i, name in enumerate(("v1", "v2"))]
+    figure = space.joint_map(np.eye(3, 2), np.ones((5, 2)), (0.5, 0.2), picked)
+    videos = {kind: [row["video"] for row in figure.table if row["kind"] == kind] for kind in ("text", "frame")}
+    assert videos == {"text": ["v1", "v2", None], "frame": ["v1", "v2", "v1", "v2", None]}
+    assert [row["picked_out"] for row in figure.table if row["video"] is not None] == ["a dog"] * 6
 
 
 def test_what_is_not_known_is_empty_and_units_are_told() -> None:

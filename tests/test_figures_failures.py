@@ -9,7 +9,7 @@ import pytest
 from matplotlib.figure import Figure
 from pictured import D, jpeg, leaving, make, texts_of
 
-from lab.figures import NoData, failures, style
+from lab.figures import NoData, failures
 from lab.figures.material import Material
 from lab.heads import build_head
 from lab.store import open_store
@@ -61,7 +61,7 @@ def test_a_split_without_a_miss_says_so(material: Material) -> None:
 
 def test_frames_of_any_shape_are_whole_and_long_captions_stay_on_the_paper() -> None:
     miss = failures.Miss("a word " * 99, "v" * 200, 9.0, [jpeg(1)] * 30, "w" * 200, [])
-    figure = failures.missed([miss, miss], style.colour("mean"))
+    figure = failures.missed([miss, miss], "mean")
     assert not leaving(figure, list(texts_of(figure)))
     assert len(figure.axes[0].images) == 2 * failures.SHOWN
     left, right, low, high = figure.axes[0].images[0].get_extent()

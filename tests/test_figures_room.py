@@ -106,7 +106,7 @@ CROWDED: dict[str, Callable[[], Figure]] = {
         range(11), {name: np.full((11, 2), 50.0 + i) for i, name in enumerate(ROWS)}, dict.fromkeys(ROWS, "topk")
     ),
     "misses": lambda: failures.missed(
-        [failures.Miss(text, "v" * 300, 9.0, PICTURES, text, []) for text in CAPTIONS], "#000000", "source"
+        [failures.Miss(text, "v" * 300, 9.0, PICTURES, text, []) for text in CAPTIONS], "mean", "source"
     ),
     "by_length": lambda: dots.grouped(
         {
@@ -125,7 +125,7 @@ CROWDED: dict[str, Callable[[], Figure]] = {
     "clips": lambda: clips.sheet([clips.Row(PICTURES, [(text, [True] * 12, True) for text in CAPTIONS])]),
     "space": lambda: space.joint_map(
         RNG.normal(size=(9, 2)), RNG.normal(size=(9, 2)), (0.2, 0.1),
-        [space.Picked(np.array([0]), np.array([1]), text, PICTURES) for text in CAPTIONS],
+        [space.Picked(np.array([0]), np.array([1]), "v", text, PICTURES) for text in CAPTIONS],
     ),
 }  # fmt: skip
 

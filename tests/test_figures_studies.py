@@ -260,16 +260,21 @@ def test_the_numbers_behind_each_figure_are_the_studies(studies: Studies, drawn:
             told, found = row[split]["R@5"], grid[row["name"], name, "R@5"]
             assert (found["value"], found["low"], found["unit"]) == (told["mean"], told["low"], "%")
     assert {row["setting"]: row["share"] for row in tables["importance"]} == {"lr": 0.8, "dropout": 0.2}
-    assert [(row["trial"], row["value"]) for row in tables["history"]] == [
+    *tried, base = tables["history"]
+    assert [(row["trial"], row["value"]) for row in tried] == [
         (trial.number, trial.value) for trial in by_name["search-made"].trials
     ]
-    assert set(tables["history"][0]) >= {"state", "metric", "unit", "lr", "dropout"}
+    assert set(tried[0]) >= {"state", "metric", "unit", "lr", "dropout"}
+    dashed = next(line for line in drawn["history"].axes[0].lines if line.get_linestyle() == "--")
+    assert (base["state"], base["trial"], base["row"], base["head"]) == ("baseline", None, "mean", "mean")
+    assert [base["value"]] * 2 == list(dashed.get_ydata())
+    assert base["metric"] == tried[0]["metric"]
     drawn_of = by_name["longer-made"].result["sweep"]["rows"]["topk"]["MdR"]
     of_topk = [row for row in tables["diversity"] if row["row"] == "topk"]
     assert [(row["inserted_videos"], row["draw"]) for row in of_topk] == [(n, d) for n in (0, 1, 3) for d in (1, 2)]
     assert [row["median_rank"] for row in of_topk] == [value for draws in drawn_of for value in draws]
-    tried = {row["setting_value"]: row["value"] for row in tables["plateau"]}
-    assert tried == {each.settings["top_k"]: each.value for each in by_name["pooling-made"].trials}
+    settings = {row["setting_value"]: row["value"] for row in tables["plateau"]}
+    assert settings == {each.settings["top_k"]: each.value for each in by_name["pooling-made"].trials}
     assert {row["trained"] for row in tables["published"]} > {"frozen features, this lab", "fine-tuned end to end"}
 
 

@@ -36,19 +36,25 @@ class Miss:
 
 
 @style.styled
-def missed(misses: Sequence[Miss], colour: str, source: str = "") -> Figure:
-    """A row a caption: on the left its own video, on the right the one that ranks first."""
+def missed(misses: Sequence[Miss], head: str, source: str = "") -> Figure:
+    """A row a caption: on the left its own video, on the right the one that ranks first under the head."""
     side = _HALF / SHOWN
     high = side * max(min(1.0, pictures.shape(seen)) for miss in misses for seen in (miss.own, miss.first))
     height = _CAPTION + high + _NAME + _GAP
-    table = [{"caption": one.caption, "video": one.video, "rank": one.rank, "found_first": one.found} for one in misses]
+    table = [
+        {"caption": one.caption, "video": one.video, "head": head, "rank": one.rank, "found_first": one.found}
+        for one in misses
+    ]
     figure, axes, top = pictures.sheet(height * len(misses), source, table)
     for miss in misses:
         caption = room.cut(f"“{miss.caption}”", style.TEXT - 0.45, 8)
         axes.text(0.06, top - 0.6 * _CAPTION, caption, fontsize=8, va="center", style="italic")
         own, first = f"its own video, {miss.video}: rank {miss.rank:g}", f"found first: {miss.found}"
         below = top - _CAPTION - high
-        for left, seen, told, edge in ((0.05, miss.own, own, style.TRUTH), (3.55, miss.first, first, colour)):
+        for left, seen, told, edge in (
+            (0.05, miss.own, own, style.TRUTH),
+            (3.55, miss.first, first, style.colour(head)),
+        ):
             chosen = [seen[i] for i in pictures.spread(len(seen), SHOWN)]
             pictures.row(axes, chosen, left, below + high, side, high)
             axes.add_patch(Rectangle((left + 0.01, below - 0.035), _HALF - 0.02, 0.03, color=edge, lw=0))
@@ -82,7 +88,7 @@ def misses(material: Material, most: int = 4) -> Figure:
     if not any(len(miss.own) + len(miss.first) for miss in found):
         raise NoData(f"no video of this split of {material.store.path} has thumbnails")
     told = f"the worst ranks under {label} among {len(material.video_rows)} videos, one a video; {BARS}"
-    return missed(found, style.colour(label), f"{material.source(label)}\n{told}")
+    return missed(found, label, f"{material.source(label)}\n{told}")
 
 
 def by_length(material: Material) -> Figure:

@@ -38,9 +38,12 @@ def position_histogram(chosen: NDArray[Any], expected: NDArray[Any], top_k: int,
 def best_k_histogram(best: NDArray[Any], frames: int, source: str = "") -> Figure:
     """For how many ground-truth pairs each k (from 1 to ``frames``) gives the highest similarity; ``best`` is (T,)."""
     counts, values = np.bincount(best, minlength=frames + 1)[1:], range(1, frames + 1)
-    figure = style.new(style.COLUMN, 1.75, source, tidy.rows(counts, ("k_frames", values), leaf="pairs"))
+    shares = counts / len(best)
+    told = zip(values, counts.tolist(), shares.tolist(), strict=True)
+    table = [{"k_frames": k, "pairs": pairs, "share": share} for k, pairs, share in told]
+    figure = style.new(style.COLUMN, 1.75, source, table)
     axes = figure.subplots()
-    axes.bar(values, counts / len(best), width=0.8, color=style.colour("topk"))
+    axes.bar(values, shares, width=0.8, color=style.colour("topk"))
     axes.axvline(median := float(np.median(best)), color="black", lw=1, ls="--")
     marks.note(axes, f"median {median:g}", (median, 1), (4, -2), xycoords=("data", "axes fraction"), va="top")
     axes.set(xlabel="k that a pair of text and video likes best", ylabel="share of pairs", xlim=(0.4, frames + 0.6))

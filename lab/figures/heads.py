@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from matplotlib.ticker import NullFormatter
 from numpy.typing import NDArray
 from torch import nn
 
-from lab.figures import room, style, tidy
+from lab.figures import room, style
 from lab.figures.dots import Row, grouped, row_dots
 from lab.figures.material import METRICS, Material, NoData, interval
 from lab.figures.style import Figure
@@ -23,14 +23,24 @@ from lab.similarity import similarity_matrix
 
 @style.styled
 def rank_against_rank(
-    first: NDArray[Any], others: Mapping[str, NDArray[Any]], label: str, gallery: int, source: str = ""
+    first: NDArray[Any],
+    others: Mapping[str, NDArray[Any]],
+    label: str,
+    gallery: int,
+    source: str = "",
+    captions: Sequence[Mapping[str, Any]] = (),
 ) -> Figure:
     """The rank (T,) of each query under other heads, over its rank under the head ``label``; a panel a head.
 
     A point is a query, moved by a little chance so that equal ones do not hide each other. Below the diagonal the head
-    of the panel does better.
+    of the panel does better. ``captions`` (T,): what the table says of each query, its text, say.
     """
-    table = tidy.rows({label: first, **others}, "head", ("caption", range(len(first))), leaf="rank")
+    asked = captions or [{}] * len(first)
+    table = [
+        {"head": head} | dict(query) | {"rank": rank}
+        for head, found in {label: first, **others}.items()
+        for query, rank in zip(asked, found.tolist(), strict=True)
+    ]
     figure = style.new(style.TEXT, 2.5, source, table)
     panels = figure.subplots(1, len(others), sharey=True, squeeze=False)[0]
     ends = (0.75, gallery * 1.35)
@@ -109,10 +119,14 @@ def rank_pairs(material: Material) -> Figure:
     if not others:
         raise NoData("one head alone has none to be held against: give a second --run")
     panels = {label: material.ranks(label) for label in others}
+    rows = material.bare[0].rows
+    stored = rows.tolist() if rows is not None else [None] * len(material.captions)
+    captions = [{"caption": one["text"], "row": row} for one, row in zip(material.captions, stored, strict=True)]
     return rank_against_rank(
         material.ranks(base),
         panels,
         base,
         len(material.video_rows),
         f"{material.source(base, *others)}\nshaded: the panel's head is better; points are moved by a little chance",
+        captions,
     )

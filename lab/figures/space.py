@@ -23,10 +23,11 @@ WIDE = 3.2
 
 @dataclass(frozen=True)
 class Picked:
-    """A video that is picked out: which of the texts and of the frames are its own, a caption, and some JPEGs."""
+    """A video that is picked out: which of the texts and frames are its own, its name, a caption, and some JPEGs."""
 
     texts: NDArray[Any]
     frames: NDArray[Any]
+    video: str
     caption: str
     pictures: Sequence[bytes] = ()
 
@@ -45,9 +46,12 @@ def joint_map(
     """
     table: list[tidy.Row] = []
     for kind, points in (("text", texts), ("frame", frames)):
-        owner = {int(i): one.caption for one in picked for i in getattr(one, f"{kind}s")}
+        owner = {
+            int(i): {"video": one.video, "picked_out": one.caption} for one in picked for i in getattr(one, f"{kind}s")
+        }
         table += [
-            {"kind": kind, "first_component": x, "second_component": y, "picked_out": owner.get(i)}
+            {"kind": kind, "first_component": x, "second_component": y}
+            | owner.get(i, {"video": None, "picked_out": None})
             for i, (x, y) in enumerate(points.tolist())
         ]
     figure = style.new(style.TEXT, 3.6, source, table)
@@ -102,7 +106,7 @@ def space(material: Material, picked: int = PICKED, seed: int = 0) -> Figure:
     for video in chosen.tolist():
         row, mine = int(material.video_rows[video]), np.flatnonzero(material.target == video)
         caption, seen = material.captions[mine[0]]["text"], material.store.thumbnails(row)
-        shown.append(Picked(mine, np.flatnonzero(owner == video), caption, seen))
+        shown.append(Picked(mine, np.flatnonzero(owner == video), material.video_id(video), caption, seen))
     told = f"each kind centred for itself; {len(chosen)} videos drawn at random (seed {seed}), each with a caption"
     shares = (values[::-1][:2] / values.sum()).tolist()
     return joint_map(flat_texts, flat_frames, shares, shown, f"{material.source()}\n{told}")

@@ -61,6 +61,8 @@ def history_dots(
     """
     told = {"metric": objective, "unit": tidy.unit(objective)}
     table = [{"trial": one.number, "state": one.state, **told, "value": one.value, **one.settings} for one in trials]
+    if flat is not None:
+        table.append({"trial": None, "state": "baseline", **told, "value": flat[1], "row": flat[0], "head": flat[2]})
     figure = style.new(style.COLUMN, 2.15, source, table)
     axes = figure.subplots()
     done = [(one.number, one.value) for one in trials if one.state == "complete" and one.value is not None]

@@ -31,17 +31,21 @@ def word_map(
     meaning: str = "attention",
     colour: str = style.HEAD_COLOURS["wf"],
     caption: str = "",
+    video: str = "",
+    head: str | None = None,
     source: str = "",
 ) -> Figure:
     """A row a word and a column a frame: ``values`` (W, F); ``share`` (W,) is what each word counts, as bars.
 
-    ``told`` (F,): the frames that the text tells of, which get a green line above.
+    ``told`` (F,): the frames that the text tells of, which get a green line above. ``video`` and ``head``, where the
+    values are one's, name them in the table.
     """
     W, F = values.shape
     wide = min(0.5, 6.5 / (F + 2.5) * shape(pictures))  # the row of pictures, which are then whole and not stretched
     high = max(1.3, min(0.21 * W, max(6.0, 0.11 * W)))  # a paragraph's words stand as close as their type lets them
+    of = {"meaning": meaning, "head": head, "video": video, "caption": caption}
     table: list[tidy.Row] = [
-        {"place": place, "word": word, "share": None if share is None else share[place - 1], "meaning": meaning} | row
+        {"place": place, "word": word, "share": None if share is None else share[place - 1]} | of | row
         for place, word in enumerate(words, 1)
         for row in tidy.frames(values[place - 1], times_s)
     ]
@@ -107,6 +111,8 @@ def words(material: Material, text: int | None = None, seed: int = 0) -> Figure:
         meaning=meaning,
         colour=style.colour(label or "wf"),
         caption=material.captions[text]["text"],
+        video=material.video_id(video),
+        head=label,
         source=f"{material.source(*([label] if label else []))}\nvideo {material.video_id(video)}"
         + ("; green: the seconds that the caption tells of" if seconds is not None else "")
         + ("; share: what each word counts" if share is not None else ""),
