@@ -4,14 +4,16 @@
     python benchmarks/lab_book.py --runs DIR --of toy
 
 Every number comes from a result file. A study without one, or with one of other settings than its file's or of other
-features than those of the store in ``features/`` (if there is one), keeps its header; in the table it says "not run".
+features than those of the store in ``features/`` (if there is one), keeps its header and its rows in the table; where
+there are none yet, it says "not run".
 """
 
 from __future__ import annotations
 
 import argparse
+import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -142,14 +144,25 @@ def _wrapped(first: str, text: str) -> list[str]:
 # -- docs/studies.md -------------------------------------------------------------------------------------------------
 
 
-def block(runs: Path, of: str, store: Store | None = None) -> str:
-    """The table of docs/studies.md."""
+def held(page: str) -> dict[str, list[str]]:
+    """The rows of each study that stand in the table."""
+    rows: dict[str, list[str]] = {}
+    name = ""
+    for line in page.partition("<!-- studies:begin -->")[2].partition("<!-- studies:end -->")[0].splitlines()[2:]:
+        name = found[1] if (found := re.match(r"\| `(\w+)` \|", line)) else name
+        if line.startswith("|") and name:
+            rows.setdefault(name, []).append(line)
+    return rows
+
+
+def block(runs: Path, of: str, store: Store | None = None, before: Mapping[str, list[str]] | None = None) -> str:
+    """The table of docs/studies.md; a study without a result has the rows that it had ``before``."""
     lines = ["| study | row | validation R@1 | test R@1 | seeds ± | against the first row, p (Holm) | time |"]
     lines.append("|---|---|---|---|---|---|---|")
     for name in SHOWN:
         result = read(runs, name, of, store)
         if result is None:
-            lines.append(f"| `{name}` | not run |  |  |  |  |  |")
+            lines += (before or {}).get(name, [f"| `{name}` | not run |  |  |  |  |  |"])
             continue
         holm = adjusted(result["rows"], "R@1")
         for i, row in enumerate(result["rows"]):
@@ -179,8 +192,8 @@ def main() -> None:
         print(f"{file.stem:16} {'not run' if result is None else minutes(result)}")
         if result is not None:
             rewrite(file, result)
-    made = block(given.runs, given.of, store)
-    BOOK.write_text(placed(BOOK.read_text(encoding="utf-8"), "studies", made), "utf-8")
+    page = BOOK.read_text(encoding="utf-8")
+    BOOK.write_text(placed(page, "studies", block(given.runs, given.of, store, held(page))), "utf-8")
 
 
 if __name__ == "__main__":

@@ -128,6 +128,16 @@ def test_of_a_study_that_was_resumed_only_the_last_start_is_timed() -> None:
     assert lab_book.minutes(result() | {"resumed": False}) == lab_book.minutes(result()) == "6.2 min"
 
 
+def test_a_study_without_a_result_keeps_its_rows(tmp_path: Path) -> None:
+    page = lab_book.BOOK.read_text(encoding="utf-8")
+    rows = lab_book.held(page)
+    assert set(rows) == set(lab_book.SHOWN)
+    assert len(rows["xpool_head"]) == 2
+    made = lab_book.block(tmp_path, "toy", None, rows)
+    assert table.placed(page, "studies", made) == page
+    assert "| `xpool_head` | not run |" in lab_book.block(tmp_path, "toy")
+
+
 def test_a_block_is_placed_between_its_marks() -> None:
     text = "a\n<!-- x:begin -->\nold\n<!-- x:end -->\nb\n"
     assert table.placed(text, "x", "new\n") == text.replace("old", "new")
