@@ -12,6 +12,8 @@ import pytest
 
 from lab import cli
 from lab.evaluate import main as evaluate
+from lab.studies.files import keys_of
+from lab.studies.setups import KINDS
 from lab.train import main as train
 
 ROOT = Path(__file__).parent.parent
@@ -43,6 +45,11 @@ def test_every_command_that_they_name_has_help_with_an_example(module):
 def test_its_tables_are_what_is_made_from_the_results(script):
     """So that no number in them is typed by hand."""
     subprocess.run([sys.executable, str(ROOT / "benchmarks" / f"{script}.py"), "--check"], check=True)
+
+
+def test_every_key_of_a_study_file_is_told():
+    for key in {key for kind in KINDS for key in keys_of(kind)}:
+        assert re.search(rf"^\|.*`\[*{key}\]*`.*\|$", PAGES["docs/studies.md"], re.MULTILINE), key
 
 
 def anchor(title: str) -> str:
