@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import time
 from dataclasses import asdict
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lab import truth
-from lab.cli import table
+from lab.cli import bar, table
 from lab.metrics import ranks, retrieval_metrics
 from lab.reads import Reader, count_reads, load_split
 from lab.significance import bootstrap_interval, paired_test
@@ -116,11 +117,13 @@ def bare_heads(store: Store, seeds: int) -> dict[str, list[Any]]:
 def trained_heads(store: Store, seeds: int) -> dict[str, list[Any]]:
     """X-Pool, MGFI and CMFI, one of each seed. CMFI's first stage is MGFI's training: the video-only twin."""
     trained: dict[str, list[Any]] = {"xpool": [], "mgfi": [], "cmfi": []}
-    for seed in range(seeds):
-        for name, keywords in {"xpool": {}, "cmfi": {"video": "mgfi", "fusion_weight": TRAINED_AT}}.items():
+    asked: dict[str, dict[str, Any]] = {"xpool": {}, "cmfi": {"video": "mgfi", "fusion_weight": TRAINED_AT}}
+    with bar(seeds * len(asked), "trainings", "head") as done:
+        for seed, (name, keywords) in product(range(seeds), asked.items()):
             task = prepare(store, name, recipe={"seed": seed}, keywords=keywords)
             train(task.head, *task.training, task.recipe, validation=task.validation)
             trained[name].append(task.head)
+            done.update()
     for head in trained["cmfi"]:
         head.fusion_weight = WEIGHED_AT
         trained["mgfi"].append(head.video)
