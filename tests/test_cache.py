@@ -281,6 +281,22 @@ def test_features_stay_when_their_file_cannot_be_read_any_more(world: Path, tmp_
         "frame_count": True, "audio_presence": True, "ledger": True}  # fmt: skip
 
 
+@pytest.mark.parametrize("name", [name for name, dataset in DATASETS.items() if not dataset.sources and name != "toy"])
+def test_download_of_what_nobody_gives_away_ends_with_how_to_get_it(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "absent"
+    for more in ((), ("--dry-run",)):
+        assert cli.run(main, ["--dataset", name, "--root", str(root), "--download", *more]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"nothing of {name} can be fetched: {get_dataset(name).instructions}; " in line
+        assert line.endswith(f"there is no root {root} yet: mkdir -p {root}")
+        assert "--download" not in line  # it was given
+    root.mkdir()  # as told: what is still lacking is named
+    assert cli.run(main, ["--dataset", name, "--root", str(root), "--download"]) == 2
+    assert "see --download" not in capsys.readouterr().err
+
+
 @pytest.fixture
 def small(tmp_path: Path) -> Path:
     """Three videos, and the store ``s`` of a pass over them."""

@@ -319,6 +319,16 @@ def test_instructions_only(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> 
     assert "lsmdc: ask MPII for access" in caplog.text
 
 
+def test_where_nothing_is_public_the_folder_to_make_is_named(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    root = tmp_path / "my clips"
+    with pytest.raises(LabError) as error:
+        download("lsmdc", (), "ask MPII for access", root)
+    told = f"nothing of lsmdc can be fetched: ask MPII for access; there is no root {root} yet: mkdir -p '{root}'"
+    assert str(error.value) == told
+    assert not caplog.text  # one line, and not the instructions twice
+
+
 def test_an_unpacked_archive_is_not_fetched_again(closed_port: int, tmp_path: Path) -> None:
     with zipfile.ZipFile(tmp_path / "v.zip", "w") as made:
         made.writestr("v/1.avi", b"one")

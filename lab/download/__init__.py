@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import logging
 import os
+import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -77,8 +78,12 @@ def download(name: str, sources: Sequence[Source], instructions: str, root: Path
     A file that cannot be had does not keep the others from coming.
 
     Raises:
-        LabError: some are missing in the end; it names each, where it is to be had, and where to put it.
+        LabError: some are missing in the end; it names each, where it is to be had, and where to put it. Or nothing is
+            public, and there is no ``root`` with what was got by hand.
     """
+    if not sources and not root.expanduser().exists():
+        make = shlex.join(["mkdir", "-p", str(root)])
+        raise LabError(f"nothing of {name} can be fetched: {instructions.strip()}; there is no root {root} yet: {make}")
     if instructions:
         log.info("%s: %s", name, instructions.strip())
     todo = [
