@@ -416,6 +416,35 @@ def test_the_map_of_the_space_centres_each_kind(material: Material) -> None:
     assert sum(bool(axes.images) for axes in figure.axes) == 1
 
 
+@pytest.mark.parametrize("gallery", [1, 2, 100])
+def test_no_query_is_drawn_at_a_rank_that_there_is_not(gallery: int) -> None:
+    """Ranks run from 1 to the size of the gallery, and the chance that parts equal points does not lead beyond."""
+    ends = np.repeat([1.0, gallery], 500)
+    figure = heads.rank_against_rank(ends, {"xpool": ends}, "mean", gallery)
+    (points,) = (line for line in figure.axes[0].lines if line.get_marker() == "o")
+    for drawn_at in np.asarray(points.get_data()):
+        assert drawn_at.min() >= 1
+        assert drawn_at.max() <= gallery
+        np.testing.assert_allclose(drawn_at, ends, rtol=0.12)
+        if gallery > 1:
+            assert len(np.unique(drawn_at)) == len(ends)  # and equal ones still do not hide each other
+
+
+def test_heads_alike_in_r1_are_told_apart_by_r5_then_r10(material: Material) -> None:
+    made = {"d": 12, "c": 9, "b": 4, "a": 2, "mean": 1}  # the rank of the videos but one, which is found first
+    held = Material(material.store, {label: build_head("mean", D) for label in made})
+    for label, rank in made.items():
+        wrong = held.target != 0
+        found = np.zeros((len(held.target), 20), np.float32)
+        found[:, 10 : 10 + rank - 1] = wrong[:, None]
+        found[np.arange(len(found)), held.target] = np.where(wrong, 0.5, 1)
+        held._similarities[label] = found
+    assert [held.interval(label).value for label in "dcba"] == [10, 10, 10, 10]
+    assert held.best_first() == ["mean", "b", "a", "c", "d"]
+    shown = [axes.get_ylabel() for axes in heads.rank_pairs(held).axes]
+    assert shown == [f"rank under {label}" for label in "bac"]
+
+
 def test_few_videos_have_no_interval(material: Material) -> None:
     with pytest.raises(NoData, match="1 videos are too few to resample"):
         interval(np.ones(4), np.zeros(4, np.int64))

@@ -69,7 +69,7 @@ def missed(misses: Sequence[Miss], head: str, source: str = "") -> Figure:
 
 def misses(material: Material, most: int = 4) -> Figure:
     """The captions whose own video ranks worst under the best head, and what it finds instead."""
-    label = max(material.heads, key=lambda label: material.interval(label).value)
+    label = material.best_first()[0]
     ranks, similarity, target = material.ranks(label), material.similarity(label), material.target
     worst: dict[int, int] = {}
     for text in np.argsort(-ranks, kind="stable"):

@@ -47,10 +47,18 @@ def rank_against_rank(
     ticks = [n for n in ((1, 2, 3, 5, 10, 20) if gallery < 40 else (1, 10, 100, 1000, 10000)) if n <= gallery]
     names = room.names([label, *others], 1.25, 1, 8)
     for axes, (name, rank), short in zip(panels, others.items(), names[1:], strict=True):
-        shift = np.exp(np.random.default_rng(0).uniform(-0.11, 0.11, (2, len(rank))))
+        across, up = np.random.default_rng(0).uniform(-0.11, 0.11, (2, len(rank)))
         axes.fill_between(ends, 0.5, ends, color=style.colour(name), alpha=0.08, lw=0)
         axes.plot(ends, ends, color=style.CHANCE, lw=0.8)
-        axes.plot(first * shift[0], rank * shift[1], "o", ms=2, mew=0, color=style.colour(name), alpha=0.45)
+        axes.plot(
+            moved(first, across, gallery),
+            moved(rank, up, gallery),
+            "o",
+            ms=2,
+            mew=0,
+            color=style.colour(name),
+            alpha=0.45,
+        )
         won, lost = int((rank < first).sum()), int((rank > first).sum())
         axes.set(xscale="log", yscale="log", xlim=ends, ylim=ends, aspect="equal")
         axes.set_xlabel(f"rank under {names[0]}")
@@ -62,6 +70,16 @@ def rank_against_rank(
             side.set_minor_formatter(NullFormatter())
         axes.tick_params(labelleft=True)
     return figure
+
+
+def moved(rank: NDArray[Any], by: NDArray[np.float64], gallery: int) -> NDArray[np.float64]:
+    """Ranks (T,) moved along a logarithmic axis ``by`` (T,), and none beyond 1 or the size of the gallery.
+
+    What would leave is turned back inwards: cut off, the many queries of rank 1 would lie on a line.
+    """
+    last = np.log(gallery)
+    inwards = last - np.abs(last - np.abs(np.log(rank) + by))
+    return np.asarray(np.clip(np.exp(inwards), 1, gallery))
 
 
 # -- from a split ----------------------------------------------------------------------------------------------------
@@ -115,7 +133,7 @@ def _unprojected(head: nn.Module) -> nn.Module:
 def rank_pairs(material: Material) -> Figure:
     """The rank of each query under the three best heads against its rank under mean pooling."""
     base = next((label for label in material.heads if label == "mean"), next(iter(material.heads)))
-    others = sorted((x for x in material.heads if x != base), key=lambda x: -material.interval(x).value)[:3]
+    others = [label for label in material.best_first() if label != base][:3]
     if not others:
         raise NoData("one head alone has none to be held against: give a second --run")
     panels = {label: material.ranks(label) for label in others}

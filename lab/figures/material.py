@@ -170,6 +170,11 @@ class Material:
             self._intervals[key] = interval(self.ranks(label), self.target, metric, where)
         return self._intervals[key]
 
+    def best_first(self) -> list[str]:
+        """The labels of the heads by R@1; of those alike by R@5, then R@10, then as they were given."""
+        found = {label: [-self.interval(label, metric).value for metric in METRICS] for label in self.heads}
+        return sorted(found, key=found.__getitem__)
+
     def pooled(
         self, top_k: Sequence[int] = (), temperature: Sequence[float] = ()
     ) -> tuple[NDArray[np.float64], NDArray[np.float32]]:
