@@ -6,6 +6,7 @@ import io
 import itertools
 import json
 import logging
+import shlex
 import shutil
 import warnings
 from pathlib import Path
@@ -55,6 +56,7 @@ from lab.runs.fitting import newest_runs
 from lab.significance import Interval
 from lab.similarity import similarity_matrix
 from lab.store import PRESENCE, Store, open_store
+from lab.train import main as train
 from lab.training.task import prepare, train_on
 from lab.truth import MOMENT_S, within
 
@@ -517,13 +519,37 @@ def test_what_has_no_data_is_left_out_with_a_line(tmp_path: Path, capsys: pytest
         "sound left out: bare.zarr has no two kinds of captions to compare: which ones need the sound only a made "
         "world knows, and val has not two videos with sound and two without",
         "attention_truth left out: the captions of bare.zarr know no truth: only a made world's do (toy)",
-        f"fusion_weight left out: no run with sound: python -m lab.train cmfi --store {tmp_path}",
-        "projection left out: no run of mean with a trained projection: python -m lab.train mean --set projection=",
+        f"fusion_weight left out: no run with sound: python -m lab.train cmfi --store {bare} --runs {tmp_path}\n",
+        f"heads without training alone; python -m lab.train xpool --store {bare} --runs {tmp_path} trains a head",
+        "projection left out: no run of mean nor of topk with a trained projection: python -m lab.train mean "
+        f"--set projection=linear --store {bare} --runs {tmp_path} && python -m lab.train topk --set ",
         f"no run on {tmp_path / 'bare.zarr'} in ",
     ):
         assert line in told
     assert "for want of data" not in told
     assert figures("sound", "--store", bare, "--runs", tmp_path, "--out", tmp_path / "out") == 1
+
+
+def test_trainings_that_a_figure_lacks_are_told_at_once_and_once_pasted_it_is_drawn(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = ["projection", "--store", path, "--runs", tmp_path / "my runs", "--page", "--out", tmp_path / "out"]
+    assert figures(*asked) == 1
+    line = next(line for line in capsys.readouterr().err.splitlines() if "projection left out" in line)
+    commands = line.partition("projection: ")[2].split(" && ")
+    assert len(commands) == 2
+    for command in commands:
+        python, option, module, *words = shlex.split(command)
+        assert (python, option, module) == ("python", "-m", "lab.train")
+        assert cli.run(train, [*words, "--set", "epochs=1", "--device", "cpu"]) == 0
+    assert figures(*asked) == 0
+
+
+def test_a_training_is_of_the_protocol_that_is_drawn(path: Path) -> None:
+    material = Material(open_store(path), {"mean": build_head("mean", D)}, protocol="other")
+    assert material.training("cmfi", "video=mean") == (
+        f"python -m lab.train cmfi --set video=mean --store {path} --protocol other"
+    )
 
 
 def test_the_test_split_is_read_only_when_asked_for_and_logged(path: Path, runs: Path, tmp_path: Path) -> None:

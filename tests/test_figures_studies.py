@@ -314,6 +314,7 @@ def test_a_study_by_name_needs_no_store(home: Path, tmp_path: Path, capsys: pyte
     assert figures("history", "diversity", *asked) == 0
     told = capsys.readouterr().err
     assert "diversity left out: no sweep of inserted videos in search-made: python -m lab.study diversity" in told
+    assert told.rstrip().endswith(f"lab.study diversity --dataset made --runs {home}")
     assert "for want of data" not in told
 
 
@@ -329,7 +330,7 @@ def test_what_is_missing_says_its_command(
     told = " ".join(capsys.readouterr().err.split())
     for name, command in commands.items():
         assert f"{name} left out: no " in told
-        assert f"on the features of made.zarr: python -m lab.study {command} --store {path}" in told
+        assert f"on the features of made.zarr: python -m lab.study {command} --store {path} --runs {tmp_path}" in told
     assert figures("history", "--study", tmp_path / "xpool_head-toy", "--studies", tmp_path) == 2
     assert "xpool_head-toy: python -m lab.study xpool_head makes one" in capsys.readouterr().err
     assert figures("history", "--study", "serch-made", "--studies", home) == 2

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from lab import cli
-from lab.choose import Candidate, plain_heads, run_or_head, trained_heads, training
+from lab.choose import Candidate, plain_heads, run_or_head, trained_heads
 from lab.errors import unknown
 from lab.figures import FIGURES, STUDY_FIGURES, Material, NoData, Studies, style
 from lab.figures.finished import named, newest
@@ -95,7 +95,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     if store is not None and not of_studies:
         require_split(store, given.split, given.protocol)
         heads = _heads(store, given)
-        material = Material(store, heads, given.split, given.protocol, command)
+        material = Material(store, heads, given.split, given.protocol, command, given.runs)
+        if not given.run and all(one.run is None for one in heads):
+            trains = f"; {material.training('xpool')} trains a head" if "train" in store.splits else ""
+            log.info("no run on %s in %s: heads without training alone%s", store.path, given.runs, trains)
         figures |= {name: partial(FIGURES[name], material) for name in names if name in FIGURES}
         told.append(f"of {', '.join(material.heads)} on the split '{given.split}'")
     if not FIGURES.keys() >= set(names):
@@ -130,8 +133,6 @@ def _heads(store: Store, given: Any) -> list[Candidate]:
     plain, runs = plain_heads(store), given.runs
     if not given.run:
         names, paths = list(plain), newest_runs(store, runs, given.protocol, given.trust)
-        if not paths:
-            log.info("no run on %s in %s: heads without training alone%s", store.path, runs, training(store))
     else:
         meant = {name: run_or_head(name, runs, plain) for name in given.run}
         names = list(dict.fromkeys(["mean", "topk", *(name for name, path in meant.items() if path is None)]))

@@ -12,7 +12,7 @@ from typing import Any
 
 from lab.caveats import left_out
 from lab.errors import LabError, unknown
-from lab.figures.material import NoData
+from lab.figures.material import NoData, into
 from lab.runs import RUNS
 from lab.significance import Interval
 from lab.store import Coverage, Store
@@ -111,13 +111,21 @@ class Studies:
     """Finished studies, from which a figure takes the first that has what it shows.
 
     ``dataset`` stands in the command that makes a missing one, ``where`` says where it is missing. ``store``: what they
-    were made of, if it is at hand. ``asked``: they were named one by one, so that all of them are meant.
+    were made of, if it is at hand. ``asked``: they were named one by one, so that all of them are meant. ``directory``:
+    where they were looked for.
     """
 
     def __init__(
-        self, found: Sequence[Finished], dataset: str, where: str, store: Store | None = None, asked: bool = False
+        self,
+        found: Sequence[Finished],
+        dataset: str,
+        where: str,
+        store: Store | None = None,
+        asked: bool = False,
+        directory: Path = RUNS,
     ) -> None:
         self.found, self.dataset, self.where, self.store, self.asked = list(found), dataset, where, store, asked
+        self.directory = directory
 
     def first(self, fits: Callable[[Finished], Any], lacks: str, study: str) -> Finished:
         """The study that fits best, the first of several alike; ``fits`` says how well, nothing or 0 is not at all.
@@ -126,8 +134,9 @@ class Studies:
         """
         fit = [int(fits(one) or 0) for one in self.found]
         if not any(fit):
-            on = f"--dataset {self.dataset}" if self.store is None else f"--store {shlex.quote(str(self.store.path))}"
-            raise NoData(f"no {lacks} in {self.where}: python -m lab.study {study} {on}")
+            on = ["--dataset", self.dataset] if self.store is None else ["--store", str(self.store.path)]
+            command = shlex.join(["python", "-m", "lab.study", study, *on, *into(self.directory)])
+            raise NoData(f"no {lacks} in {self.where}: {command}")
         return self.found[fit.index(max(fit))]
 
 
@@ -143,7 +152,7 @@ def newest(store: Store, protocol: str, directory: Path = RUNS) -> Studies:
         if one.made_of(store) and one.result["store"]["protocol"] == protocol:
             found.append(one)
     found.sort(key=lambda one: (str(one.result.get("time", "")), one.home.name), reverse=True)
-    return Studies(found, store.name, f"{directory} on the features of {store.path.name}", store)
+    return Studies(found, store.name, f"{directory} on the features of {store.path.name}", store, directory=directory)
 
 
 def named(names: Sequence[str], directory: Path = RUNS, store: Store | None = None) -> Studies:
@@ -160,7 +169,7 @@ def named(names: Sequence[str], directory: Path = RUNS, store: Store | None = No
             missing = LabError(f"there is no finished study in {name}: python -m lab.study {stem} makes one")
             raise unknown(f"finished study in {directory}", name, known) if known else missing
         found.append(_read(home))
-    return Studies(found, str(found[0].result["store"]["dataset"]), " or ".join(names), store, asked=True)
+    return Studies(found, str(found[0].result["store"]["dataset"]), " or ".join(names), store, True, directory)
 
 
 def _read(home: Path) -> Finished:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import shlex
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -100,21 +99,20 @@ def projection(material: Material) -> Figure:
     panels: dict[str, dict[str, dict[str, Interval]]] = {
         metric: {"zero-shot": {}, "trained projection": {}} for metric in METRICS
     }
-    labels = []
-    for name in ("mean", "topk"):
-        label = next((x for x, one in material.heads.items() if style.head_of(x) == name and _projects(one.head)), None)
-        if label is None:
-            raise NoData(
-                f"no run of {name} with a trained projection: python -m lab.train {name} --set projection=linear "
-                f"--store {shlex.quote(str(material.store.path))}"
-            )
+    trained = {
+        style.head_of(label): label for label in reversed(material.heads) if _projects(material.heads[label].head)
+    }
+    if missing := [name for name in ("mean", "topk") if name not in trained]:
+        commands = " && ".join(material.training(name, "projection=linear") for name in missing)
+        raise NoData(f"no run of {' nor of '.join(missing)} with a trained projection: {commands}")
+    labels = [trained[name] for name in ("mean", "topk")]
+    for name, label in zip(("mean", "topk"), labels, strict=True):
         head: Any = material.heads[label].head
         plain = ranks(similarity_matrix(_unprojected(head), *material.bare).numpy(), material.target)
         shown = f"{name} k={head.top_k}" if name == "topk" else name
         for metric, groups in panels.items():
             groups["zero-shot"][shown] = interval(plain, material.target, metric)
             groups["trained projection"][shown] = material.interval(label, metric)
-        labels.append(label)
     return grouped(panels, f"{material.source(*labels)}\nlines: 95 % intervals, resampling videos")
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import shlex
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -24,6 +25,7 @@ from lab.heads.sweep import sweep
 from lab.metrics import ranks
 from lab.needs import Needs
 from lab.reads import OPEN, Reader, load_split
+from lab.runs import RUNS
 from lab.significance import Interval, bootstrap_interval
 from lab.similarity import similarity_matrix
 from lab.store import Store
@@ -44,7 +46,8 @@ class NoData(LabError):  # noqa: N818 - it is said, not raised to the user, wher
 class Material:
     """A split of a store with some heads. ``heads`` maps labels to heads; a label begins with its head's name.
 
-    A held-out split is logged for each head, as ``lab.evaluate`` does, with ``command`` as the one who reads.
+    A held-out split is logged for each head, as ``lab.evaluate`` does, with ``command`` as the one who reads. ``runs``
+    is where heads were looked for.
     """
 
     def __init__(
@@ -54,9 +57,10 @@ class Material:
         split: str = "val",
         protocol: str | None = None,
         command: str = "lab.figures",
+        runs: Path = RUNS,
     ) -> None:
         given = [Candidate(head, label) for label, head in heads.items()] if isinstance(heads, Mapping) else heads
-        self.store, self.split, self.command = store, split, command
+        self.store, self.split, self.command, self.runs = store, split, command, runs
         self.protocol = protocol or store.protocols[0]
         self.heads: dict[str, Candidate] = {one.label: one for one in given}
         if len(self.heads) != len(given):
@@ -197,6 +201,13 @@ class Material:
             raise NoData(f"the head '{label}' has no frame_weights")
         return own_frame_weights(head, *self.features(label))
 
+    def training(self, head: str, *settings: str) -> str:
+        """The command, to be pasted, that trains a head which the same figures find when they are drawn again."""
+        words = ["python", "-m", "lab.train", head, *(word for each in settings for word in ("--set", each))]
+        words += ["--store", str(self.store.path)]
+        words += ["--protocol", self.protocol] if self.protocol != self.store.protocols[0] else []
+        return shlex.join([*words, *into(self.runs)])
+
     def truth(self, label: str) -> AgainstTruth:
         """One of the heads held against the truth. Raises ``NoData`` where the captions know none."""
         if not knows_truth(self.store, self.bare[0]):
@@ -213,6 +224,11 @@ class Material:
         lines += [lacking] if (lacking := left_out(held)) else []
         lines += [f"runs: {', '.join(runs)}"] if runs else []
         return "\n".join([*lines, *self.store.warnings])
+
+
+def into(runs: Path) -> list[str]:
+    """The words of a command that leave its result in a directory; none for the usual one."""
+    return ["--runs", str(runs)] if runs != RUNS else []
 
 
 def interval(

@@ -97,7 +97,7 @@ def fusion_weight(material: Material) -> Figure:
     """R@1 of a trained CMFI over the weight of the sound, by how captions relate to sound."""
     label = next((label for label, one in material.heads.items() if hasattr(one.head, "fusion_weight")), None)
     if label is None:
-        raise NoData(f"no run with sound: python -m lab.train cmfi --store {material.store.path}")
+        raise NoData(f"no run with sound: {material.training('cmfi')}")
     curves, head = {}, material.heads[label].head
     weights = sorted({*FUSION_WEIGHTS, float(head.fusion_weight)})  # type: ignore[arg-type]
     for name, where in groups(material).items():
