@@ -11,7 +11,7 @@ import os
 import sys
 import time
 from argparse import SUPPRESS, Namespace
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from lab.studies.files import read_study
 from lab.studies.final import read_test
 from lab.studies.guard import SealedStore
 from lab.studies.learned import learned_lines, verdicts
-from lab.studies.result import heading, now, of_choices, of_noise, of_search, of_test
+from lab.studies.result import heading, now, of_choices, of_ends, of_noise, of_search, of_test
 from lab.studies.rows import Chosen, choose, take_part, train_all
 from lab.studies.search import Found, search
 from lab.studies.setups import Study, definition_on, digest, times
@@ -92,21 +92,23 @@ def run(
         asked = {"study": definition_on(study, store, protocol), "seeds": study.seeds}
         told["hash"] = digest({**asked, "chosen": [repr(each.setup) for each in chosen]})
         if not test:
-            return told | {"choices": of_choices(chosen)}
+            told["choices"] = of_choices(chosen)
+            return told | {"caveats": [*of_ends(splits, told)]}
         again = report.read_result(home)
         if again is not None and again["hash"] == told["hash"]:
             log.info("%s has this result already: the test split is not read again", home)
-            return _judged(again, home)
+            return _judged(again, home, of_ends(splits, again))
         if found is not None and (other := held.enter_context(found.queue.final())):
             log.info("the final step is at work in process %s on %s", other["pid"], other["host"])
             return told
         chosen, trained = train_all(chosen, splits, home / "runs")
         told["time"] = now()  # a search takes its time: a result is as new as its look at test
+        ends = [*of_ends(splits, told | {"choices": of_choices(chosen)})]  # while the store is sealed
         final = read_test(trained, splits, command)
         if found is not None:
             told["search"] |= of_noise(study, found, trained[-1], store.coverage("val", protocol).captions)
         told |= of_test(study, final, chosen, store)
-        told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol)]
+        told["caveats"] = [*_before(final.reads_before), *caveats(store, "test", protocol), *ends]
         told |= {"seconds": time.perf_counter() - begun, "resumed": resumed}  # of this start alone
         if aside := report.put_aside(home, study):
             log.info("the result that was here is of other settings and lies in %s now", aside)
@@ -115,13 +117,17 @@ def run(
         return told
 
 
-def _judged(result: dict[str, Any], home: Path) -> dict[str, Any]:
-    """A result that is there, with the verdicts that its rows have now; where that changes it, it is written anew."""
-    told = verdicts(result["rows"], result["baseline"])
-    if told == result.get("verdicts"):
+def _judged(result: dict[str, Any], home: Path, ends: Iterable[str]) -> dict[str, Any]:
+    """A result that is there, with the verdicts that its rows have now and caveats that it lacks; where that changes
+    it, it is written anew.
+    """
+    before = result.get("caveats", [])
+    below = [*before, *(line for line in ends if line not in before)]
+    told = {"verdicts": verdicts(result["rows"], result["baseline"]), "caveats": below}
+    if told.items() <= result.items():
         return result
-    log.info("%s: its verdicts are passed anew", home)
-    report.write_result(home, result := result | {"verdicts": told})
+    log.info("%s: its verdicts and caveats are told anew", home)
+    report.write_result(home, result := result | told)
     return result
 
 

@@ -170,6 +170,36 @@ def test_verdicts_of_a_result_that_is_there_are_passed_anew(store: Path, capsys:
     assert len(reads(store)) == 1
 
 
+def test_a_value_at_an_end_is_told_also_of_a_result_that_is_there(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = write(store.parent, """
+kind = "grid"
+[[rows]]
+head = "mean"
+[[rows]]
+head = "softmax"
+search.temperature = { choice = [0.003, 0.3] }
+""")  # fmt: skip
+    assert study(file, store, "--no-test") == 0
+    said = next(line for line in capsys.readouterr().out.splitlines() if line.endswith("better ones may lie beyond"))
+    assert re.match(r"softmax: temperature = \S+ is the end of what was tried \(0.003 to 0.3\): ", said)
+    assert study(file, store) == 0
+    first = capsys.readouterr().out
+    assert first.splitlines().count(said) == 1
+    home = store.parent / "runs" / "mine-toy-whole"
+    files = [home / f"result.{kind}" for kind in ("json", "md", "tex")]
+    before, result = [file.read_bytes() for file in files], json.loads(files[0].read_bytes())
+    assert said in result["caveats"]
+    assert all(said.replace("_", r"\_") in each.decode() for each in before[1:])
+    report.write_result(home, result | {"caveats": [line for line in result["caveats"] if line != said]})
+    assert [file.read_bytes() for file in files] != before
+    assert study(file, store) == 0
+    assert capsys.readouterr().out == first
+    assert [file.read_bytes() for file in files] == before
+    assert len(reads(store)) == 1
+
+
 def test_a_result_is_of_the_time_at_which_test_was_read(store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Not of its start, which can be days before; figures take the newest."""
     now = [datetime(2001, 1, 1, tzinfo=UTC)]

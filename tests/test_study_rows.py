@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 import torch
 from sklearn.linear_model import Ridge as SklearnRidge
+from synthetic import D
+from synthetic import F as FRAMES
 from torch.nn import functional as F  # noqa: N812
 
 from lab import cli
@@ -29,6 +31,7 @@ from lab.studies.cached import Cached, after_training
 from lab.studies.classic import CCA, PCA, Ridge
 from lab.studies.diversity import lengthened, pick, timeline
 from lab.studies.guard import SealedStore
+from lab.studies.result import of_ends
 from lab.studies.setups import Setup, Study
 from lab.studies.space import Range, points
 from lab.studies.splits import Splits
@@ -260,3 +263,75 @@ def test_softmax_among_the_closest_is_top_k_at_infinite_temperature() -> None:
     assert torch.allclose(every(texts, videos), build_head("softmax", 7, temperature=0.1)(texts, videos))
     with pytest.raises(LabError, match="1 <= top_k <= 6 frames must hold, got top_k=7"):
         build_head("softmax", 7, top_k=7)(texts, replace(videos))
+
+
+# -- ends of what was tried ------------------------------------------------------------------------------------------
+
+
+def at_ends(store: Path, head: str, value: float, tried: Range, key: str) -> list[str]:
+    """What is said of a search that chose a value of a key."""
+    setup = Setup("row", head, keywords={"video": "xpool"} if head == "cmfi" else {}, search={key: tried})
+    study = Study("s", "search", (Setup("mean", "mean"), setup), "mean", seeds=1)
+    told = {"search": {"best": {"params": {key: value}}}, "choices": {}}
+    return list(of_ends(Splits(SealedStore(open_store(store)), study, "cpu"), told))
+
+
+LIST, LOG = Range("choice", choices=(0.1, 0.003, 0.3)), Range("log", 1e-3, 1.0)
+
+
+@pytest.mark.parametrize(
+    ("head", "key", "tried", "value", "said"),
+    [
+        ("softmax", "temperature", LIST, 0.3, "is the end of what was tried (0.003 to 0.3)"),
+        ("softmax", "temperature", LIST, 0.003, "is the end of what was tried (0.003 to 0.3)"),
+        ("softmax", "temperature", LOG, 0.9, "is near the end of what was tried (0.001 to 1)"),
+        ("softmax", "temperature", LOG, 0.00114, "is near the end of what was tried (0.001 to 1)"),
+        ("xpool", "lr", Range("log", 1e-5, 1e-3), 1e-3, "is the end of what was tried (1e-05 to 0.001)"),
+        ("xpool", "dropout", Range("float", 0.0, 0.6), 0.6, "is the end of what was tried (0 to 0.6)"),
+        ("topk", "top_k", Range("int", 2, 4), 2, "is the end of what was tried (2 to 4)"),
+        ("topk", "top_k", Range("int", 2, 4), 4, "is the end of what was tried (2 to 4)"),
+        ("cmfi", "fusion_weight", Range("float", 0.0, 2.0), 2.0, "is the end of what was tried (0 to 2)"),
+        ("cmfi", "video_keywords.dropout", Range("float", 0.0, 0.6), 0.6, "is the end of what was tried (0 to 0.6)"),
+        ("lab.studies.classic:PCA", "components", Range("int", 2, 4), 4, "is the end of what was tried (2 to 4)"),
+    ],
+)
+def test_a_value_at_an_end_of_what_was_tried_is_told(
+    full: Path, head: str, key: str, tried: Range, value: float, said: str
+) -> None:
+    assert at_ends(full, head, value, tried, key) == [f"row: {key} = {value:.4g} {said}: better ones may lie beyond"]
+
+
+@pytest.mark.parametrize(
+    ("head", "key", "tried", "value"),
+    [
+        ("softmax", "temperature", LIST, 0.1),
+        ("softmax", "temperature", LOG, 0.8),
+        ("softmax", "temperature", Range("choice", choices=(0.1, math.inf)), math.inf),
+        ("softmax", "temperature", Range("choice", choices=(0.1,)), 0.1),
+        ("topk", "top_k", Range("int", 1, FRAMES), 1),
+        ("topk", "top_k", Range("int", 1, FRAMES), FRAMES),
+        ("xpool", "dropout", Range("float", 0.0, 1.0), 0.0),
+        ("xpool", "dropout", Range("float", 0.0, 1.0), 0.995),
+        ("xpool", "warmup", Range("float", 0.0, 1.0), 1.0),
+        ("cmfi", "fusion_weight", Range("float", 0.0, 1.0), 0.0),
+        ("cmfi", "fusion_weight", Range("float", 0.0, 1.0), 1.0),
+        ("softmax", "projection", Range("choice", choices=("none", "linear")), "none"),
+        ("softmax", "normalize", Range("choice", choices=(True, False)), True),
+        ("lab.studies.classic:PCA", "components", Range("int", 2, D), D),
+    ],
+)
+def test_nothing_is_told_within_or_where_a_setting_ends_itself(
+    full: Path, head: str, key: str, tried: Range, value: Any
+) -> None:
+    assert at_ends(full, head, value, tried, key) == []
+
+
+def test_what_rows_left_to_validation_is_told_with_each_rows_own_values(full: Path) -> None:
+    row = Setup("heard", "cmfi", {}, {"video": "xpool"}, {"lr": LIST}, choose={"fusion_weight": (0.1, 0.5, 2.0)})
+    rates = [{"point": {"lr": lr}, "value": value} for lr, value in ((0.1, 10.0), (0.003, 90.0), (0.3, 20.0))]
+    weights = [{"point": {"fusion_weight": w}, "value": value} for w, value in ((0.1, 30.0), (0.5, 40.0), (2.0, 50.0))]
+    told = list(of_ends(splits_of(full, row), {"choices": {"heard": [*rates, *weights]}}))
+    assert [line.partition(" is ")[0] for line in told] == ["heard: lr = 0.003", "heard: fusion_weight = 2"]
+    weights[1]["value"] = 60.0
+    told = list(of_ends(splits_of(full, row), {"choices": {"heard": [*rates, *weights]}}))
+    assert [line.partition(" is ")[0] for line in told] == ["heard: lr = 0.003"]

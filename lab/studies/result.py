@@ -9,16 +9,19 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
+from lab.errors import LabError
 from lab.metrics import summarise
 from lab.reads import count_reads
 from lab.significance import GEOMETRIC_MEAN, bootstrap_interval, paired_test
@@ -27,8 +30,9 @@ from lab.studies import learned
 from lab.studies.final import Final, RankedRow
 from lab.studies.rows import Chosen
 from lab.studies.search import Found
-from lab.studies.setups import Study, direction, quality
-from lab.studies.splits import Fitted
+from lab.studies.setups import Setup, Study, best_by, direction, plain, quality
+from lab.studies.space import Range, Value
+from lab.studies.splits import Fitted, Splits
 from lab.training.recipe import merged
 
 FORMAT = 1
@@ -38,6 +42,10 @@ TESTED = ("R@1", "R@5", "R@10", GEOMETRIC_MEAN)
 BOUNDED = (*TESTED, "MdR", "MnR")
 #: How intervals and tests resample.
 HOW: dict[str, Any] = {"level": learned.LEVEL, "resamples": 5_000, "seed": 0}
+#: The share of a range, on its own scale, within which a value counts as at its end.
+NEAR = 0.02
+#: Ends that are meant as such, though a head would go on: sound that counts as much as the pictures.
+MEANT = {"fusion_weight": 1.0}
 
 
 def heading(study: Study, store: Store, protocol: str, command: str) -> dict[str, Any]:
@@ -132,6 +140,54 @@ def of_choices(chosen: Sequence[Chosen]) -> dict[str, Any]:
         for each in chosen
         if each.tried
     }
+
+
+def of_ends(splits: Splits, told: Mapping[str, Any]) -> Iterator[str]:
+    """A caveat for each number that was chosen at an end of what was tried, where it could go on beyond it.
+
+    ``told``: a result's ``choices``, and ``search`` where there was one.
+    """
+    study = splits.study
+    for row in study.rows:
+        point: dict[str, Value] = {}
+        for keys in (row.search, row.choose):
+            tried = [each for each in told.get("choices", {}).get(row.name, []) if each["point"].keys() == keys.keys()]
+            if tried:
+                point |= best_by(study.objective, tried, itemgetter("value"))["point"]
+            elif study.kind == "search" and keys is row.search and keys:
+                point |= told["search"]["best"]["params"]
+        ranges = row.search | {key: Range("choice", choices=values) for key, values in row.choose.items()}
+        for key in filter(point.__contains__, ranges):
+            yield from _at_an_end(row, point, key, ranges[key], splits)
+
+
+def _at_an_end(row: Setup, point: dict[str, Value], key: str, tried: Range, splits: Splits) -> Iterator[str]:
+    numbers = [each for each in tried.ends() if isinstance(each, int | float) and not isinstance(each, bool)]
+    if len(numbers) < len(tried.ends()) or len(set(numbers)) < 2:
+        return
+    low, high, value, place = min(numbers), max(numbers), point[key], tried.place(point[key])  # NaN is near nothing
+    for end, near, side in ((low, place <= NEAR, -1), (high, place >= 1 - NEAR, 1)):
+        if (value == end or near) and _goes_beyond(row, point, key, end, side, splits):
+            yield (
+                f"{row.name}: {key} = {plain(value)} is {'' if value == end else 'near '}the end of what was tried "
+                f"({plain(low)} to {plain(high)}): better ones may lie beyond"
+            )
+
+
+def _goes_beyond(row: Setup, point: dict[str, Value], key: str, end: float, side: int, splits: Splits) -> bool:
+    """Whether recipe and head take a number a step beyond an end, and do not cut it down to it."""
+    name = key.rpartition(".")[2]
+    beyond = end + side * (1 if isinstance(end, int) else abs(end) / 100 or 0.01)
+    if beyond == end or MEANT.get(name) == end:
+        return False
+    probe, there = copy(splits), replace(row.at(point | {key: beyond}), choose={})
+    probe.study = replace(splits.study, rows=(there,))
+    try:
+        probe.try_out()
+        head, _, _ = probe.build(there)
+    except LabError:
+        return False
+    return not hasattr(head, "fit") or bool(getattr(head, name, beyond) == beyond)
 
 
 def of_test(study: Study, final: Final, chosen: Sequence[Chosen], store: Store) -> dict[str, Any]:
