@@ -118,9 +118,7 @@ def run(
 
 
 def _judged(result: dict[str, Any], home: Path, ends: Iterable[str]) -> dict[str, Any]:
-    """A result that is there, with the verdicts that its rows have now and caveats that it lacks; where that changes
-    it, it is written anew.
-    """
+    """A result that is there, its verdicts passed anew, with caveats that it lacks; where changed, written anew."""
     before = result.get("caveats", [])
     below = [*before, *(line for line in ends if line not in before)]
     told = {"verdicts": verdicts(result["rows"], result["baseline"]), "caveats": below}
