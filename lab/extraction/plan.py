@@ -49,7 +49,7 @@ def render(options: Options) -> None:
 def collect(options: Options) -> tuple[Dataset, Collection]:
     """The data set and what of it is on this disk; its notes are logged. Raises ``LabError``."""
     dataset = get_dataset(options.dataset)
-    root = options.root or Path("data") / dataset.name
+    root = (options.root or Path("data") / dataset.name).expanduser()  # --root=~/x leaves it to us
     if options.download and not _complete(dataset, root):
         download(dataset.name, dataset.sources, dataset.instructions, root)
     collection = dataset.read(root, split=options.split, seed=options.seed)
