@@ -117,12 +117,12 @@ def typed(command: str, arguments: Sequence[str] | None = None) -> str:
 
 
 def unsecret(word: str) -> str:
-    """A word of a command line without who and with which password an address is asked: results are handed on.
+    """A word of a command line without who asks an address and by which password: results are handed on.
 
     >>> unsecret("postgresql+psycopg://me:secret@host/lab")
-    'postgresql+psycopg://...@host/lab'
+    'postgresql+psycopg://host/lab'
     """
-    return re.sub(r"([?&]password=)[^&\s]*", r"\1...", re.sub(r"://\S*@", "://...@", word))
+    return re.sub(r"([?&]password=)[^&\s]*", r"\1...", re.sub(r"://.*@", "://", word, flags=re.DOTALL))
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[object]]) -> str:

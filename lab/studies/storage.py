@@ -20,6 +20,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from lab import cli
 from lab.errors import LabError
 from lab.studies.workers import locked
 
@@ -174,7 +175,7 @@ def _database(url: str) -> Storage:
 
     # Where the database is gone Optuna tells so in ten lines, tries another way, and raises what we tell in one.
     logging.getLogger("optuna.storages._rdb.storage").setLevel(logging.ERROR)
-    shown = url.split("://")[0] + "://" + url.split("://", 1)[1].rpartition("@")[2]  # without a password
+    shown = cli.unsecret(url)
     try:
         known = make_url(url)
         libpq = known.get_backend_name() == "postgresql" and known.get_driver_name() in ("psycopg", "psycopg2")
